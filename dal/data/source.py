@@ -1,0 +1,172 @@
+"""What the rest of the package knows of data: splits that prepare batches on the device.
+
+A data function (``digits()``, ``mnist(root)``, ...) returns a `Dataset`: the raw arrays of one
+data set. `dal.data.splits.make_source` divides it into a `Source`: training part, test part and
+validation part. The raw arrays move to the device once (images as uint8); resizing and
+normalization run there, batch by batch, in `Split.take`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+UNKNOWN = -1
+"""Target of a training sample whose label is not known (yet)."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turns raw inputs into what a model takes; runs on the device of its input.
+
+    Attributes:
+        size: Side length in pixels that images are resized to (bilinear, antialiased), or None to
+            leave them as they are.
+        mean: Per-channel (images, in units of [0, 1]) or per-feature mean that is subtracted.
+        std: Per-channel or per-feature standard deviation that is divided by.
+    """
+
+    size: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Prepare a batch.
+
+        Args:
+            raw: uint8 or float32 images (B, channels, H, W), uint8 ones in [0, 255]; or float32
+                features (B, D).
+
+        Returns:
+            float32, (B, channels, size, size) or (B, D).
+        """
+        x = raw.to(torch.float32) / 255 if raw.dtype == torch.uint8 else raw
+        if self.size is not None and x.ndim == 4 and x.shape[-2:] != (self.size, self.size):
+            x = F.interpolate(
+                x, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True
+            )
+        if self.mean:
+            shape = (1, -1) + (1,) * (x.ndim - 2)
+            mean = torch.tensor(self.mean, dtype=x.dtype, device=x.device).view(shape)
+            std = torch.tensor(self.std, dtype=x.dtype, device=x.device).view(shape)
+            x = (x - mean) / std
+        return x
+
+
+@dataclass
+class Split:
+    """Inputs and targets of one part of a data set, held in memory once.
+
+    Attributes:
+        inputs: uint8 or float32 images (N, channels, H, W), or float32 features (N, D); on the CPU.
+        targets: int64, (N,), class numbers in class-name order, or `UNKNOWN`.
+        prepare: Applied to every batch.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    prepare: Prepare = field(default_factory=Prepare)
+    _resident: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """Gather and prepare a batch on the device.
+
+        Args:
+            indices: int64, (B,), positions within this split.
+            device: Where the batch is wanted; the raw inputs are moved there at the first call.
+
+        Returns:
+            float32 (B, ...), ready for the model.
+        """
+        device = torch.device(device)
+        if device not in self._resident:
+            self._resident[device] = self.inputs.to(device)
+        raw = self._resident[device]
+        return self.prepare(raw.index_select(0, indices.to(device, non_blocking=True)))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one prepared sample: (channels, H, W) or (D,)."""
+        return tuple(self.take(torch.zeros(1, dtype=torch.int64)).shape[1:])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The raw arrays of one data set, before it is divided.
+
+    Attributes:
+        name: Short name, used in the run directory.
+        inputs: uint8 images (N, channels, H, W) or float32 features (N, D).
+        targets: int64, (N,), in [0, C), or `UNKNOWN` for samples nobody has labeled.
+        class_names: The C class names; column c of every output of a model is class c.
+        test_inputs: Inputs of the official test part, or None where there is none.
+        test_targets: int64 targets of the official test part, or None.
+        size: Side length that images are resized to on the device, or None.
+        mean: Normalization, see `Prepare`; empty with `standardize` for "from the training part".
+        std: As `mean`.
+        standardize: Compute `mean` and `std` per feature from the training inputs (labels play
+            no part in it).
+    """
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+    class_names: tuple[str, ...]
+    test_inputs: Tensor | None = None
+    test_targets: Tensor | None = None
+    size: int | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    standardize: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set divided for one run.
+
+    Attributes:
+        name: Short name of the data set.
+        train: The training part: the pool and the labeled samples. Indices elsewhere in the
+            package (``labeled_idx``, queries) always refer to it.
+        test: The test part; only evaluation reads it.
+        validation: The validation part, or None.
+        class_names: The C class names.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    validation: Split | None
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one prepared sample: (channels, H, W) or (D,)."""
+        return self.train.input_shape
+
+    def fingerprint(self) -> str:
+        """A digest of every array and of the class names; equal data give equal digests."""
+        digest = hashlib.sha256(repr((self.name, self.class_names)).encode())
+        for split in (self.train, self.test, self.validation):
+            for tensor in _arrays(split):
+                digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+                digest.update(tensor.contiguous().numpy().data)
+            digest.update(repr(split.prepare if split else None).encode())
+        return digest.hexdigest()
+
+
+def _arrays(split: Split | None) -> Sequence[Tensor]:
+    return () if split is None else (split.inputs, split.targets)

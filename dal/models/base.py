@@ -1,0 +1,31 @@
+"""What the package asks of a network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What a network returns for a batch.
+
+    Attributes:
+        logits: float, (B, C).
+        features: float, (B, D), the input of the last layer; None when a network has none to give.
+    """
+
+    logits: Tensor
+    features: Tensor | None
+
+
+def forward(model: nn.Module, inputs: Tensor) -> Output:
+    """Run any network: those of `dal.models` return an `Output`, others may return bare logits."""
+    output = model(inputs)
+    return output if isinstance(output, Output) else Output(output, None)
+
+
+def last_layer(model: nn.Module) -> nn.Linear | None:
+    """The last linear layer of a network of ours (its ``head``), or None for any other."""
+    head = getattr(model, "head", None)
+    return head if isinstance(head, nn.Linear) else None

@@ -1,0 +1,27 @@
+"""Multinomial logistic regression."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from dal.models.base import Output
+
+
+class LogisticRegression(nn.Module):
+    """One linear layer on the flattened input; its features are that input.
+
+    Args:
+        input_shape: Shape of one sample; flattened to D numbers.
+        num_classes: Number of classes C.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(math.prod(input_shape), num_classes)
+
+    def forward(self, x: Tensor) -> Output:
+        """Logits (B, C) and features (B, D) of inputs (B, ...)."""
+        features = x.flatten(1)
+        return Output(self.head(features), features)

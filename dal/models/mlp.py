@@ -1,0 +1,48 @@
+"""Multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from dal.models.base import Output
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU, optionally with dropout after each.
+
+    Args:
+        input_shape: Shape of one sample; flattened.
+        num_classes: Number of classes C.
+        hidden: Width of each hidden layer; at least one.
+        dropout: Probability of zeroing a hidden unit while training, in [0, 1).
+
+    Raises:
+        ValueError: ``hidden`` is empty.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        hidden: Sequence[int] = (128, 128),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("mlp needs a hidden layer; for none use model=logistic_regression")
+        widths = [math.prod(input_shape), *hidden]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+            if dropout > 0:
+                layers.append(nn.Dropout(dropout))
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Output:
+        """Logits (B, C) and features (B, hidden[-1]) of inputs (B, ...)."""
+        features = self.body(x.flatten(1))
+        return Output(self.head(features), features)
