@@ -1,0 +1,97 @@
+"""Metrics as pure functions of probabilities and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def confusion(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Count pairs of true and predicted class.
+
+    Args:
+        predicted: int64, (N,), in [0, C).
+        targets: int64, (N,), in [0, C).
+        num_classes: C.
+
+    Returns:
+        int64, (C, C); row: true class, column: predicted class.
+    """
+    cells = targets * num_classes + predicted
+    return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def accuracy(confusion_CC: Tensor) -> float:
+    """Share of correct predictions, in [0, 1]."""
+    return float(confusion_CC.diagonal().sum() / confusion_CC.sum())
+
+
+def f1_per_class(confusion_CC: Tensor) -> Tensor:
+    """F1 of every class: float64, (C,), in [0, 1]; 0 where a class neither occurs nor is predicted.
+
+    F1 = 2 TP / (2 TP + FP + FN), TP the diagonal, FP and FN the rest of column and row.
+    """
+    true_positive = confusion_CC.diagonal().double()
+    occurrences = (confusion_CC.sum(0) + confusion_CC.sum(1)).double()
+    return 2 * true_positive / occurrences.clamp(min=1)
+
+
+def nll(log_probs: Tensor, targets: Tensor) -> float:
+    """Mean negative log-likelihood in nats.
+
+    Args:
+        log_probs: float, (N, C), log of the class probabilities.
+        targets: int64, (N,).
+    """
+    return float(-log_probs.gather(1, targets.unsqueeze(1)).double().mean())
+
+
+def expected_calibration_error(probs: Tensor, targets: Tensor, bins: int = 15) -> float:
+    """Expected calibration error of the top-label confidence, in [0, 1].
+
+    The weighted mean over equal-width bins of |accuracy - mean confidence|.
+
+    Args:
+        probs: float, (N, C).
+        targets: int64, (N,).
+        bins: Number of bins on [0, 1]; a confidence on an edge falls into the lower bin.
+
+    Reference:
+        C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger. On calibration of modern neural networks.
+        ICML 2017, equation 3.
+    """
+    confidence, predicted = probs.double().max(1)
+    correct = (predicted == targets).double()
+    position = (torch.ceil(confidence * bins).long() - 1).clamp(0, bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64, device=probs.device)
+    gap.index_add_(0, position, correct - confidence)
+    return float(gap.abs().sum() / len(targets))
+
+
+def aubc(labels: Sequence[float], values: Sequence[float]) -> float:
+    """Area under the budget curve: trapezoids of the metric over labels, by the label range.
+
+    Args:
+        labels: Number of training labels at each point, not decreasing.
+        values: The metric at each point, e.g. test accuracy in [0, 1].
+
+    Returns:
+        A mean of the metric, in its own units; the value itself where the range is a point.
+
+    Raises:
+        ValueError: The lengths differ or are zero.
+
+    Reference:
+        X. Zhan, Q. Wang, K. Huang, H. Xiong, D. Dou and A. B. Chan. A comparative survey of deep
+        active learning. arXiv:2203.13450, 2022, section 4.
+    """
+    if not labels or len(labels) != len(values):
+        raise ValueError(f"aubc needs as many labels as values, got {len(labels)}, {len(values)}")
+    if labels[-1] == labels[0]:
+        return float(values[-1])
+    area = torch.trapezoid(
+        torch.tensor(values, dtype=torch.float64), torch.tensor(labels, dtype=torch.float64)
+    )
+    return float(area) / (labels[-1] - labels[0])

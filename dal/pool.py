@@ -1,0 +1,159 @@
+"""Who is labeled, since which round, with which label: the only mutable state of active learning.
+
+The pool is an append-only ledger of label events; masks, counts and the training set are read
+off it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Origin = Literal["initial", "oracle", "pseudo", "synthetic"]
+ORIGINS: tuple[Origin, ...] = ("initial", "oracle", "pseudo", "synthetic")
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """What a learner is fitted on.
+
+    Attributes:
+        indices: int64, (M,), positions in the training part, in the order of labeling.
+        targets: int64, (M,).
+        weights: float32, (M,), weight of each sample in the loss.
+    """
+
+    indices: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class Pool:
+    """Ledger of label events over a training part.
+
+    One event a sample: (round, index, target, source, annotator, cost, weight). An annotator who
+    abstains is an event without a target: the sample leaves the pool, costs, and is not trained on.
+
+    Args:
+        num_total: Size of the training part.
+    """
+
+    def __init__(self, num_total: int) -> None:
+        self.num_total = num_total
+        self._events: dict[str, Tensor] = {
+            "round": torch.empty(0, dtype=torch.int64),
+            "index": torch.empty(0, dtype=torch.int64),
+            "target": torch.empty(0, dtype=torch.int64),
+            "origin": torch.empty(0, dtype=torch.int64),
+            "abstained": torch.empty(0, dtype=torch.bool),
+            "cost": torch.empty(0, dtype=torch.float32),
+            "weight": torch.empty(0, dtype=torch.float32),
+        }
+        self._annotators: list[str] = []
+
+    def label(
+        self,
+        round_number: int,
+        indices: Tensor,
+        targets: Tensor,
+        *,
+        origin: Origin,
+        abstained: Tensor | None = None,
+        cost: Tensor | None = None,
+        weight: Tensor | None = None,
+        annotator: str = "",
+    ) -> None:
+        """Append one event for each index.
+
+        Args:
+            round_number: The round whose query this answers; 0 for initial labels.
+            indices: int64, (b,), distinct, unlabeled, in [0, num_total).
+            targets: int64, (b,); what stands where ``abstained`` holds plays no part.
+            origin: Where the labels come from.
+            abstained: bool, (b,), or None for nobody.
+            cost: float, (b,), or None for 1 each.
+            weight: float, (b,), weight in the loss, or None for 1 each.
+            annotator: Who gave the labels.
+
+        Raises:
+            ValueError: An index is out of range, repeated, or labeled already.
+        """
+        self._check(indices)
+        size = len(indices)
+        rows = {
+            "round": torch.full((size,), round_number),
+            "index": indices.to(torch.int64),
+            "target": targets.to(torch.int64),
+            "origin": torch.full((size,), ORIGINS.index(origin)),
+            "abstained": torch.zeros(size, dtype=torch.bool) if abstained is None else abstained,
+            "cost": torch.ones(size) if cost is None else cost.to(torch.float32),
+            "weight": torch.ones(size) if weight is None else weight.to(torch.float32),
+        }
+        self._events = {key: torch.cat([self._events[key], rows[key]]) for key in rows}
+        self._annotators += [annotator] * size
+
+    def _check(self, indices: Tensor) -> None:
+        if len(indices) and not (0 <= int(indices.min()) and int(indices.max()) < self.num_total):
+            raise ValueError(f"indices must lie in [0, {self.num_total})")
+        if len(indices.unique()) != len(indices):
+            raise ValueError("an index occurs twice; a sample is labeled once")
+        known = self.asked_mask[indices]
+        if known.any():
+            raise ValueError(f"sample {int(indices[known][0])} has been labeled already")
+
+    @property
+    def asked_mask(self) -> Tensor:
+        """bool, (num_total,): samples whose label was given, asked for or refused."""
+        mask = torch.zeros(self.num_total, dtype=torch.bool)
+        mask[self._events["index"]] = True
+        return mask
+
+    @property
+    def unlabeled_idx(self) -> Tensor:
+        """int64, (N,), ascending: the candidates."""
+        return (~self.asked_mask).nonzero().squeeze(1)
+
+    @property
+    def num_unlabeled(self) -> int:
+        """Number of candidates N."""
+        return self.num_total - len(self._events["index"])
+
+    @property
+    def num_queried(self) -> int:
+        """Labels asked of the oracle: what the budget counts; initial labels are not in it."""
+        return int((self._events["origin"] == ORIGINS.index("oracle")).sum())
+
+    @property
+    def num_labeled(self) -> int:
+        """Number of samples M that a learner is trained on."""
+        return int((~self._events["abstained"]).sum())
+
+    def train_set(self) -> TrainSet:
+        """The labeled samples, in the order of labeling."""
+        kept = ~self._events["abstained"]
+        return TrainSet(
+            *(self._events[key][kept] for key in ("index", "target", "weight")),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The ledger as tensors and plain containers."""
+        return {"num_total": self.num_total, "annotators": list(self._annotators), **self._events}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave.
+
+        Raises:
+            ValueError: The state belongs to a training part of another size.
+        """
+        if state["num_total"] != self.num_total:
+            raise ValueError(
+                f"the saved pool has {state['num_total']} samples, the data {self.num_total}"
+            )
+        self._events = {key: state[key] for key in self._events}
+        self._annotators = list(state["annotators"])

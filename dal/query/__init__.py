@@ -1,0 +1,51 @@
+"""The query module: scores, selection, the pool pass and the prediction history."""
+
+from dal.query.base import (
+    Features,
+    GradNorms,
+    History,
+    Need,
+    Needs,
+    PoolView,
+    Probs,
+    Query,
+    ScoreStrategy,
+    Strategy,
+)
+from dal.query.history import PredictionHistory
+from dal.query.instability import Instability, instability
+from dal.query.model_change import ExpectedGradientLength, expected_gradient_length
+from dal.query.uncertainty import (
+    Entropy,
+    LeastConfidence,
+    Margin,
+    Random,
+    entropy,
+    least_confidence,
+    margin,
+)
+
+__all__ = [
+    "Entropy",
+    "ExpectedGradientLength",
+    "Features",
+    "GradNorms",
+    "History",
+    "Instability",
+    "LeastConfidence",
+    "Margin",
+    "Need",
+    "Needs",
+    "PoolView",
+    "PredictionHistory",
+    "Probs",
+    "Query",
+    "Random",
+    "ScoreStrategy",
+    "Strategy",
+    "entropy",
+    "expected_gradient_length",
+    "instability",
+    "least_confidence",
+    "margin",
+]

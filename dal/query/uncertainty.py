@@ -1,0 +1,106 @@
+"""Uncertainty sampling: how undecided the current model is about each candidate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dal.query.base import PoolView, Probs, Query, ScoreStrategy, Strategy
+from dal.query.selection import random_keys, top_k
+
+
+def least_confidence(probs_NC: Tensor) -> Tensor:
+    """One minus the highest class probability.
+
+    Helps when the top class decides the error; cheap, O(N C), and for two classes it ranks like
+    margin and entropy. Blind to how the rest of the probability is spread, and to redundancy
+    within a batch.
+
+    Args:
+        probs_NC: float, (N, C), rows sum to one.
+
+    Returns:
+        float, (N,), in [0, 1 - 1/C]; higher = query first.
+
+    Reference:
+        D. D. Lewis and W. A. Gale. A sequential algorithm for training text classifiers.
+        SIGIR 1994. As stated in B. Settles, Active learning literature survey, 2009, section 3.1.
+    """
+    return 1 - probs_NC.max(1).values
+
+
+def margin(probs_NC: Tensor) -> Tensor:
+    """Minus the difference of the two highest class probabilities.
+
+    Helps where two classes are confused with each other; O(N C). Often the strongest of the
+    uncertainty scores in practice.
+
+    Args:
+        probs_NC: float, (N, C), C >= 2, rows sum to one.
+
+    Returns:
+        float, (N,), in [-1, 0]; higher = query first.
+
+    Reference:
+        T. Scheffer, C. Decomain and S. Wrobel. Active hidden Markov models for information
+        extraction. IDA 2001. Settles 2009, section 3.1.
+    """
+    top = probs_NC.topk(2, dim=1).values
+    return top[:, 1] - top[:, 0]
+
+
+def entropy(probs_NC: Tensor) -> Tensor:
+    """Shannon entropy of the class probabilities, in nats.
+
+    Looks at all classes; with many of them it can favor samples torn between unlikely ones. O(N C).
+
+    Args:
+        probs_NC: float, (N, C), rows sum to one; 0 ln 0 counts as 0.
+
+    Returns:
+        float, (N,), in [0, ln C]; higher = query first.
+
+    Reference:
+        C. E. Shannon. A mathematical theory of communication. 1948. Settles 2009, section 3.1.
+    """
+    return torch.special.entr(probs_NC).sum(1)
+
+
+class Random(Strategy):
+    """Query a uniformly random subset: the baseline every strategy must beat."""
+
+    def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+        """Take the samples with the highest random keys; the key is the score."""
+        keys = random_keys(view.num_total, rng)[view.indices]
+        positions, _ = top_k(keys, query_size, keys)
+        return Query(view.indices[positions], keys[positions], {"random": True})
+
+
+class LeastConfidence(ScoreStrategy):
+    """Query where the most probable class is least probable; see `least_confidence`."""
+
+    needs = frozenset({Probs()})
+
+    def score(self, view: PoolView) -> Tensor:
+        """See `least_confidence`."""
+        return least_confidence(view[Probs()])
+
+
+class Margin(ScoreStrategy):
+    """Query where the two most probable classes are closest; see `margin`."""
+
+    needs = frozenset({Probs()})
+
+    def score(self, view: PoolView) -> Tensor:
+        """See `margin`."""
+        return margin(view[Probs()])
+
+
+class Entropy(ScoreStrategy):
+    """Query where the predicted distribution is most spread; see `entropy`."""
+
+    needs = frozenset({Probs()})
+
+    def score(self, view: PoolView) -> Tensor:
+        """See `entropy`."""
+        return entropy(view[Probs()])

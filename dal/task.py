@@ -1,0 +1,90 @@
+"""What is learned: the loss, the probabilities, the metrics and the check of targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dal import metrics
+
+
+@dataclass(frozen=True)
+class Multiclass:
+    """One of C classes a sample: softmax and cross-entropy.
+
+    Outputs always have C columns in class-name order, whatever labels have been seen.
+
+    Attributes:
+        num_classes: C, at least 2.
+    """
+
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"a classification needs at least 2 classes, not {self.num_classes}")
+
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse targets that are no classes.
+
+        Args:
+            targets: int64, (N,), in [0, C).
+
+        Raises:
+            ValueError: Naming the first target outside [0, C).
+        """
+        bad = (targets < 0) | (targets >= self.num_classes)
+        if bad.any():
+            position = int(bad.nonzero()[0])
+            raise ValueError(
+                f"target {int(targets[position])} (number {position}) is not one of the "
+                f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
+            )
+
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy in nats.
+
+        Args:
+            logits: float, (B, C).
+            targets: int64, (B,).
+            weights: float, (B,), weight of each sample, or None for equal ones.
+
+        Returns:
+            A scalar; with weights, their weighted mean.
+        """
+        if weights is None:
+            return F.cross_entropy(logits, targets)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        return (losses * weights).sum() / weights.sum()
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """Class probabilities (N, C) of logits (N, C), in the dtype of the logits."""
+        return logits.softmax(1)
+
+    def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
+        """Metrics of predictions.
+
+        Args:
+            logits: float, (N, C).
+            targets: int64, (N,), in [0, C).
+
+        Returns:
+            ``accuracy``, ``loss`` (mean negative log-likelihood in nats), ``ece`` and
+            ``macro_f1``; and the confusion counts, int64, (C, C), rows true, columns predicted.
+        """
+        counts = metrics.confusion(logits.argmax(1), targets, self.num_classes)
+        log_probs = logits.double().log_softmax(1)
+        values = {
+            "accuracy": metrics.accuracy(counts),
+            "loss": metrics.nll(log_probs, targets),
+            "ece": metrics.expected_calibration_error(log_probs.exp(), targets),
+            "macro_f1": float(metrics.f1_per_class(counts).mean()),
+        }
+        return values, counts.cpu()
+
+    def class_counts(self, targets: Tensor) -> Tensor:
+        """How often each class occurs: int64, (C,)."""
+        return torch.bincount(targets, minlength=self.num_classes)
