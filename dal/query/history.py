@@ -1,0 +1,143 @@
+"""Class probabilities of the last models over the whole training part."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dal.utils.files import write_atomically
+
+MEMORY_LIMIT = 512 * 2**20
+"""Bytes of history kept in memory; beyond it the files are memory-mapped."""
+
+
+class PredictionHistory:
+    """What the last models predicted, so that no old model is ever run again.
+
+    One array a round: float32, (num_total, C), rows of samples that were not predicted (those
+    labeled already) are NaN. With a folder, each array is also a file, written once, and the
+    state holds its digest only; without one the state holds the arrays.
+
+    Args:
+        num_total: Size of the training part.
+        num_classes: Number of classes C.
+        keep: How many rounds are needed; older ones are dropped. None keeps all.
+        folder: Where the files go, or None.
+        memory_limit: Bytes above which arrays are memory-mapped from their files.
+    """
+
+    def __init__(
+        self,
+        num_total: int,
+        num_classes: int,
+        keep: int | None,
+        folder: Path | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        self.shape = (num_total, num_classes)
+        self.keep = keep
+        self.folder = folder
+        size = 4 * num_total * num_classes * (keep or 1)
+        self.mapped = folder is not None and (keep is None or size > memory_limit)
+        self._arrays: dict[int, Tensor] = {}
+        self._digests: dict[int, str] = {}
+
+    @property
+    def rounds(self) -> list[int]:
+        """The rounds that are kept, oldest first."""
+        return sorted(self._arrays)
+
+    def append(self, round_number: int, indices: Tensor, probs: Tensor) -> None:
+        """Remember the predictions of one round's model.
+
+        Args:
+            round_number: The round; appending it again replaces it.
+            indices: int64, (N,), which samples were predicted.
+            probs: float, (N, C), their class probabilities.
+        """
+        array = torch.full(self.shape, torch.nan)
+        array[indices.cpu()] = probs.to("cpu", torch.float32)
+        self._arrays[round_number] = array
+        if self.folder is not None:
+            self._digests[round_number] = _digest(array)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self._path(round_number)
+            write_atomically(path, lambda file: np.save(file, array.numpy()))
+            if self.mapped:
+                self._arrays[round_number] = self._open(round_number)
+        self._forget()
+
+    def last(self, count: int, indices: Tensor) -> Tensor:
+        """Predictions of the last rounds, oldest first.
+
+        Args:
+            count: How many rounds are wanted.
+            indices: int64, (N,).
+
+        Returns:
+            float32, (T, N, C), T = min(count, rounds kept).
+        """
+        rounds = self.rounds[-count:]
+        if not rounds:
+            return torch.empty(0, len(indices), self.shape[1])
+        return torch.stack([self._arrays[number][indices.cpu()] for number in rounds])
+
+    def of_sample(self, index: int) -> Tensor:
+        """Predictions for one sample over all rounds kept: float32, (T, C), NaN once labeled."""
+        return self.last(len(self._arrays), torch.tensor([index]))[:, 0]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Digests of the files, or the arrays themselves where there is no folder."""
+        if self.folder is None:
+            return {"arrays": dict(self._arrays)}
+        return {"digests": {number: self._digests[number] for number in self.rounds}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave.
+
+        Raises:
+            ValueError: A file is missing or damaged, naming it.
+        """
+        if self.folder is None:
+            self._arrays = dict(state["arrays"])
+            return
+        self._digests = dict(state["digests"])
+        self._arrays = {number: self._open(number) for number in self._digests}
+        for number, array in self._arrays.items():
+            if _digest(array) != self._digests[number]:
+                raise ValueError(f"{self._path(number)} is damaged")
+
+    def _path(self, round_number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"round_{round_number:04d}.npy"
+
+    def _open(self, round_number: int) -> Tensor:
+        """Read one file, mapped copy-on-write so that it cannot be modified."""
+        path = self._path(round_number)
+        try:
+            array = np.load(path, mmap_mode="c" if self.mapped else None, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is missing or damaged ({error})") from error
+        return torch.from_numpy(array)
+
+    def _forget(self) -> None:
+        """Drop rounds beyond `keep`, but files only when no kept checkpoint may refer to them."""
+        if self.keep is None:
+            return
+        newest = self.rounds[-1]
+        for number in self.rounds[: -self.keep]:
+            del self._arrays[number]
+            self._digests.pop(number, None)
+        if self.folder is not None:
+            for path in self.folder.glob("round_*.npy"):
+                if int(path.stem.removeprefix("round_")) < newest - self.keep - 1:
+                    path.unlink()
+
+
+def _digest(array: Tensor) -> str:
+    return hashlib.sha256(array.contiguous().numpy().data).hexdigest()

@@ -1,0 +1,191 @@
+"""The pool pass: one batched run over the candidates that computes all a strategy asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dal.models.base import Output, forward
+from dal.query.base import Features, GradNorms, Need, Needs, Probs
+from dal.query.gradients import GradientNorms
+from dal.task import Multiclass
+
+log = logging.getLogger(__name__)
+
+Take = Callable[[Tensor, torch.device], Tensor]
+"""Gives the prepared inputs of some indices on a device."""
+
+
+def auto_batch_size(numel: int, device: torch.device) -> int:
+    """Batch size of the pass for samples of ``numel`` numbers: a power of two.
+
+    A batch of about a quarter million numbers keeps the activations of small networks in the
+    caches of a CPU; a GPU wants about 64 times as much to be busy.
+    """
+    budget = 2**18 if device.type == "cpu" else 2**24
+    exponent = max(budget // max(numel, 1), 1).bit_length() - 1
+    return 2 ** min(max(exponent, 5), 14)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the time of a block; every module's own mode and the RNG come back."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[d.index for d in devices]):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def pool_pass(
+    model: nn.Module,
+    take: Take,
+    indices: Tensor,
+    needs: Needs,
+    task: Multiclass,
+    *,
+    device: torch.device,
+    batch_size: int,
+    dtype: torch.dtype = torch.float32,
+    on_batch: Callable[[], None] = lambda: None,
+    description: str = "pool pass",
+) -> tuple[dict[Need, Tensor], int]:
+    """Compute class probabilities, features and gradient lengths of the candidates.
+
+    One forward a batch serves all needs. Every batch has the same size, the last one padded with
+    its last sample, because small remainder batches take other kernels and change bits. On
+    out-of-memory the pass starts over with half the batch size, so that a result never depends on
+    where in the pool memory ran out.
+
+    Args:
+        model: Any network of `dal.models.base`; its modes, buffers and gradients stay as they are.
+        take: Gives the inputs of a batch on the device.
+        indices: int64, (N,), N >= 1.
+        needs: What to compute: `Probs`, `Features`, `GradNorms`.
+        task: Turns logits into probabilities.
+        device: Where the model is.
+        batch_size: The size to start with.
+        dtype: bfloat16 or float16 to run the forward under autocast; results are float32 still.
+        on_batch: Called before each batch; may raise to abandon the pass.
+        description: Shown at the progress bar.
+
+    Returns:
+        One tensor a need, (N, ...), on the device; and the batch size that worked.
+
+    Raises:
+        RuntimeError: Out of memory with a batch of one.
+        ValueError: Features are asked of a network that has none to give.
+    """
+    while True:
+        try:
+            batches = _batches(indices, batch_size, on_batch, description)
+            return _run(model, take, batches, len(indices), needs, task, device, dtype), batch_size
+        except RuntimeError as error:
+            if not _out_of_memory(error) or batch_size == 1:
+                raise
+        batch_size //= 2
+        log.warning("out of memory in the pool pass; going on with batches of %d", batch_size)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def predict_logits(
+    model: nn.Module,
+    take: Take,
+    count: int,
+    *,
+    device: torch.device,
+    batch_size: int,
+    dtype: torch.dtype = torch.float32,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Logits of samples 0 to count - 1: float32, (count, C), by batches like those of the pass."""
+    with evaluating(model), torch.inference_mode():
+        parts = [
+            _forward(model, take(batch, device), dtype).logits.float()[:kept]
+            for batch, kept in _batches(torch.arange(count), batch_size, on_batch, None)
+        ]
+    return torch.cat(parts).clone()
+
+
+def _run(
+    model: nn.Module,
+    take: Take,
+    batches: Iterator[tuple[Tensor, int]],
+    count: int,
+    needs: Needs,
+    task: Multiclass,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[Need, Tensor]:
+    results: dict[Need, Tensor] = {}
+    position = 0
+    with evaluating(model):
+        engines = {
+            need: GradientNorms(model, need.scope, need.labels)
+            for need in sorted(needs, key=repr)
+            if isinstance(need, GradNorms)
+        }
+        for batch, kept in batches:
+            inputs = take(batch, device)
+            values: dict[Need, Tensor] = {}
+            output: Output | None = None
+            for need, engine in engines.items():
+                output, values[need] = engine(inputs)
+            with torch.inference_mode():
+                if output is None:
+                    output = _forward(model, inputs, dtype)
+                values |= _read(output, needs, task)
+                for need, value in values.items():
+                    if need not in results:
+                        results[need] = value.new_empty((count, *value.shape[1:]))
+                    results[need][position : position + kept] = value[:kept]
+            position += kept
+    return {need: result.clone() for need, result in results.items()}
+
+
+def _read(output: Output, needs: Needs, task: Multiclass) -> dict[Need, Tensor]:
+    values: dict[Need, Tensor] = {}
+    if Probs() in needs:
+        values[Probs()] = task.probs(output.logits.float())
+    if Features() in needs:
+        if output.features is None:
+            raise ValueError("features were asked of a network that returns logits only")
+        values[Features()] = output.features.float()
+    return values
+
+
+def _forward(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:
+    if dtype == torch.float32:
+        return forward(model, inputs)
+    with torch.autocast(inputs.device.type, dtype):
+        return forward(model, inputs)
+
+
+def _batches(
+    indices: Tensor, batch_size: int, on_batch: Callable[[], None], description: str | None
+) -> Iterator[tuple[Tensor, int]]:
+    """Batches of exactly ``batch_size`` indices, each with the number that are not padding."""
+    starts = range(0, len(indices), batch_size)
+    bar = tqdm(starts, description, leave=False, disable=None if description else True)
+    for start in bar:
+        on_batch()
+        batch = indices[start : start + batch_size]
+        missing = batch_size - len(batch)
+        if missing:
+            batch = torch.cat([batch, batch[-1:].expand(missing)])
+        yield batch, batch_size - missing
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error is the device's or the CPU allocator's out-of-memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,55 @@
+"""Files that are either the old ones or the new ones, whenever the process is killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object], sync: bool = True) -> None:
+    """Write a file under a temporary name, flush it to the disk, then rename it.
+
+    Args:
+        path: Where the file shall stand; its folder must exist.
+        write: Writes the content into the open binary file it is given.
+        sync: Wait for the disk. Without it a power cut, though no kill, may lose the file.
+
+    Raises:
+        OSError: The disk is full or not writable; the previous file is intact and the temporary
+            one removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if sync:
+            _sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text_atomically(path: Path, text: str, sync: bool = False) -> None:
+    """`write_atomically` for a UTF-8 text; not synced, for files that can be written again."""
+    write_atomically(path, lambda file: file.write(text.encode()), sync)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
