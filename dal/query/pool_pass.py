@@ -145,12 +145,14 @@ def _run(
                 if output is None:
                     output = _forward(model, inputs, dtype)
                 values |= _read(output, needs, task)
-                for need, value in values.items():
-                    if need not in results:
-                        results[need] = value.new_empty((count, *value.shape[1:]))
+            for need, value in values.items():
+                if need not in results:
+                    shape = (count, *value.shape[1:])
+                    results[need] = torch.empty(shape, dtype=value.dtype, device=device)
+                with torch.inference_mode():
                     results[need][position : position + kept] = value[:kept]
             position += kept
-    return {need: result.clone() for need, result in results.items()}
+    return results
 
 
 def _read(output: Output, needs: Needs, task: Multiclass) -> dict[Need, Tensor]:

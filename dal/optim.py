@@ -1,0 +1,93 @@
+"""Optimizers and learning-rate schedules, as settings from which each round makes a fresh one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from torch.nn import Parameter
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    MultiStepLR,
+    StepLR,
+)
+
+MakeOptimizer = Callable[[Iterable[Parameter]], Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+
+
+def sgd(
+    lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False
+) -> MakeOptimizer:
+    """Stochastic gradient descent with momentum; see `torch.optim.SGD`."""
+    _positive(lr)
+    return partial(
+        SGD, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+    )
+
+
+def adam(
+    lr: float = 0.001,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> MakeOptimizer:
+    """Adam; see `torch.optim.Adam`."""
+    _positive(lr)
+    return partial(
+        Adam, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True
+    )
+
+
+def adamw(
+    lr: float = 0.001,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> MakeOptimizer:
+    """Adam with decoupled weight decay; see `torch.optim.AdamW`."""
+    _positive(lr)
+    return partial(
+        AdamW, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True
+    )
+
+
+def constant() -> MakeScheduler:
+    """The learning rate stays as it is."""
+    return partial(LambdaLR, lr_lambda=_one)
+
+
+def step(every: int = 50, factor: float = 0.1) -> MakeScheduler:
+    """Multiply the learning rate by ``factor`` every so many epochs.
+
+    The instability paper's settings: ``every=50, factor=0.1`` for MNIST and FashionMNIST,
+    ``every=20, factor=0.9`` for SVHN.
+    """
+    return partial(StepLR, step_size=every, gamma=factor)
+
+
+def milestones(at: list[int], factor: float = 0.1) -> MakeScheduler:
+    """Multiply the learning rate by ``factor`` after each of the epochs listed."""
+    return partial(MultiStepLR, milestones=list(at), gamma=factor)
+
+
+def cosine(epochs: int = 100, lr_min: float = 0.0) -> MakeScheduler:
+    """Anneal the learning rate along half a cosine over so many epochs."""
+    return partial(CosineAnnealingLR, T_max=epochs, eta_min=lr_min)
+
+
+def _one(epoch: int) -> float:
+    return 1.0
+
+
+def _pair(betas: Iterable[float]) -> tuple[float, float]:
+    first, second = betas
+    return first, second
+
+
+def _positive(lr: float) -> None:
+    if not lr > 0:
+        raise ValueError(f"trainer.optimizer.lr={lr}; the learning rate must be positive")

@@ -1,0 +1,381 @@
+"""Fits a network on labeled samples: epochs, early stopping, schedule, best weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
+
+from dal.models.base import forward
+from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
+from dal.task import Multiclass
+from dal.utils.seeding import derive, generator
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+RESIDENT_LIMIT = 2**28
+"""Bytes of prepared training inputs kept on the device during a fit; above it, one batch."""
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Which epoch is the best, and when to stop looking for a better one.
+
+    Attributes:
+        monitor: A metric that is logged every epoch: ``train/loss``, ``train/accuracy``, and with
+            a validation split ``val/loss``, ``val/accuracy``, ``val/ece``, ``val/macro_f1``.
+        mode: Whether ``min`` or ``max`` is better.
+        patience: Stop after so many epochs without an improvement; None never stops early, and
+            the best epoch is restored all the same.
+        min_delta: A change counts as an improvement when it exceeds this.
+        min_epochs: Never stop before so many epochs.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    monitor: str = "train/loss"
+    mode: Literal["min", "max"] = "min"
+    patience: int | None = 10
+    min_delta: float = 0.0
+    min_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("min", "max"):
+            raise ValueError(f"trainer.early_stopping.mode={self.mode!r}; choose min or max")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f"trainer.early_stopping.patience={self.patience}; give at least 1, or null for never"
+            )
+        if self.min_delta < 0:
+            raise ValueError(f"trainer.early_stopping.min_delta={self.min_delta}; give 0 or more")
+
+    def improved(self, value: float, best: float | None) -> bool:
+        """Whether a value is better than the best so far by more than ``min_delta``."""
+        if best is None:
+            return True
+        gain = best - value if self.mode == "min" else value - best
+        return gain > self.min_delta
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as a trainer takes them.
+
+    Attributes:
+        take: Prepared inputs of some positions: int64 (B,) to float32 (B, ...) on the device.
+        targets: int64, (M,), on the device.
+        weights: float32, (M,), on the device, or None for equal ones.
+    """
+
+    take: Callable[[Tensor], Tensor]
+    targets: Tensor
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass
+class FitState:
+    """Where a fit stands between two epochs: all that continuing it exactly takes.
+
+    Attributes:
+        epoch: Epochs done.
+        steps: Optimizer steps done.
+        best: The best epoch's weights, a copy of their own.
+        best_epoch: That epoch, counted from 0.
+        best_value: Its value of the monitored metric.
+        stale: Epochs since the last improvement.
+        history: The metrics of every epoch.
+        stopped: Why the fit ended: ``early`` or ``epochs``; empty while it runs.
+    """
+
+    epoch: int = 0
+    steps: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = -1
+    best_value: float | None = None
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit takes from the loop.
+
+    Attributes:
+        seed: Seed of the run.
+        round: Number of the round; order and noise of each epoch derive from seed, round, epoch.
+        evaluate: Gives the validation metrics of the live model; None without validation.
+        on_epoch: Called after each epoch with the fit's state and a function that gives its saved
+            form; it may raise to end the process.
+        resume: A saved form to go on from, or None.
+    """
+
+    seed: int = 0
+    round: int = 0
+    evaluate: Callable[[], Mapping[str, float]] | None = None
+    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    resume: dict[str, Any] | None = None
+
+
+class Trainer:
+    """Mini-batch training with best weights restored at the end.
+
+    Args:
+        epochs: At most so many passes over the labeled samples.
+        batch_size: Samples a step; a last batch of one joins the batch before it.
+        optimizer: One of `dal.optim`; made anew for every fit.
+        scheduler: One of `dal.optim`; stepped once an epoch, made anew for every fit.
+        early_stopping: Which epoch's weights are kept, and when to stop; None keeps the last.
+        restart: ``warm`` fine-tunes the best weights of the round before, ``cold`` starts every
+            round from fresh weights.
+        precision: ``float32``; or ``bfloat16`` or ``float16`` for mixed precision (autocast, and
+            loss scaling with float16), meant for CUDA.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 50,
+        batch_size: int = 64,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: MakeScheduler | None = None,
+        early_stopping: EarlyStopping | None = None,
+        restart: Literal["warm", "cold"] = "warm",
+        precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    ) -> None:
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"trainer.{name}={value}; give at least 1")
+        if restart not in ("warm", "cold"):
+            raise ValueError(f"trainer.restart={restart!r}; choose warm or cold")
+        if precision not in DTYPES:
+            raise ValueError(f"trainer.precision={precision!r}; choose {', '.join(DTYPES)}")
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer or sgd()
+        self.scheduler = scheduler or constant()
+        self.early_stopping = early_stopping
+        self.restart = restart
+        self.dtype = DTYPES[precision]
+
+    def fit(
+        self, model: nn.Module, samples: Samples, task: Multiclass, context: FitContext
+    ) -> FitState:
+        """Train a model in place and leave it with its best weights.
+
+        Deterministic on a CPU for equal seed, round, samples, starting weights and threads; the
+        global random state is left as it was.
+
+        Args:
+            model: Any network of `dal.models.base`, on the device of the samples.
+            samples: The labeled samples, M >= 1.
+            task: Gives loss and metrics.
+            context: Seeds, validation, callback, and the state to resume from.
+
+        Returns:
+            The final state.
+
+        Raises:
+            ValueError: There are no samples, or the monitored metric is not logged.
+            FloatingPointError: The loss became infinite or NaN.
+        """
+        if len(samples) == 0:
+            raise ValueError("there are no labeled samples to train on; raise initial.size")
+        fit = _Fit(self, model, samples, task, context)
+        for epoch in tqdm(
+            range(fit.state.epoch, self.epochs), f"round {context.round}", leave=False, disable=None
+        ):
+            if fit.state.stopped:
+                break
+            fit.run_epoch(epoch)
+            context.on_epoch(fit.state, fit.state_dict)
+        fit.finish()
+        return fit.state
+
+
+class _Fit:
+    """One fit in progress: the live optimizer, schedule and scaler around a `FitState`."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        model: nn.Module,
+        samples: Samples,
+        task: Multiclass,
+        context: FitContext,
+    ) -> None:
+        self.trainer, self.model, self.samples = trainer, model, samples
+        self.task, self.context = task, context
+        self.device = samples.targets.device
+        self.inputs = self._resident_inputs()
+        self.state = FitState()
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = trainer.optimizer(parameters)
+        self.scheduler = trainer.scheduler(self.optimizer)
+        scaling = trainer.dtype == torch.float16 and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaling)
+        if context.resume is not None:
+            self.load_state_dict(context.resume)
+
+    def run_epoch(self, epoch: int) -> None:
+        """One pass over the samples, its metrics, and the verdict on them."""
+        self.model.train()
+        seed, number = self.context.seed, self.context.round
+        order = torch.randperm(len(self.samples), generator=generator(seed, number, "order", epoch))
+        devices = [self.device.index or 0] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(derive(seed, number, "noise", epoch))
+            metrics = self._train(order)
+        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+        if self.context.evaluate is not None:
+            metrics |= {f"val/{name}": value for name, value in self.context.evaluate().items()}
+        self.state.history.append(metrics)
+        self.state.epoch = epoch + 1
+        self._judge(metrics)
+
+    def _train(self, order: Tensor) -> dict[str, float]:
+        """Step through the batches; means over them, with the weights as they changed."""
+        losses, correct = [], []
+        batches = split_batches(order.to(self.device), self.trainer.batch_size)
+        for batch in self._whole(batches):
+            targets = self.samples.targets[batch]
+            logits, loss = self._step(batch, targets)
+            losses.append(loss * len(batch))
+            correct.append((logits.argmax(1) == targets).sum())
+        count = sum(len(batch) for batch in batches)
+        loss = float(torch.stack(losses).sum()) / count
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss became {loss} in round {self.context.round}, epoch "
+                f"{self.state.epoch}; lower trainer.optimizer.lr, or check the inputs for "
+                "extreme values"
+            )
+        self.state.steps += len(batches)
+        return {"train/loss": loss, "train/accuracy": float(torch.stack(correct).sum()) / count}
+
+    def _step(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.samples.weights
+        dtype = self.trainer.dtype
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            logits = forward(self.model, self.inputs(batch)).logits
+        logits = logits.float() if dtype != torch.float32 else logits
+        loss = self.task.loss(logits, targets, None if weights is None else weights[batch])
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return logits.detach(), loss.detach()
+
+    def _judge(self, metrics: Mapping[str, float]) -> None:
+        """Keep the weights if the epoch is the best so far; decide whether to stop."""
+        state, rule = self.state, self.trainer.early_stopping
+        if rule is None:
+            state.best_epoch = state.epoch - 1
+        else:
+            value = _monitored(metrics, rule)
+            if rule.improved(value, state.best_value):
+                # A deep copy: the live weights go on changing under any alias.
+                state.best = copy.deepcopy(self.model.state_dict())
+                state.best_epoch, state.best_value, state.stale = state.epoch - 1, value, 0
+            else:
+                state.stale += 1
+            if (
+                rule.patience is not None
+                and state.stale >= rule.patience
+                and state.epoch >= rule.min_epochs
+            ):
+                state.stopped = "early"
+        if state.epoch >= self.trainer.epochs and not state.stopped:
+            state.stopped = "epochs"
+
+    def finish(self) -> None:
+        """Leave the model with its best weights."""
+        if self.state.best:
+            self.model.load_state_dict(self.state.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fit between two epochs, as tensors and plain containers."""
+        return {
+            **vars(self.state),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": _plain(self.scheduler.state_dict()),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        saved = dict(saved)
+        self.model.load_state_dict(saved.pop("model"))
+        self.optimizer.load_state_dict(saved.pop("optimizer"))
+        self.scheduler.load_state_dict(saved.pop("scheduler"))
+        self.scaler.load_state_dict(saved.pop("scaler"))
+        self.state = FitState(**saved)
+
+    def _resident_inputs(self) -> Callable[[Tensor], Tensor]:
+        """Prepare all inputs once where they fit; otherwise each batch as it comes."""
+        first = self.samples.take(torch.zeros(1, dtype=torch.int64, device=self.device))
+        if first.numel() * first.element_size() * len(self.samples) > RESIDENT_LIMIT:
+            return self.samples.take
+        everything = self.samples.take(torch.arange(len(self.samples), device=self.device))
+        return everything.__getitem__
+
+    def _whole(self, batches: list[Tensor]) -> list[Tensor]:
+        """A single sample is taken twice where BatchNorm could not normalize it alone."""
+        if len(self.samples) == 1 and any(isinstance(m, _BatchNorm) for m in self.model.modules()):
+            return [batch.repeat(2) for batch in batches]
+        return batches
+
+
+def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut an order into batches; a last batch of one joins the one before it.
+
+    BatchNorm cannot train on a single sample, and its gradient would weigh as much as a whole
+    batch's.
+
+    Args:
+        order: int64, (M,), M >= 1.
+        batch_size: At least 1.
+
+    Returns:
+        Tensors of ``batch_size`` indices, the last one of 1 to ``batch_size + 1``.
+    """
+    batches = list(order.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _monitored(metrics: Mapping[str, float], rule: EarlyStopping) -> float:
+    if rule.monitor in metrics:
+        return metrics[rule.monitor]
+    remedy = "; set split.validation=0.1" if rule.monitor.startswith("val/") else ""
+    raise ValueError(
+        f"trainer.early_stopping.monitor={rule.monitor} is not logged; there are "
+        f"{', '.join(metrics)}{remedy}"
+    )
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """A scheduler's state without functions, and with Counters as dicts (saved weights-only)."""
+    return {
+        key: dict(value) if isinstance(value, dict) else value
+        for key, value in state.items()
+        if key != "lr_lambdas"
+    }
