@@ -8,8 +8,8 @@ from functools import partial
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import (
+    ConstantLR,
     CosineAnnealingLR,
-    LambdaLR,
     LRScheduler,
     MultiStepLR,
     StepLR,
@@ -57,7 +57,7 @@ def adamw(
 
 def constant() -> MakeScheduler:
     """The learning rate stays as it is."""
-    return partial(LambdaLR, lr_lambda=_one)
+    return partial(ConstantLR, factor=1.0, total_iters=1)
 
 
 def step(every: int = 50, factor: float = 0.1) -> MakeScheduler:
@@ -77,10 +77,6 @@ def milestones(at: list[int], factor: float = 0.1) -> MakeScheduler:
 def cosine(epochs: int = 100, lr_min: float = 0.0) -> MakeScheduler:
     """Anneal the learning rate along half a cosine over so many epochs."""
     return partial(CosineAnnealingLR, T_max=epochs, eta_min=lr_min)
-
-
-def _one(epoch: int) -> float:
-    return 1.0
 
 
 def _pair(betas: Iterable[float]) -> tuple[float, float]:

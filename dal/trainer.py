@@ -197,13 +197,18 @@ class Trainer:
         if len(samples) == 0:
             raise ValueError("there are no labeled samples to train on; raise initial.size")
         fit = _Fit(self, model, samples, task, context)
-        for epoch in tqdm(
-            range(fit.state.epoch, self.epochs), f"round {context.round}", leave=False, disable=None
-        ):
-            if fit.state.stopped:
-                break
-            fit.run_epoch(epoch)
-            context.on_epoch(fit.state, fit.state_dict)
+        with tqdm(
+            desc=f"round {context.round}: fit",
+            total=self.epochs,
+            initial=fit.state.epoch,
+            unit="epoch",
+            leave=False,
+            disable=None,
+        ) as bar:
+            while not fit.state.stopped:
+                fit.run_epoch()
+                bar.update()
+                context.on_epoch(fit.state, fit.state_dict)
         fit.finish()
         return fit.state
 
@@ -232,9 +237,10 @@ class _Fit:
         if context.resume is not None:
             self.load_state_dict(context.resume)
 
-    def run_epoch(self, epoch: int) -> None:
+    def run_epoch(self) -> None:
         """One pass over the samples, its metrics, and the verdict on them."""
         self.model.train()
+        epoch = self.state.epoch
         seed, number = self.context.seed, self.context.round
         order = torch.randperm(len(self.samples), generator=generator(seed, number, "order", epoch))
         devices = [self.device.index or 0] if self.device.type == "cuda" else []
@@ -373,9 +379,5 @@ def _monitored(metrics: Mapping[str, float], rule: EarlyStopping) -> float:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """A scheduler's state without functions, and with Counters as dicts (saved weights-only)."""
-    return {
-        key: dict(value) if isinstance(value, dict) else value
-        for key, value in state.items()
-        if key != "lr_lambdas"
-    }
+    """A scheduler's state with its Counters as dicts, which load without pickle."""
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in state.items()}

@@ -1,0 +1,7 @@
+"""Who answers queries: simulated from known labels, or people through files."""
+
+from dal.oracles.base import Answers, Oracle
+from dal.oracles.files import FilesOracle
+from dal.oracles.simulated import SimulatedOracle
+
+__all__ = ["Answers", "FilesOracle", "Oracle", "SimulatedOracle"]

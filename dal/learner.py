@@ -1,0 +1,219 @@
+"""What the loop needs of a model: fit, scan, predict, state."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dal.data.source import Source, Split
+from dal.models.base import last_layer
+from dal.pool import TrainSet
+from dal.query.base import Features, GradNorms, Need, Needs, PoolView, Probs
+from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
+from dal.task import Multiclass
+from dal.trainer import FitContext, FitState, Samples, Trainer
+from dal.utils.seeding import derive
+
+log = logging.getLogger(__name__)
+
+MakeModel = Callable[[tuple[int, ...], int], nn.Module]
+"""Builds a network from the shape of one input and the number of classes."""
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What one round's work takes from the loop.
+
+    Attributes:
+        round: Number of the round.
+        check: Called at moments when the process may end without loss; raises to end it.
+        on_epoch: See `FitContext.on_epoch`.
+        resume: A saved fit to go on from, or None.
+    """
+
+    round: int = 0
+    check: Callable[[], None] = lambda: None
+    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    resume: dict[str, Any] | None = None
+
+
+class Learner(ABC):
+    """A model that can be fitted on labels and asked about the pool.
+
+    Attributes:
+        capabilities: The kinds of needs that `scan` can answer.
+    """
+
+    capabilities: frozenset[type[Need]]
+
+    @abstractmethod
+    def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
+        """Fit on the labeled samples; see `Trainer.fit` for errors."""
+
+    @abstractmethod
+    def scan(self, indices: Tensor, needs: Needs, context: RoundContext) -> PoolView:
+        """Compute what a strategy needs for the candidates: int64, (N,), N >= 1."""
+
+    @abstractmethod
+    def predict(self, split: Split, context: RoundContext) -> Tensor:
+        """Logits for every sample of a split: float32, (N, C), on the CPU."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """The fitted model, as tensors and plain containers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+    def check_needs(self, needs: Needs, strategy: str) -> None:
+        """Refuse a strategy whose needs this learner cannot answer.
+
+        Raises:
+            TypeError: Naming strategy, need and learner.
+        """
+        for need in sorted(needs, key=repr):
+            if type(need) not in self.capabilities:
+                raise TypeError(
+                    f"{strategy} needs {need}, which this model cannot give; "
+                    "choose another model or strategy"
+                )
+
+
+class TorchLearner(Learner):
+    """A network trained by a `Trainer`, scored by the pool pass.
+
+    Args:
+        make_model: Builds the network; its weights are drawn from the run's seed.
+        trainer: How it is trained.
+        source: The data.
+        task: Loss, probabilities, metrics.
+        seed: Seed of the run.
+        device: Where the network lives.
+        batch_size: Batch size of the pool pass and of evaluation; None for automatic.
+
+    Raises:
+        ValueError: The trainer monitors validation metrics and the source has no validation split.
+    """
+
+    def __init__(
+        self,
+        make_model: MakeModel,
+        trainer: Trainer,
+        source: Source,
+        task: Multiclass,
+        *,
+        seed: int,
+        device: torch.device,
+        batch_size: int | None = None,
+    ) -> None:
+        self.make_model, self.trainer, self.source, self.task = make_model, trainer, source, task
+        self.seed, self.device = seed, device
+        rule = trainer.early_stopping
+        if rule and rule.monitor.startswith("val/") and source.validation is None:
+            raise ValueError(
+                f"trainer.early_stopping.monitor={rule.monitor} but the validation split is empty; "
+                "set split.validation=0.1, or monitor train/loss"
+            )
+        self.model = self._fresh(0)
+        numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
+        self.batch_size = batch_size or auto_batch_size(numel, device)
+        kinds: set[type[Need]] = {Probs, GradNorms}
+        if last_layer(self.model) is not None:
+            kinds.add(Features)
+        self.capabilities = frozenset(kinds)
+
+    def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
+        """Fine-tune the last round's best weights, or start from fresh ones with a cold restart."""
+        if self.trainer.restart == "cold" and context.round > 0 and context.resume is None:
+            self.model = self._fresh(context.round)
+        validation = self.source.validation
+        return self.trainer.fit(
+            self.model,
+            self._samples(train_set),
+            self.task,
+            FitContext(
+                seed=self.seed,
+                round=context.round,
+                evaluate=None
+                if validation is None
+                else lambda: self._evaluate(validation, context),
+                on_epoch=context.on_epoch,
+                resume=context.resume,
+            ),
+        )
+
+    def scan(self, indices: Tensor, needs: Needs, context: RoundContext) -> PoolView:
+        """One pass over the candidates; see `pool_pass`."""
+        results, self.batch_size = pool_pass(
+            self.model,
+            self.source.train.take,
+            indices,
+            needs,
+            self.task,
+            device=self.device,
+            batch_size=self.batch_size,
+            dtype=self.trainer.dtype,
+            on_batch=context.check,
+            description=f"round {context.round}: pool pass",
+        )
+        return PoolView(
+            indices,
+            results,
+            num_total=len(self.source.train),
+            num_classes=self.source.num_classes,
+        )
+
+    def predict(self, split: Split, context: RoundContext) -> Tensor:
+        """Logits for every sample of a split, by batches like those of the pass."""
+        return predict_logits(
+            self.model,
+            split.take,
+            len(split),
+            device=self.device,
+            batch_size=self.batch_size,
+            dtype=self.trainer.dtype,
+            on_batch=context.check,
+        ).cpu()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights and the batch size of the pass."""
+        return {"model": self.model.state_dict(), "batch_size": self.batch_size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.model.load_state_dict(state["model"])
+        self.batch_size = state["batch_size"]
+
+    def _fresh(self, round_number: int) -> nn.Module:
+        """A network whose weights depend on seed and round alone; the global RNG is untouched."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, round_number, "weights"))
+            model = self.make_model(self.source.input_shape, self.source.num_classes)
+        return model.to(self.device)
+
+    def _samples(self, train_set: TrainSet) -> Samples:
+        indices = train_set.indices.to(self.device)
+        equal = bool((train_set.weights == 1).all())
+        return Samples(
+            take=lambda batch: self.source.train.take(indices[batch], self.device),
+            targets=train_set.targets.to(self.device),
+            weights=None if equal else train_set.weights.to(self.device),
+        )
+
+    def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:
+        logits = predict_logits(
+            self.model,
+            split.take,
+            len(split),
+            device=self.device,
+            batch_size=self.batch_size,
+            dtype=self.trainer.dtype,
+        )
+        return self.task.evaluate(logits, split.targets.to(self.device))[0]

@@ -1,0 +1,50 @@
+"""Who answers queries. An answer may take days: asking and collecting are two steps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dal.query.base import Query
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels for a query.
+
+    Attributes:
+        indices: int64, (b,), positions in the training part.
+        targets: int64, (b,), class numbers; without meaning where the annotator abstained.
+        abstained: bool, (b,), where no label could be given.
+        cost: float32, (b,), what each answer cost.
+    """
+
+    indices: Tensor
+    targets: Tensor
+    abstained: Tensor
+    cost: Tensor
+
+
+class Oracle(ABC):
+    """Gives labels for queries."""
+
+    name: str
+
+    @abstractmethod
+    def submit(self, query: Query, round_number: int) -> dict[str, Any]:
+        """Ask. Submitting the same query of the same round again must do no harm.
+
+        Returns:
+            A ticket of plain values, kept in the run's state until the answers are there.
+        """
+
+    @abstractmethod
+    def collect(self, ticket: dict[str, Any]) -> Answers | None:
+        """The answers to a ticket, or None while they are not there yet.
+
+        Raises:
+            ValueError: An answer is no label.
+        """
