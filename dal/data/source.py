@@ -157,6 +157,12 @@ class Source:
         """Shape of one prepared sample: (channels, H, W) or (D,)."""
         return self.train.input_shape
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of samples of each part: ``train``, ``validation`` (0 without one), ``test``."""
+        validation = 0 if self.validation is None else len(self.validation)
+        return {"train": len(self.train), "validation": validation, "test": len(self.test)}
+
     def fingerprint(self) -> str:
         """A digest of every array and of the class names; equal data give equal digests."""
         digest = hashlib.sha256(repr((self.name, self.class_names)).encode())

@@ -1,0 +1,40 @@
+"""Data sets, and how a run divides them.
+
+Every data function returns a `Dataset`; `make_source` divides it into a `Source`, and
+`initial_labels` draws the samples that are labeled before the first query.
+"""
+
+from dal.data.cifar10 import cifar10
+from dal.data.digits import digits
+from dal.data.idx import fashion_mnist, mnist
+from dal.data.initial import initial_labels
+from dal.data.npz import npz
+from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split
+from dal.data.splits import make_source
+from dal.data.svhn import svhn
+from dal.data.synthetic import make_classification, two_gaussians
+from dal.data.tabular import breast_cancer, clean1, digits_tabular, iris, new_thyroid, wine
+
+__all__ = [
+    "UNKNOWN",
+    "Dataset",
+    "Prepare",
+    "Source",
+    "Split",
+    "breast_cancer",
+    "cifar10",
+    "clean1",
+    "digits",
+    "digits_tabular",
+    "fashion_mnist",
+    "initial_labels",
+    "iris",
+    "make_classification",
+    "make_source",
+    "mnist",
+    "new_thyroid",
+    "npz",
+    "svhn",
+    "two_gaussians",
+    "wine",
+]

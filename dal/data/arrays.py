@@ -1,0 +1,208 @@
+"""Arrays of unknown making turned into the tensors of a `Dataset`, or refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dal.data.source import UNKNOWN
+
+Array = npt.NDArray[Any]
+
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How the values in label arrays map to class numbers.
+
+    Attributes:
+        values: int or str array, sorted, the known label values.
+        numbers: int64 array, the class number of each value.
+        names: The C class names.
+    """
+
+    values: Array
+    numbers: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+
+
+def as_inputs(array: Array, key: str) -> Tensor:
+    """Images or features as a tensor.
+
+    Args:
+        array: (N, H, W), (N, H, W, channels) or (N, channels, H, W) images, whole numbers in
+            [0, 255] or floats; or (N, D) features, numbers of any kind.
+        key: What to call the array in errors.
+
+    Returns:
+        uint8 or float32 (N, channels, H, W), or float32 (N, D).
+
+    Raises:
+        ValueError: If the array is of no such shape or type, empty, or holds NaN or infinity.
+    """
+    if array.size == 0:
+        raise ValueError(f"{key!r} of shape {array.shape} is empty; save at least one sample")
+    if array.dtype.kind not in "iufb":
+        raise ValueError(f"{key!r} has type {array.dtype}; save numbers, for example float32")
+    if array.ndim == 2:
+        return torch.from_numpy(_finite(array, key))
+    images = _channels_first(array, key)
+    pixels = _finite(images, key) if images.dtype.kind == "f" else _bytes(images, key)
+    return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def _finite(array: Array, key: str) -> npt.NDArray[np.float32]:
+    # Values beyond float32 become infinite here and are reported below, not as a warning.
+    with np.errstate(over="ignore"):
+        numbers = array.astype(np.float32)
+    is_bad = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    if is_bad.any():
+        raise ValueError(
+            f"{key!r} holds NaN, infinity or a number beyond float32 in {int(is_bad.sum())} rows, "
+            f"the first is row {int(is_bad.argmax())}; drop the rows or fill the values in"
+        )
+    return numbers
+
+
+def _bytes(images: Array, key: str) -> npt.NDArray[np.uint8]:
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind == "b" or images.min() < 0 or images.max() > 255:
+        raise ValueError(
+            f"{key!r} holds images of type {images.dtype} from {images.min()} to {images.max()}; "
+            "save them as uint8 in [0, 255], or as floats in [0, 1]"
+        )
+    return images.astype(np.uint8)
+
+
+def _channels_first(array: Array, key: str) -> Array:
+    if array.ndim == 3:
+        return array[:, np.newaxis]
+    if array.ndim != 4:
+        raise ValueError(
+            f"{key!r} has shape {array.shape}; save features as (N, D) and images as (N, H, W), "
+            "(N, H, W, channels) or (N, channels, H, W)"
+        )
+    is_first, is_last = array.shape[1] in _CHANNELS, array.shape[3] in _CHANNELS
+    if is_first == is_last:
+        which = "either axis 1 or axis 3" if is_first else "neither axis 1 nor axis 3"
+        raise ValueError(
+            f"{key!r} has shape {array.shape}, where {which} can be the channels (1, 3 or 4); "
+            "save images as (N, channels, H, W) with H and W other than that"
+        )
+    return array if is_first else array.transpose(0, 3, 1, 2)
+
+
+def as_labels(array: Array, key: str) -> Array:
+    """Labels as int64 or str array.
+
+    Args:
+        array: (N,), whole numbers or strings.
+        key: What to call the array in errors.
+
+    Returns:
+        int64 or str array (N,).
+
+    Raises:
+        ValueError: If the array is no list of labels.
+    """
+    if array.ndim != 1:
+        raise ValueError(
+            f"{key!r} has shape {array.shape}; save one class number a sample, shape (N,) "
+            "(argmax(axis=1) turns one-hot rows into class numbers)"
+        )
+    if array.dtype.kind not in "iuU":
+        raise ValueError(
+            f"{key!r} has type {array.dtype}; save whole numbers, for example "
+            "with .astype('int64'), or strings"
+        )
+    return array if array.dtype.kind == "U" else array.astype(np.int64)
+
+
+def find_classes(labels: Sequence[Array], names: Sequence[str] | Array | None) -> Classes:
+    """Collect the classes of all label arrays.
+
+    Args:
+        labels: What `as_labels` gave for each part, at least one.
+        names: Class names, or None to make them from the labels.
+
+    Returns:
+        The mapping from label values to class numbers.
+
+    Raises:
+        ValueError: If the names do not fit the labels, or there are fewer than two classes.
+    """
+    if len({array.dtype.kind for array in labels}) > 1:
+        raise ValueError("the targets of one part are strings and of the other numbers; use one")
+    values = np.unique(np.concatenate(labels))
+    values = values[values != _unknown(values)]
+    classes = _number(values, None if names is None else _as_names(names))
+    if len(classes.names) < 2:
+        raise ValueError(
+            f"there are fewer than 2 classes ({', '.join(classes.names) or 'no labels'}); "
+            "-1 and empty strings mark unknown labels and are no class"
+        )
+    return classes
+
+
+def as_targets(labels: Array, classes: Classes) -> Tensor:
+    """Labels as class numbers.
+
+    Args:
+        labels: (N,), one of the arrays that the classes were collected from.
+        classes: The mapping.
+
+    Returns:
+        int64 (N,), in [0, C) or `UNKNOWN`.
+    """
+    targets = np.full(labels.shape, UNKNOWN, dtype=np.int64)
+    is_known = labels != _unknown(labels)
+    targets[is_known] = classes.numbers[np.searchsorted(classes.values, labels[is_known])]
+    return torch.from_numpy(targets)
+
+
+def _unknown(array: Array) -> int | str:
+    return "" if array.dtype.kind == "U" else UNKNOWN
+
+
+def _as_names(names: Sequence[str] | Array) -> tuple[str, ...]:
+    array = np.asarray(names)
+    if array.ndim != 1 or array.dtype.kind == "S":
+        raise ValueError(
+            f"class_names has shape {array.shape} and type {array.dtype}; "
+            "give a plain list of strings"
+        )
+    return tuple(str(name) for name in array.tolist())
+
+
+def _number(values: Array, names: tuple[str, ...] | None) -> Classes:
+    if names is not None and len(set(names)) != len(names):
+        raise ValueError(f"class_names {list(names)} are not all different; rename some")
+    if values.dtype.kind == "U":
+        return _number_strings(values, names)
+    if len(values) == 0:
+        return Classes(values, values.astype(np.int64), names or ())
+    if names is not None and values[0] >= 0 and values[-1] < len(names):
+        return Classes(values, values.astype(np.int64), names)
+    if names is not None and len(names) != len(values):
+        raise ValueError(
+            f"class_names has {len(names)} names but the targets have {len(values)} classes "
+            f"from {values[0]} to {values[-1]}; give one name a class"
+        )
+    names = names or tuple(str(value) for value in values.tolist())
+    return Classes(values, np.arange(len(values), dtype=np.int64), names)
+
+
+def _number_strings(values: Array, names: tuple[str, ...] | None) -> Classes:
+    names = names or tuple(values.tolist())
+    absent = [value for value in values.tolist() if value not in names]
+    if absent:
+        raise ValueError(f"the label {absent[0]!r} is not in class_names {list(names)}; add it")
+    return Classes(values, np.array([names.index(value) for value in values], np.int64), names)

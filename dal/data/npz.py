@@ -1,0 +1,242 @@
+"""Arrays of one's own, from a NumPy archive."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from torch import Tensor
+
+from dal.data.arrays import Array, as_inputs, as_labels, as_targets, find_classes
+from dal.data.source import UNKNOWN, Dataset
+
+_ALIASES = {
+    "inputs": ("inputs", "train_inputs", "train_images", "x_train", "images", "x", "X"),
+    "targets": ("targets", "train_targets", "train_labels", "y_train", "labels", "y"),
+    "test_inputs": ("test_inputs", "test_images", "x_test"),
+    "test_targets": ("test_targets", "test_labels", "y_test"),
+    "class_names": ("class_names",),
+}
+_READ_FAILURES = (
+    ValueError,
+    EOFError,
+    OSError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def npz(
+    path: str,
+    name: str | None = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    standardize: bool | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Images or features of one's own, saved with ``numpy.savez``.
+
+    The archive holds ``inputs`` and ``targets`` and may hold ``test_inputs`` with
+    ``test_targets``, and ``class_names``. Common other names are known too: ``train_images`` and
+    ``train_labels`` with ``test_images`` and ``test_labels``; ``x_train``, ``y_train``, ``x_test``
+    and ``y_test``; ``images`` and ``labels``; ``x`` or ``X`` and ``y``.
+
+    - Inputs are images (N, H, W), (N, H, W, channels) or (N, channels, H, W) with 1, 3 or 4
+      channels: whole numbers in [0, 255], or floats, which are taken as they are (so scale them
+      to [0, 1]). Or they are features (N, D), numbers of any kind.
+    - Targets (N,) are class numbers from 0, any other whole numbers, or strings; the latter two
+      become classes in sorted order. -1 or an empty string marks a training sample whose label is
+      not known.
+
+    Args:
+        path: The archive.
+        name: Short name, used in the run directory; None for the name of the file.
+        size: Side length in pixels that images are resized to on the device; None keeps theirs.
+        mean: Mean that is subtracted, one number a channel (in units of [0, 1] for whole-numbered
+            images) or a feature; None for none.
+        std: Standard deviation that is divided by, likewise.
+        standardize: Compute ``mean`` and ``std`` from the training part. None means: yes for
+            features without a ``mean``, no for images.
+        class_names: Names of the classes 0, 1, ...; for other targets, in their sorted order; for
+            strings, in the order that the columns of outputs shall have. None for those in the
+            archive, or made from the targets.
+
+    Returns:
+        uint8 or float32 images (N, channels, H, W) or float32 features (N, D), with the test part
+        if the archive has one.
+
+    Raises:
+        FileNotFoundError: If there is no file at ``path``.
+        ValueError: If the archive is damaged, lacks a key, or an array in it cannot be used; names
+            the file and the key.
+    """
+    with _naming(path):
+        arrays, keys = _read(Path(path))
+        _check_lengths(arrays, keys)
+        inputs = {role: as_inputs(arrays[role], keys[role]) for role in _present(arrays, "inputs")}
+        _check_alike(inputs, keys)
+        train = inputs["inputs"]
+        _check_normalization(train.shape[1], mean, std, standardize)
+        _check_size(size, train.ndim)
+        names = class_names if class_names is not None else arrays.get("class_names")
+        targets, class_names = _number_targets(arrays, keys, names)
+    return Dataset(
+        name=name or Path(path).stem,
+        inputs=train,
+        targets=targets["targets"],
+        class_names=class_names,
+        test_inputs=inputs.get("test_inputs"),
+        test_targets=targets.get("test_targets"),
+        size=size,
+        mean=tuple(mean or ()),
+        std=tuple(std or ()),
+        standardize=train.ndim == 2 and not mean if standardize is None else standardize,
+    )
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Put the path in front of every ValueError from inside the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _number_targets(
+    arrays: dict[str, Array], keys: dict[str, str], names: Sequence[str] | Array | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    labels = {role: as_labels(arrays[role], keys[role]) for role in _present(arrays, "targets")}
+    classes = find_classes(list(labels.values()), names)
+    targets = {role: as_targets(array, classes) for role, array in labels.items()}
+    _check_test_known(targets, keys)
+    return targets, classes.names
+
+
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays by role, and the key that each role has in this archive."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; set data.path to an .npz archive")
+    # numpy.load would leave a file that it opens itself open when the archive is damaged.
+    with path.open("rb") as stream, _open(stream) as archive:
+        keys = _find_keys(list(archive.files))
+        return {role: _read_array(archive, key) for role, key in keys.items()}, keys
+
+
+def _open(stream: BinaryIO) -> NpzFile:
+    remedy = "save it again with numpy.savez"
+    if not zipfile.is_zipfile(stream):
+        raise ValueError(f"truncated, or no .npz archive at all; {remedy}")
+    stream.seek(0)
+    try:
+        archive: NpzFile = np.load(stream, allow_pickle=False)
+    except _READ_FAILURES as error:
+        raise ValueError(f"damaged ({error}); {remedy}") from error
+    return archive
+
+
+def _read_array(archive: Mapping[str, Array], key: str) -> Array:
+    try:
+        return archive[key]
+    except _READ_FAILURES as error:
+        raise ValueError(
+            f"key {key!r} cannot be read ({error}); save it again with numpy.savez, "
+            "as numbers or strings, not as objects"
+        ) from error
+
+
+def _find_keys(stored: list[str]) -> dict[str, str]:
+    keys = {}
+    for role, aliases in _ALIASES.items():
+        found = [key for key in aliases if key in stored]
+        if len(found) > 1:
+            raise ValueError(f"it holds {' and '.join(found)}, all of them {role}; keep one")
+        if found:
+            keys[role] = found[0]
+    for role in ("inputs", "targets"):
+        if role not in keys:
+            raise ValueError(
+                f"it lacks the key {role!r} (or {', '.join(_ALIASES[role][1:])}); "
+                f"it holds {', '.join(stored) or 'nothing'}"
+            )
+    if ("test_inputs" in keys) != ("test_targets" in keys):
+        present, absent = sorted(("test_inputs", "test_targets"), key=lambda role: role not in keys)
+        raise ValueError(f"it has {keys[present]!r} but no {absent!r}; save both or none")
+    return keys
+
+
+def _present(arrays: dict[str, Array], role: str) -> list[str]:
+    return [key for key in (role, f"test_{role}") if key in arrays]
+
+
+def _check_lengths(arrays: dict[str, Array], keys: dict[str, str]) -> None:
+    for role in _present(arrays, "inputs"):
+        other = role.replace("inputs", "targets")
+        lengths = [array.shape[0] if array.ndim else 0 for array in (arrays[role], arrays[other])]
+        if 0 in lengths:
+            raise ValueError(
+                f"{keys[role]!r} or {keys[other]!r} is empty; save at least one sample"
+            )
+        if lengths[0] != lengths[1]:
+            raise ValueError(
+                f"{keys[role]!r} has {lengths[0]} samples but {keys[other]!r} has {lengths[1]}; "
+                "save one target for each input"
+            )
+
+
+def _check_alike(inputs: dict[str, Tensor], keys: dict[str, str]) -> None:
+    if "test_inputs" not in inputs:
+        return
+    train, test = inputs["inputs"], inputs["test_inputs"]
+    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        kinds = [f"{tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in (train, test)]
+        raise ValueError(
+            f"samples of {keys['inputs']!r} are {kinds[0]} but those of {keys['test_inputs']!r} "
+            f"are {kinds[1]}; save both alike"
+        )
+
+
+def _check_test_known(targets: dict[str, Tensor], keys: dict[str, str]) -> None:
+    if "test_targets" not in targets:
+        return
+    unknown = (targets["test_targets"] == UNKNOWN).nonzero().flatten()
+    if len(unknown):
+        raise ValueError(
+            f"{keys['test_targets']!r} has {len(unknown)} unknown labels, the first at row "
+            f"{int(unknown[0])}; test samples must be labeled"
+        )
+
+
+def _check_normalization(
+    channels: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    standardize: bool | None,
+) -> None:
+    if (mean is None) != (std is None):
+        raise ValueError("mean or std is given without the other; give both or none")
+    if mean is None or std is None:
+        return
+    if standardize:
+        raise ValueError("mean and std are given and standardize=true; drop one or the other")
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(
+            f"mean has {len(mean)} and std {len(std)} numbers; "
+            f"give {channels} of both, one for each channel or feature"
+        )
+    if min(std) <= 0:
+        raise ValueError(f"std={list(std)} must be above 0 everywhere")
+
+
+def _check_size(size: int | None, ndim: int) -> None:
+    if size is not None and (size < 1 or ndim != 4):
+        raise ValueError(f"size={size} resizes images to at least 1 pixel; drop it for features")

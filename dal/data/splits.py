@@ -1,0 +1,224 @@
+"""Dividing a data set into a training, a test and a validation part."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dal.data.draw import draw, share
+from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split
+from dal.utils.seeding import generator
+
+_logger = logging.getLogger(__name__)
+
+_CHUNK = 4096
+"""Samples whose moments are summed at a time; keeps the float64 copy small."""
+
+
+class _Part(NamedTuple):
+    inputs: Tensor
+    targets: Tensor
+
+    def select(self, indices: Tensor) -> _Part:
+        return _Part(self.inputs[indices], self.targets[indices])
+
+
+def make_source(
+    dataset: Dataset,
+    *,
+    seed: int,
+    kind: Literal["auto", "official", "merged"] = "auto",
+    test_fraction: float = 0.3,
+    stratified: bool = True,
+    validation: float | int = 0,
+) -> Source:
+    """Divide a data set for one run.
+
+    Samples whose target is `UNKNOWN` always stay in the training part, and so does, with
+    ``stratified``, the only labeled sample of a class (a warning says so). Within each part,
+    samples keep the order that they have in the data set. The test part does not depend on
+    ``validation``.
+
+    Args:
+        dataset: The data set.
+        seed: Seed of the run; equal seeds give equal parts.
+        kind: ``official`` keeps the data set's own test part; ``merged`` puts training and test
+            part together and draws the test part from all (as papers with a "70/30" split do);
+            ``auto`` is official where there is a test part and merged where there is none.
+        test_fraction: Share of the labeled samples that a merged split tests on, in (0, 1),
+            rounded up.
+        stratified: Draw test and validation part in class proportions rather than at random.
+        validation: 0 for no validation part; a fraction in (0, 1) of the labeled training
+            samples, rounded up; or a number of samples, an int of at least 1.
+
+    Returns:
+        The parts, with the normalization of the data set; with ``dataset.standardize`` it is
+        computed from the training part (a constant feature keeps the deviation 1).
+
+    Raises:
+        ValueError: If the data set contradicts itself, has no test part where one is asked for,
+            or a part would be left without samples.
+    """
+    _check_settings(dataset, kind, test_fraction, validation)
+    _check_dataset(dataset)
+    train, test = _divide(dataset, seed, kind, test_fraction, stratified)
+    held_out: _Part | None = None
+    if validation:
+        train, held_out = _take_out(
+            train,
+            validation,
+            setting=f"validation={validation}",
+            rng=generator(seed, "split", "validation"),
+            stratified=stratified,
+            class_names=dataset.class_names,
+        )
+    prepare = _prepare(dataset, train.inputs)
+    return Source(
+        name=dataset.name,
+        train=Split(train.inputs, train.targets, prepare),
+        test=Split(test.inputs, test.targets, prepare),
+        validation=None if held_out is None else Split(*held_out, prepare),
+        class_names=dataset.class_names,
+    )
+
+
+def _divide(
+    dataset: Dataset, seed: int, kind: str, test_fraction: float, stratified: bool
+) -> tuple[_Part, _Part]:
+    train = _Part(dataset.inputs, dataset.targets)
+    test = _official_test(dataset)
+    if kind != "merged" and test is not None:
+        return train, test
+    if test is not None:
+        train = _Part(*(torch.cat(pair) for pair in zip(train, test, strict=True)))
+    return _take_out(
+        train,
+        test_fraction,
+        setting=f"test_fraction={test_fraction}",
+        rng=generator(seed, "split"),
+        stratified=stratified,
+        class_names=dataset.class_names,
+    )
+
+
+def _official_test(dataset: Dataset) -> _Part | None:
+    if dataset.test_inputs is None or dataset.test_targets is None:
+        return None
+    return _Part(dataset.test_inputs, dataset.test_targets)
+
+
+def _take_out(
+    part: _Part,
+    amount: float | int,
+    *,
+    setting: str,
+    rng: torch.Generator,
+    stratified: bool,
+    class_names: tuple[str, ...],
+) -> tuple[_Part, _Part]:
+    """Draw labeled samples from a part; gives what is left of it and what was drawn."""
+    candidates = _drawable(part.targets, stratified, class_names)
+    count = amount if isinstance(amount, int) else share(amount, len(candidates))
+    if len(candidates) == 0 or count > len(candidates):
+        raise ValueError(
+            f"{setting} asks for {count} labeled samples but {len(candidates)} can be drawn from; "
+            "label more samples, ask for fewer, or (classes of one sample) use stratified=false"
+        )
+    if count >= len(part.targets):
+        raise ValueError(
+            f"{setting} takes all {len(part.targets)} samples and leaves none to train on; lower it"
+        )
+    drawn = draw(part.targets, candidates, count, rng, stratified)
+    is_left = torch.ones(len(part.targets), dtype=torch.bool)
+    is_left[drawn] = False
+    return part.select(torch.nonzero(is_left).flatten()), part.select(drawn)
+
+
+def _drawable(targets: Tensor, stratified: bool, class_names: tuple[str, ...]) -> Tensor:
+    known = torch.nonzero(targets != UNKNOWN).flatten()
+    if not stratified or len(known) == 0:
+        return known
+    counts = torch.bincount(targets[known], minlength=len(class_names))
+    for label in torch.nonzero(counts == 1).flatten().tolist():
+        _logger.warning(
+            "class %s has a single labeled sample; it stays in the training part",
+            class_names[label],
+        )
+    return known[counts[targets[known]] > 1]
+
+
+def _prepare(dataset: Dataset, inputs: Tensor) -> Prepare:
+    if not dataset.standardize:
+        return Prepare(dataset.size, dataset.mean, dataset.std)
+    mean, std = _moments(inputs)
+    return Prepare(dataset.size, tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each feature or channel, float64, as `Prepare` wants them."""
+    reduced = tuple(dim for dim in range(inputs.ndim) if dim != 1)
+    shape = [1, -1] + [1] * (inputs.ndim - 2)
+    number = inputs.numel() // inputs.shape[1]
+    chunks = torch.split(inputs, _CHUNK)
+    mean = sum((chunk.double().sum(reduced) for chunk in chunks), torch.zeros(())) / number
+    squares = ((chunk.double() - mean.view(shape)).square().sum(reduced) for chunk in chunks)
+    std = (sum(squares, torch.zeros(())) / number).sqrt()
+    # Compared rather than tested for std == 0: rounding gives constants a deviation near 1e-17.
+    std[inputs.amin(reduced) == inputs.amax(reduced)] = 1.0
+    scale = 255 if inputs.dtype == torch.uint8 else 1
+    return mean / scale, std / scale
+
+
+def _check_settings(
+    dataset: Dataset, kind: str, test_fraction: float, validation: float | int
+) -> None:
+    if kind not in ("auto", "official", "merged"):
+        raise ValueError(f"split kind {kind!r} is unknown; use auto, official or merged")
+    if kind == "official" and dataset.test_inputs is None:
+        raise ValueError(f"{dataset.name} has no official test part; use the split auto or merged")
+    if not 0 < test_fraction < 1:
+        raise ValueError(
+            f"test_fraction={test_fraction} must lie between 0 and 1, both excluded, such as 0.3"
+        )
+    if validation < 0 or (isinstance(validation, float) and validation >= 1):
+        raise ValueError(
+            f"validation={validation} must be 0 (none), a fraction between 0 and 1, "
+            "or a whole number of samples such as 500"
+        )
+
+
+def _check_dataset(dataset: Dataset) -> None:
+    if len(dataset.class_names) < 2:
+        raise ValueError(
+            f"{dataset.name} has {len(dataset.class_names)} class; classification needs at least 2"
+        )
+    if (dataset.test_inputs is None) != (dataset.test_targets is None):
+        raise ValueError(
+            f"{dataset.name} has test_inputs or test_targets without the other; give both or none"
+        )
+    if dataset.standardize and dataset.mean:
+        raise ValueError(
+            f"{dataset.name} has a mean and standardize=true; drop one of the two, "
+            "standardizing computes the mean itself"
+        )
+    _check_part(dataset, "training", _Part(dataset.inputs, dataset.targets), UNKNOWN)
+    test = _official_test(dataset)
+    if test is not None:
+        _check_part(dataset, "test", test, 0)
+
+
+def _check_part(dataset: Dataset, what: str, part: _Part, lowest: int) -> None:
+    if len(part.inputs) != len(part.targets) or len(part.targets) == 0:
+        raise ValueError(
+            f"the {what} part of {dataset.name} has {len(part.inputs)} inputs and "
+            f"{len(part.targets)} targets; it needs equally many of both, and at least one"
+        )
+    low, high = (int(value) for value in part.targets.aminmax())
+    if low < lowest or high >= len(dataset.class_names):
+        raise ValueError(
+            f"the {what} part of {dataset.name} has targets from {low} to {high}; they must lie "
+            f"in {lowest}..{len(dataset.class_names) - 1}"
+        )

@@ -1,0 +1,114 @@
+"""Drawn data: as many samples as wanted, with known structure, different for every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from dal.data.source import Dataset
+from dal.utils.seeding import derive, generator
+
+
+def make_classification(
+    n_samples: int = 1000,
+    n_features: int = 20,
+    n_informative: int = 5,
+    n_redundant: int = 2,
+    n_classes: int = 3,
+    n_clusters_per_class: int = 1,
+    weights: Sequence[float] | None = None,
+    flip_y: float = 0.01,
+    class_sep: float = 1.0,
+    standardize: bool = True,
+    seed: int = 0,
+) -> Dataset:
+    """Gaussian clusters on the corners of a hypercube, drawn by scikit-learn's function.
+
+    The settings have scikit-learn's names and meaning.
+
+    Args:
+        n_samples: Number of samples N.
+        n_features: Number of features D; those neither informative nor redundant are noise.
+        n_informative: Features that tell the classes apart.
+        n_redundant: Features that are linear combinations of the informative ones.
+        n_classes: Number of classes C.
+        n_clusters_per_class: Clusters that make up one class.
+        weights: Share of each class, C numbers that sum to 1; None for equal shares.
+        flip_y: Fraction of samples that get a random label: label noise.
+        class_sep: How far the clusters lie apart; larger is easier.
+        standardize: Scale features by the mean and deviation of the training part.
+        seed: Seed of the drawing.
+
+    Returns:
+        float32 inputs (N, D) without an official test part.
+
+    Raises:
+        ValueError: If the settings contradict each other; scikit-learn says how.
+
+    Reference:
+        I. Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark", 2003.
+    """
+    from sklearn.datasets import make_classification as draw
+
+    inputs, targets = draw(
+        n_samples=n_samples,
+        n_features=n_features,
+        n_informative=n_informative,
+        n_redundant=n_redundant,
+        n_classes=n_classes,
+        n_clusters_per_class=n_clusters_per_class,
+        weights=None if weights is None else list(weights),
+        flip_y=flip_y,
+        class_sep=class_sep,
+        # NumPy's seeds have 32 bits.
+        random_state=derive(seed, "data") % 2**32,
+    )
+    return Dataset(
+        name="synthetic",
+        inputs=torch.from_numpy(inputs).to(torch.float32),
+        targets=torch.from_numpy(targets).to(torch.int64),
+        class_names=tuple(str(label) for label in range(n_classes)),
+        standardize=standardize,
+    )
+
+
+def two_gaussians(
+    n_samples: int = 1000,
+    distance: float = 3.0,
+    std: float = 1.0,
+    standardize: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Two round clouds in the plane, one a class, centered at (-distance/2, 0) and (distance/2, 0).
+
+    Made for looking at what a strategy picks. The best possible accuracy is known: Phi(distance /
+    (2 std)), with Phi the distribution function of the normal distribution; 0.933 by default.
+
+    Args:
+        n_samples: Number of samples N; classes take turns, so that both have half of them.
+        distance: Distance of the two centers, at least 0.
+        std: Standard deviation of each cloud in both directions, above 0.
+        standardize: Scale features by the mean and deviation of the training part.
+        seed: Seed of the drawing.
+
+    Returns:
+        float32 inputs (N, 2) without an official test part.
+
+    Raises:
+        ValueError: If there are fewer than 2 samples, or ``distance`` or ``std`` is out of range.
+    """
+    if n_samples < 2:
+        raise ValueError(f"n_samples={n_samples} leaves a class empty; use at least 2")
+    if distance < 0 or std <= 0:
+        raise ValueError(f"distance={distance} must be at least 0 and std={std} above 0")
+    targets = torch.arange(n_samples, dtype=torch.int64) % 2
+    inputs = std * torch.randn(n_samples, 2, generator=generator(seed, "data"))
+    inputs[:, 0] += distance * (targets - 0.5)
+    return Dataset(
+        name="two_gaussians",
+        inputs=inputs,
+        targets=targets,
+        class_names=("left", "right"),
+        standardize=standardize,
+    )
