@@ -1,0 +1,270 @@
+"""TensorBoard files of a run, in three kinds of folder because their x-axes differ.
+
+tb/              x = training labels: test results, queries, times, figures, settings
+tb/steps/        x = optimizer step through all rounds: the saw-tooth when labels are added
+tb/round_003/    x = epoch of that round: the same tags in every round, so that rounds overlay
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dal.recording.events import remove_later_rounds, rewind
+from dal.recording.figures import class_histogram, confusion_matrix, image_grid, to_pixels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch.utils.tensorboard import SummaryWriter
+
+MAX_IMAGES = 32
+"""How many of the picked images are recorded per query."""
+_COLUMNS = 8
+_LAYOUT = {
+    "labels vs accuracy": {
+        "test accuracy": ["Multiline", ["^test/accuracy$"]],
+        "test calibration and loss": ["Multiline", ["^test/ece$", "^test/nll$"]],
+    }
+}
+
+
+class TensorBoard:
+    """Records a run for TensorBoard; a resumed run continues without points shown twice.
+
+    Scalars cost about 0.1 ms a call, a histogram of 60 000 scores 10 ms, images 0.1 s and figures
+    0.1 to 0.3 s. Records reach the disk from a thread of each writer, at the latest
+    with `flush`. If that fails, on a full disk for instance, the next call on the same folder, or
+    `flush` or `close`, raises the OSError; call `flush` once a round so that none is lost.
+
+    Example:
+        >>> with TensorBoard(run / "tb", class_names=("cat", "dog")) as board:  # doctest: +SKIP
+        ...     board.config(yaml_text, {"seed": 0, "strategy": "entropy"})
+        ...     board.epoch(0, 0, 12, {"train/loss": 0.9})
+        ...     board.round(20, {"test/accuracy": 0.61})
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        class_names: tuple[str, ...],
+        labels: int | None = None,
+        step: int | None = None,
+        round_number: int | None = None,
+        epoch: int | None = None,
+    ) -> None:
+        """Open the folder and remove every point that the run is going to write again.
+
+        The four numbers are the first x of each kind that will be written from now on; points at
+        or beyond them come from a process that was killed after its last commit. A fresh run
+        leaves them out: whatever the folder holds is removed.
+
+        Args:
+            folder: ``<run>/tb``; created if need be.
+            class_names: The C class names.
+            labels: For the root folder, number of training labels.
+            step: For ``steps``, optimizer step through all rounds.
+            round_number: The round that is being fitted, or is fitted next.
+            epoch: The epoch of that round; folders of later rounds are removed.
+
+        Raises:
+            OSError: The folder cannot be read or written.
+        """
+        self._folder = folder
+        self._class_names = class_names
+        self._root, kept = _open(folder, labels)
+        self._configured = kept > 0
+        self._steps, _ = _open(folder / "steps", step)
+        self._round: SummaryWriter | None = None
+        self._round_number = -1
+        remove_later_rounds(folder, -1 if round_number is None else round_number)
+        if round_number is not None and _round_folder(folder, round_number).exists():
+            self._open_round(round_number, epoch)
+
+    def config(self, text: str, hparams: Mapping[str, str | int | float | bool]) -> None:
+        """Record the settings of the run; does nothing where they are recorded already.
+
+        Args:
+            text: The resolved configuration as YAML.
+            hparams: Plain settings worth comparing across runs; they stand in the same event file
+                as the points, so that no second run shows up in TensorBoard.
+
+        Raises:
+            OSError: An earlier record could not be written.
+        """
+        from torch.utils.tensorboard.summary import hparams as summaries
+
+        if self._configured:
+            return
+        self._configured = True
+        self._root.add_text("config", f"```yaml\n{text}\n```", 0)
+        self._root.add_custom_scalars(_LAYOUT)
+        # The hyper-parameter view has no form for a bool of its own.
+        plain = {k: str(v).lower() if isinstance(v, bool) else v for k, v in hparams.items()}
+        for summary in summaries(plain, {"test/accuracy": 0.0}):
+            self._root.file_writer.add_summary(summary)
+
+    def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Record one epoch, over the step of the run and over the epoch of its round.
+
+        Args:
+            round_number: The round that is being fitted; not smaller than in earlier calls.
+            epoch: Number of the epoch within the round.
+            step: Number of the optimizer step within the whole run.
+            values: Such as ``train/loss``, ``val/accuracy``, ``lr``.
+
+        Raises:
+            OSError: An earlier record could not be written.
+        """
+        writer = self._round
+        if writer is None or round_number != self._round_number:
+            writer = self._open_round(round_number)
+        for tag, value in values.items():
+            self._steps.add_scalar(tag, value, step)
+            writer.add_scalar(tag, value, epoch)
+
+    def round(self, labels: int, values: Mapping[str, float]) -> None:
+        """Record the results of one round.
+
+        Args:
+            labels: Number of training labels the model was fitted on.
+            values: Such as ``test/accuracy``, ``query/score_mean``, ``time/fit_s``.
+
+        Raises:
+            OSError: An earlier record could not be written.
+        """
+        for tag, value in values.items():
+            self._root.add_scalar(tag, value, labels)
+
+    def query(
+        self,
+        labels: int,
+        *,
+        scores: Tensor,
+        class_counts: Tensor | None = None,
+        pool_scores: Tensor | None = None,
+        images: Tensor | None = None,
+    ) -> None:
+        """Record what a query picked.
+
+        Args:
+            labels: Number of training labels before the query.
+            scores: Float, (b,), the score of each picked sample, most wanted first.
+            class_counts: Integer, (C,), how many picked samples each class got, for the figure
+                ``query/class_histogram``.
+            pool_scores: Float, (N,), scores of all candidates, for ``query/scores_pool``.
+            images: uint8 or float, (at most b, channels, H, W), the picked samples in the order of
+                ``scores``. The first 32 make the grid ``query/picked``; their scores stand in the
+                text ``query/picked_scores``, cell by cell.
+
+        Raises:
+            ValueError: A shape does not fit.
+            OSError: An earlier record could not be written.
+        """
+        if class_counts is not None:
+            title = f"{len(scores)} samples queried at {labels} labels"
+            figure = class_histogram(class_counts, self._class_names, title)
+            self._figure("query/class_histogram", figure, labels)
+        if pool_scores is not None and len(pool_scores):
+            self._root.add_histogram("query/scores_pool", pool_scores.detach().cpu(), labels)
+        if images is not None and len(images):
+            grid = image_grid(images[:MAX_IMAGES], columns=_COLUMNS)
+            self._root.add_image("query/picked", grid, labels)
+            table = _table(scores[: min(len(images), MAX_IMAGES)].tolist())
+            self._root.add_text("query/picked_scores", table, labels)
+
+    def confusion(self, labels: int, counts: Tensor) -> None:
+        """Record the confusion matrix of the test part as the figure ``test/confusion``.
+
+        Args:
+            labels: Number of training labels the model was fitted on.
+            counts: int64, (C, C), rows are true classes.
+
+        Raises:
+            ValueError: The shape is not (C, C).
+            OSError: An earlier record could not be written.
+        """
+        self._figure("test/confusion", confusion_matrix(counts, self._class_names), labels)
+
+    def curve(self, labels: int, figure: Figure) -> None:
+        """Record the learning curve so far as the figure ``curve/accuracy``.
+
+        Args:
+            labels: Number of training labels at its last point.
+            figure: As `dal.recording.figures.learning_curve` gives it.
+
+        Raises:
+            OSError: An earlier record could not be written.
+        """
+        self._figure("curve/accuracy", figure, labels)
+
+    def flush(self) -> None:
+        """Wait until everything recorded so far is in the files.
+
+        Raises:
+            OSError: A record could not be written; free some space and resume the run.
+        """
+        for writer in self._writers():
+            writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the files; the last call.
+
+        Raises:
+            OSError: A record could not be written.
+        """
+        with ExitStack() as stack:
+            for writer in self._writers():
+                stack.callback(writer.close)
+
+    def __enter__(self) -> TensorBoard:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open_round(self, number: int, epoch: int | None = None) -> SummaryWriter:
+        """Change over to the folder of a round."""
+        if self._round is not None:
+            self._round.close()
+        self._round, _ = _open(_round_folder(self._folder, number), epoch)
+        self._round_number = number
+        return self._round
+
+    def _writers(self) -> list[SummaryWriter]:
+        """The writers that are open."""
+        writers = (self._root, self._steps, self._round)
+        return [writer for writer in writers if writer is not None]
+
+    def _figure(self, tag: str, figure: Figure, labels: int) -> None:
+        # `SummaryWriter.add_figure` would import pyplot and with it global state.
+        self._root.add_image(tag, to_pixels(figure), labels, dataformats="HWC")
+
+
+def _open(folder: Path, first: int | None) -> tuple[SummaryWriter, int]:
+    """A writer for a folder after its points from ``first`` on are removed, and how many stay."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    kept = rewind(folder, first or 0)
+    return SummaryWriter(str(folder), purge_step=first or 0), kept
+
+
+def _round_folder(folder: Path, number: int) -> Path:
+    return folder / f"round_{number:03d}"
+
+
+def _table(scores: list[float]) -> str:
+    """Scores as a Markdown table laid out like the grid of images."""
+    rows = [scores[i : i + _COLUMNS] for i in range(0, len(scores), _COLUMNS)]
+    lines = ["| " + " | ".join(f"{score:.4g}" for score in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

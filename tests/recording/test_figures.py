@@ -1,0 +1,166 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dal.recording import (
+    class_histogram,
+    confusion_matrix,
+    image_grid,
+    learning_curve,
+    prediction_history,
+)
+from dal.recording.figures import BLUE, GREY, to_pixels
+
+NAMES = ("cat", "dog", "a very long name of a class")
+PNG = b"\x89PNG\r\n"
+
+
+def probs(rounds: int, classes: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.softmax(torch.randn(rounds, classes, generator=generator), dim=1)
+
+
+def test_learning_curve_is_written_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    path = tmp_path / "curve.png"
+    figure = learning_curve([20, 30, 40], [0.5, 0.6, 0.8], title="run", aubc=0.625, path=path)
+    assert path.read_bytes().startswith(PNG)
+    assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
+    axes = figure.axes[0]
+    assert np.allclose(axes.lines[0].get_xydata(), [[20, 0.5], [30, 0.6], [40, 0.8]])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["AUBC 0.6250"]
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_learning_curve_shows_a_marker_where_points_are_few(count: int) -> None:
+    figure = learning_curve(list(range(count)), [0.5] * count, title="run")
+    assert figure.axes[0].lines[0].get_marker() == ("o" if count == 1 else "None")
+
+
+@pytest.mark.parametrize(("labels", "accuracy"), [([], []), ([20], [0.5, 0.6])])
+def test_learning_curve_refuses_unequal_or_empty(labels: list[int], accuracy: list[float]) -> None:
+    with pytest.raises(ValueError, match="one pair per round"):
+        learning_curve(labels, accuracy, title="run")
+
+
+def test_learning_curve_reports_a_folder_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="missing"):
+        learning_curve([20], [0.5], title="run", path=tmp_path / "missing" / "curve.png")
+
+
+def test_confusion_matrix_shades_by_share_and_writes_counts() -> None:
+    counts = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 5, 5]])
+    axes = confusion_matrix(counts, NAMES).axes[0]
+    share = np.asarray(axes.images[0].get_array()).tolist()
+    assert share == [[0.75, 0.25, 0], [0, 0, 0], [0, 0.5, 0.5]]
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "5", "5"]
+    assert axes.get_yticklabels()[2].get_text() == "a very long nam…"
+
+
+def test_confusion_matrix_of_many_classes_is_thinned() -> None:
+    names = [f"class {i}" for i in range(100)]
+    axes = confusion_matrix(torch.eye(100, dtype=torch.int64), names).axes[0]
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["class 0", "class 5"]
+
+
+def test_class_histogram_draws_each_count() -> None:
+    figure = class_histogram(torch.tensor([4, 0, 7]), NAMES, "picked")
+    axes = figure.axes[0]
+    assert [bar.get_window_extent().height > 0 for bar in axes.patches] == [True, False, True]
+    assert [text.get_text() for text in axes.texts] == ["4", "0", "7"]
+    pixels = to_pixels(figure)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3
+    assert pixels.std() > 10
+
+
+@pytest.mark.parametrize("draw", [confusion_matrix, lambda c, n: class_histogram(c, n, "x")])
+def test_counts_of_another_shape_are_refused(draw: object) -> None:
+    with pytest.raises(ValueError, match=r"shape \(2,\) for 3 class names"):
+        draw(torch.zeros(2, dtype=torch.int64), NAMES)  # type: ignore[operator]
+
+
+def test_prediction_history_names_the_top_classes_and_leaves_gaps() -> None:
+    values = probs(6, 8)
+    values[:, 3] += 1
+    values[4] = torch.nan
+    names = [f"c{i}" for i in range(8)]
+    axes = prediction_history(values, names, rounds=range(3, 9), top=2).axes[0]
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    assert named[-1].get_label() == "c3"
+    assert named[-1].get_color() == BLUE
+    assert len(named) == 2
+    assert sum(line.get_color() == GREY for line in axes.lines) == 6
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == [3, 4, 5, 6, 7, 8]
+    assert np.isnan(np.asarray(axes.lines[0].get_ydata())).nonzero()[0].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8),
+        torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8),
+        torch.randn(3, 8, 8),
+        torch.randn(4, 8, 8),
+    ],
+)
+def test_prediction_history_stands_beside_the_image(image: torch.Tensor) -> None:
+    figure = prediction_history(probs(2, 3), NAMES, image=image, title="sample 5")
+    left, right = figure.axes
+    assert np.asarray(left.images[0].get_array()).shape == (
+        (8, 8, 3) if len(image) == 3 else (8, 8)
+    )
+    assert right.get_title() == "sample 5"
+    assert to_pixels(figure).size > 0
+
+
+def test_prediction_history_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"shape \(4, 3\) for 2 rounds"):
+        prediction_history(probs(4, 3), NAMES, rounds=[0, 1])
+    with pytest.raises(ValueError, match="at least one round"):
+        prediction_history(torch.zeros(0, 3), NAMES)
+    with pytest.raises(ValueError, match="top=0"):
+        prediction_history(probs(4, 3), NAMES, top=0)
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, 1), (3, 3), (2, 1), (5, 1)])
+def test_image_grid_has_rows_and_columns(channels: int, shown: int) -> None:
+    images = torch.randint(0, 256, (11, channels, 28, 20), dtype=torch.uint8)
+    grid = image_grid(images)
+    assert grid.shape == (shown, 2 * (56 + 4), 8 * (40 + 4))
+    assert grid.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_image_grid_keeps_pixels_in_their_places(channels: int) -> None:
+    images = torch.randint(0, 256, (5, channels, 3, 4), dtype=torch.uint8)
+    grid = image_grid(images, columns=2, side=4, padding=1)
+    assert grid.shape == (channels, 15, 12)
+    assert torch.equal(grid[:, 6:9, 7:11], images[3])
+    assert (grid[:, 10:, 6:] == 255).all()
+
+
+def test_image_grid_stretches_floats_outside_the_unit_range() -> None:
+    images = torch.stack([torch.tensor([[[-2.0, 2.0]]]), torch.tensor([[[0.2, 1.0]]])])
+    grid = image_grid(images, side=2, padding=0)
+    assert grid.flatten().tolist() == [0, 255, 51, 255]
+
+
+def test_image_grid_of_a_constant_float_image_is_finite() -> None:
+    assert image_grid(torch.full((1, 1, 2, 2), 7.0), side=2, padding=0).eq(0).all()
+
+
+def test_image_grid_shrinks_large_images() -> None:
+    assert image_grid(torch.rand(9, 3, 224, 112)).shape == (3, 2 * 68, 8 * 36)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 8, 8), (8, 8)])
+def test_image_grid_refuses_no_images(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"pass \(n, channels, H, W\)"):
+        image_grid(torch.zeros(shape))
