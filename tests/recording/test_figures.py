@@ -33,7 +33,9 @@ def test_learning_curve_is_written_as_a_whole(
     assert [file.name for file in tmp_path.iterdir()] == ["curve.png"]
     axes = figure.axes[0]
     assert np.allclose(axes.lines[0].get_xydata(), [[20, 0.5], [30, 0.6], [40, 0.8]])
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["AUBC 0.6250"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["AUBC 0.6250"]
 
 
 @pytest.mark.parametrize("count", [1, 100])
