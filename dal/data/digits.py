@@ -34,5 +34,5 @@ def digits(size: int | None = 28) -> Dataset:
         class_names=tuple("0123456789"),
         size=size,
         mean=(0.3053,),
-        std=(0.3760,),
+        std=(0.3759,),
     )

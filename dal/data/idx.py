@@ -137,7 +137,8 @@ def _read_part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     labels_path, labels = _read_idx(folder, f"{part}-labels-idx1-ubyte", _LABELS_MAGIC)
     if len(images) != len(labels):
         raise damaged(
-            labels_path, f"it has {len(labels)} labels for the {len(images)} of {images_path.name}"
+            labels_path,
+            f"it has {len(labels)} labels for the {len(images)} images of {images_path.name}",
         )
     if len(labels) and labels.max() >= _NUM_CLASSES:
         raise damaged(labels_path, f"label {labels.max()} is outside 0..{_NUM_CLASSES - 1}")

@@ -1,0 +1,66 @@
+"""Every conf/data file names a data function and gives each of its parameters its default."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import dal.data
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
+FILES = sorted(CONF.glob("*.yaml"))
+INTERPOLATED = {"root": "${data_dir}", "seed": "${seed}", "path": "???"}
+
+
+def read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def function_of(config):
+    return getattr(dal.data, config["_target_"].removeprefix("dal.data."))
+
+
+def test_configs_cover_every_data_function():
+    targets = {function_of(read(path)) for path in FILES}
+    functions = {
+        value
+        for name in dal.data.__all__
+        if inspect.isfunction(value := getattr(dal.data, name))
+        and inspect.signature(value).return_annotation == "Dataset"
+    }
+    assert targets == functions
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_config_keys_and_defaults_equal_signature(path):
+    config = read(path)
+    parameters = inspect.signature(function_of(config)).parameters
+    expected = {name: INTERPOLATED.get(name, p.default) for name, p in parameters.items()}
+    assert {key: value for key, value in config.items() if key != "_target_"} == expected
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_config_starts_with_a_comment_and_has_no_package_line(path):
+    first, *rest = path.read_text(encoding="utf-8").splitlines()
+    assert first.startswith("# ")
+    assert len(first) <= 100
+    assert not any(line.startswith("#") for line in rest)
+    assert "@package" not in first
+
+
+def test_importing_data_leaves_heavy_packages_alone():
+    code = (
+        "import sys, dal.data; "
+        "print([m for m in ('sklearn', 'torchvision', 'scipy', 'hydra') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CONF.parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"

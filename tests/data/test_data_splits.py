@@ -1,0 +1,255 @@
+"""make_source: which samples go where, by seed, and what is refused."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dal.data import UNKNOWN, Dataset, iris, make_source
+from dal.data.draw import apportion, share
+
+
+def table(counts=(60, 30, 10), test_counts=None, unknown=0, **settings):
+    """Samples whose only feature is their row, so that each can be recognized in any part."""
+    targets = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    targets = torch.cat([targets, torch.full((unknown,), UNKNOWN)])
+    fields = {"class_names": tuple("abcdefgh"[: len(counts)]), **settings}
+    if test_counts is not None:
+        test = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(test_counts))
+        rows = torch.arange(len(test)) + len(targets)
+        fields |= {"test_inputs": rows[:, None].float(), "test_targets": test}
+    return Dataset("table", torch.arange(len(targets))[:, None].float(), targets, **fields)
+
+
+def rows(split):
+    return [] if split is None else split.inputs[:, 0].long().tolist()
+
+
+def parts(source):
+    return rows(source.train), rows(source.validation), rows(source.test)
+
+
+def test_merged_is_seventy_thirty_of_both_parts():
+    source = make_source(table((60, 30, 10), (20, 10, 10)), seed=0, kind="merged")
+    train, validation, test = parts(source)
+    assert source.sizes == {"train": 98, "validation": 0, "test": 42}
+    assert validation == []
+    assert sorted(train + test) == list(range(140))
+    assert max(train) >= 100
+    assert min(test) < 100
+
+
+def test_official_keeps_both_parts_as_they_are():
+    source = make_source(table((6, 3, 1), (2, 1, 1)), seed=0)
+    assert parts(source) == (list(range(10)), [], list(range(10, 14)))
+
+
+@pytest.mark.parametrize(
+    ("test_counts", "kind", "size"),
+    [(None, "auto", 30), (None, "merged", 30), ((2, 2, 2), "auto", 6), ((2, 2, 2), "official", 6)],
+)
+def test_auto_is_official_where_there_is_a_test_part(test_counts, kind, size):
+    assert len(make_source(table(test_counts=test_counts), seed=0, kind=kind).test) == size
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("validation", [0, 0.1, 7])
+def test_parts_are_disjoint_complete_and_in_file_order(stratified, validation):
+    source = make_source(table(), seed=5, stratified=stratified, validation=validation)
+    train, held_out, test = parts(source)
+    assert sorted(train + held_out + test) == list(range(100))
+    for part in (train, held_out, test):
+        assert part == sorted(part)
+    assert len(held_out) == {0: 0, 0.1: 7, 7: 7}[validation]
+    assert (source.validation is None) == (validation == 0)
+
+
+def test_targets_stay_with_their_inputs():
+    dataset = table()
+    source = make_source(dataset, seed=5, validation=9)
+    for split in (source.train, source.validation, source.test):
+        assert torch.equal(split.targets, dataset.targets[split.inputs[:, 0].long()])
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+def test_split_depends_on_seed_alone(stratified):
+    def split(seed, global_seed):
+        torch.manual_seed(global_seed)
+        np.random.seed(global_seed)
+        return make_source(table(), seed=seed, stratified=stratified, validation=5)
+
+    state = torch.manual_seed(11).get_state()
+    make_source(table(), seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert split(1, 0).fingerprint() == split(1, 99).fingerprint()
+    assert split(1, 0).fingerprint() != split(2, 0).fingerprint()
+
+
+def test_test_part_does_not_depend_on_validation():
+    tests = [rows(make_source(table(), seed=4, validation=v).test) for v in (0, 0.2, 30)]
+    assert tests[0] == tests[1] == tests[2]
+
+
+def test_stratified_parts_have_class_proportions():
+    source = make_source(table((600, 300, 100)), seed=0, validation=0.1)
+    assert torch.bincount(source.test.targets).tolist() == [180, 90, 30]
+    assert torch.bincount(source.validation.targets).tolist() == [42, 21, 7]
+    assert torch.bincount(source.train.targets).tolist() == [378, 189, 63]
+
+
+def test_random_parts_have_varying_proportions():
+    counts = {
+        tuple(torch.bincount(make_source(table(), seed=s, stratified=False).test.targets).tolist())
+        for s in range(8)
+    }
+    assert len(counts) > 1
+
+
+def test_unknown_labels_stay_in_training():
+    source = make_source(table((20, 20), unknown=60), seed=0, validation=0.25)
+    assert source.sizes == {"train": 81, "validation": 7, "test": 12}
+    assert int((source.train.targets == UNKNOWN).sum()) == 60
+    assert UNKNOWN not in source.test.targets
+    assert UNKNOWN not in source.validation.targets
+
+
+def test_class_of_one_sample_stays_in_training_with_a_warning(caplog):
+    with caplog.at_level(logging.WARNING, "dal.data.splits"):
+        source = make_source(table((10, 1, 10)), seed=0)
+    assert 1 in source.train.targets
+    assert source.sizes["test"] == 6
+    assert "class b has a single labeled sample" in caplog.text
+
+
+def test_classes_of_one_sample_only_raise():
+    with pytest.raises(ValueError, match=r"0 can be drawn from.*stratified=false"):
+        make_source(table((1, 1, 1)), seed=0)
+
+
+def test_standardize_uses_the_training_part_only():
+    dataset = Dataset(
+        "table",
+        torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 5 + 2,
+        torch.arange(50) % 2,
+        ("a", "b"),
+        standardize=True,
+    )
+    source = make_source(dataset, seed=0, validation=5)
+    train = source.train.inputs.double().numpy()
+    assert source.train.prepare.mean == pytest.approx(train.mean(0))
+    assert source.train.prepare.std == pytest.approx(train.std(0))
+    assert source.test.prepare == source.validation.prepare == source.train.prepare
+    prepared = source.train.take(torch.arange(len(source.train)))
+    assert prepared.mean(0).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert prepared.std(0, correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+
+
+def test_standardize_leaves_a_constant_feature_at_zero():
+    inputs = torch.cat([torch.full((20, 1), 0.1), torch.arange(20.0)[:, None]], dim=1)
+    source = make_source(
+        Dataset("table", inputs, torch.arange(20) % 2, ("a", "b"), standardize=True), seed=0
+    )
+    assert source.train.prepare.std[0] == 1.0
+    assert source.train.take(torch.arange(5))[:, 0].tolist() == pytest.approx([0] * 5, abs=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_standardize_images_by_channel(dtype):
+    images = torch.randint(0, 256, (30, 3, 4, 5), generator=torch.Generator().manual_seed(0))
+    images[:, 1] //= 3
+    dataset = Dataset("i", images.to(dtype), torch.arange(30) % 2, ("a", "b"), standardize=True)
+    source = make_source(dataset, seed=0)
+    prepared = source.train.take(torch.arange(len(source.train)))
+    assert prepared.mean((0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert prepared.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+def test_dataset_normalization_reaches_every_part():
+    source = make_source(table(mean=(1.0,), std=(2.0,), size=7), seed=0, validation=3)
+    for split in (source.train, source.validation, source.test):
+        assert split.prepare.mean == (1.0,)
+        assert split.prepare.std == (2.0,)
+        assert split.prepare.size == 7
+
+
+def test_iris_split_is_the_papers():
+    source = make_source(iris(), seed=0)
+    assert source.sizes == {"train": 105, "validation": 0, "test": 45}
+    assert torch.bincount(source.test.targets).tolist() == [15, 15, 15]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"kind": "official"}, "table has no official test part; use the split auto or merged"),
+        ({"kind": "best"}, "'best' is unknown; use auto, official or merged"),
+        ({"test_fraction": 0.0}, "test_fraction=0.0 must lie between 0 and 1"),
+        ({"test_fraction": 1.0}, "test_fraction=1.0 must lie between 0 and 1"),
+        ({"test_fraction": 0.999}, "takes all 100 samples and leaves none to train on; lower it"),
+        ({"validation": -1}, "validation=-1 must be 0"),
+        ({"validation": 1.0}, "validation=1.0 must be 0"),
+        ({"validation": 70}, "validation=70 takes all 70 samples"),
+        ({"validation": 71}, "asks for 71 labeled samples but 70 can be drawn from"),
+        ({"validation": math.nan}, "validation=nan must be 0"),
+    ],
+)
+def test_bad_setting_raises(settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        make_source(table(), seed=0, **settings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"class_names": ("a",)}, "has 1 class; classification needs at least 2"),
+        ({"class_names": ("a", "b")}, "targets from 0 to 2; they must lie in -1..1"),
+        ({"test_inputs": torch.zeros(2, 1)}, "without the other"),
+        ({"standardize": True, "mean": (0.0,), "std": (1.0,)}, "drop one of the two"),
+        (
+            {"test_inputs": torch.zeros(2, 1), "test_targets": torch.tensor([0, -1])},
+            r"test part of table has targets from -1 to 0; they must lie in 0\.\.2",
+        ),
+        (
+            {"test_inputs": torch.zeros(2, 1), "test_targets": torch.tensor([0])},
+            "test part of table has 2 inputs and 1 targets",
+        ),
+        (
+            {"test_inputs": torch.zeros(0, 1), "test_targets": torch.zeros(0, dtype=torch.int64)},
+            "at least one",
+        ),
+    ],
+)
+def test_bad_dataset_raises(fields, reason):
+    with pytest.raises(ValueError, match=reason):
+        make_source(table(**fields), seed=0)
+
+
+def test_nothing_labeled_raises():
+    with pytest.raises(ValueError, match="0 can be drawn from; label more samples"):
+        make_source(table((0, 0), unknown=5), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "total", "expected"),
+    [(0.3, 1797, 540), (0.3, 70_000, 21_000), (0.07, 100, 7), (0.1, 3, 1), (0.5, 5, 3)],
+)
+def test_share_rounds_up_but_not_because_of_floating_point(fraction, total, expected):
+    assert share(fraction, total) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "total", "expected"),
+    [
+        ([50, 50], 10, [5, 5]),
+        ([60, 30, 10], 7, [4, 2, 1]),
+        ([1, 1, 1], 2, [1, 1, 0]),
+        ([97, 2, 1], 10, [10, 0, 0]),
+        ([5, 0, 5], 3, [2, 0, 1]),
+        ([3, 4], 7, [3, 4]),
+        ([3, 4], 0, [0, 0]),
+    ],
+)
+def test_apportion_by_largest_remainder(counts, total, expected):
+    assert apportion(torch.tensor(counts), total).tolist() == expected
