@@ -1,0 +1,398 @@
+"""Length of the loss gradient of every sample for every label it might have, exact and batched."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from dal.models.base import Output, forward, last_layer
+from dal.query.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
+from dal.query.sample_gradients import sample_squares
+
+Scope = Literal["all", "last", "input"]
+Labels = Literal["all", "predicted"]
+Cotangents = Callable[[Tensor], Tensor]
+
+_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
+
+
+def softmax_cotangents(logits: Tensor) -> Tensor:
+    """Gradients of the softmax cross-entropy w.r.t. the logits, for each label: ``p − e_y``.
+
+    Computed as ``(1 − p_y) (q − e_y)``, where q is the softmax of the other logits and
+    ``1 − p_y = σ(log Σ_{c≠y} exp z_c − z_y)``. Every entry keeps its relative precision, however
+    confident the network is; the difference ``p_y − 1`` itself would keep none.
+
+    Args:
+        logits: float, (B, C), C of two or more.
+
+    Returns:
+        Same dtype, (C, B, C): row y holds the cotangents for label y.
+
+    Raises:
+        ValueError: There are fewer than two classes.
+    """
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"softmax gradients need logits (B, C) of two or more classes, not "
+            f"{tuple(logits.shape)}; check num_classes of the model"
+        )
+    label = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device).unsqueeze(1)
+    others = logits.masked_fill(label, -torch.inf)
+    miss = torch.sigmoid(others.logsumexp(-1) - logits.T)
+    return miss.unsqueeze(-1) * (others.softmax(-1) - label.to(logits.dtype))
+
+
+def gradient_norms(
+    model: nn.Module,
+    inputs: Tensor,
+    *,
+    scope: Scope = "all",
+    labels: Labels = "all",
+    cotangents: Cotangents = softmax_cotangents,
+) -> tuple[Output, Tensor]:
+    """Gradient lengths of one batch; see `GradientNorms`, which checks a network only once.
+
+    Args:
+        model: The network, in evaluation mode.
+        inputs: (B, ...), a batch for it.
+        scope: See `GradientNorms`.
+        labels: See `GradientNorms`.
+        cotangents: See `GradientNorms`.
+
+    Returns:
+        The network's output, detached, and the lengths: float, (B, C) or (B, 1).
+    """
+    return GradientNorms(model, scope, labels, cotangents)(inputs)
+
+
+class GradientNorms:
+    """Measures ``‖∇ ℓ(x, y)‖₂`` for every sample x of a batch and every label y.
+
+    How far one gradient step on x would move the network if its label were y: the ingredient of
+    expected gradient length, where each label counts with its predicted probability.
+
+    Costs one forward and, per label, one backward pass that forms no weight gradient, plus the
+    inner products of `dal.query.layer_norms`; all samples at once. (C gradients ∇z_c and their
+    C×C Gram matrix cost as many passes; the cotangents p − e_y used here need C lengths instead of
+    C² products, and lose no precision by cancellation.) Cotangents run through the network at unit
+    size and lengths are scaled afterwards, so that squares of tiny gradients do not underflow.
+    The last layer alone has the closed form ``‖p − e_y‖ √(‖h‖² + 1)`` and costs one forward pass.
+
+    The first call compares each layer's share for one sample with plain autograd. A network the
+    fast path cannot measure (unknown parametrised layers, shared parameters, a layer used twice or
+    without being called) goes, with one warning, through `dal.query.sample_gradients`: exact too,
+    but slower. Nothing is left out silently. The network's parameters, their ``grad``, buffers,
+    modes and hooks, and the global random state stay as they are.
+
+    Args:
+        model: The network, in evaluation mode; its logits for a sample must not depend on the rest
+            of the batch.
+        scope: With respect to ``all`` trainable parameters (``requires_grad``), the trainable ones
+            of the ``last`` linear layer (``model.head``), or the ``input``.
+        labels: ``all`` labels the cotangents stand for, or the ``predicted`` one (largest logit).
+        cotangents: Maps logits (B, C) to the loss gradients at the logits, (L, B, C), one row per
+            label; another loss, another function. ``predicted`` needs L = C.
+
+    Raises:
+        ValueError: Nothing is trainable in the scope, there is no last layer, or a name is unknown.
+
+    Reference:
+        B. Settles, M. Craven and S. Ray. Multiple-instance active learning. NIPS 2007, section 3.
+        I. Goodfellow. Efficient per-example gradient computations. arXiv:1510.01799, 2015.
+        G. Rochette, A. Manoel and E. Tramel. Efficient per-example gradient computations in
+        convolutional neural networks. arXiv:1912.06015, 2019.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scope: Scope = "all",
+        labels: Labels = "all",
+        cotangents: Cotangents = softmax_cotangents,
+    ) -> None:
+        _check_choice("scope", scope, ("all", "last", "input"))
+        _check_choice("labels", labels, ("all", "predicted"))
+        self.model = model
+        self.scope = scope
+        self.labels = labels
+        self.cotangents = cotangents
+        self._parameters = _scope_parameters(model, scope)
+        self._rows = 0  # samples at a time; 0 until the first call has looked at the network
+        self._label_step = 1
+        self._layers: dict[str, nn.Module] = {}
+        self._obstacle: str | None = None
+
+    def __call__(self, inputs: Tensor) -> tuple[Output, Tensor]:
+        """Measure a batch, in pieces of bounded memory.
+
+        Args:
+            inputs: (B, ...), B of one or more; not modified.
+
+        Returns:
+            The network's output for the batch, detached, and the lengths: float, (B, L), or (B, 1)
+            for the predicted label.
+
+        Raises:
+            ValueError: The batch is empty, the network is in training mode, or integer inputs are
+                to have a gradient.
+            TypeError: Neither path can measure the network; the layer is named.
+        """
+        self._check(inputs)
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+            if self._rows == 0:
+                self._prepare(inputs[:1])
+            count = math.ceil(len(inputs) / self._rows)
+            pieces = [self._measure(piece) for piece in inputs.tensor_split(count)]
+        outputs, lengths = zip(*pieces, strict=True)
+        return _join(outputs), torch.cat(lengths)
+
+    def _check(self, inputs: Tensor) -> None:
+        if len(inputs) == 0:
+            raise ValueError("gradient lengths of an empty batch; hand in one sample or more")
+        if self.scope == "input" and not inputs.is_floating_point():
+            raise ValueError(
+                f"{inputs.dtype} inputs have no gradient; choose scope='all' or scope='last'"
+            )
+        for name, module in self.model.named_modules():
+            _check_mode(name, module)
+
+    def _prepare(self, sample: Tensor) -> None:
+        """See how many samples fit into memory at once, and check the fast path on one."""
+        output = _detached(forward(self.model, sample.clone()))
+        labels = len(self._units(output.logits)[0])
+        numel = _held_numbers(self.model, sample)
+        limit = _ELEMENTS.get(sample.device.type, _ELEMENTS["cuda"])
+        per_label = {"all": numel, "last": 0, "input": sample.numel()}[self.scope]
+        self._rows = max(1, limit // (labels * (per_label + output.logits.numel()) + numel))
+        self._label_step = max(1, limit // (self._rows * max(1, per_label)))
+        if self.scope != "input":
+            self._try_fast_path(sample)
+
+    def _try_fast_path(self, sample: Tensor) -> None:
+        try:
+            self._layers = trainable_layers(self.model) if self.scope == "all" else {}
+            fast = self._fast(sample.clone())
+            label = int(fast.scale.argmax())
+            shares = {name: float(square[0, label]) for name, square in fast.squares.items()}
+            _compare(shares, self._plain(sample.clone(), label), _tolerance(sample))
+        except NotCovered as reason:
+            self._fall_back(str(reason))
+
+    def _fall_back(self, reason: str) -> None:
+        self._obstacle = reason
+        warnings.warn(
+            f"gradient lengths take the slower exact path: {reason}; for speed, use each linear, "
+            "convolution, normalization or embedding layer once, or choose scope='last'",
+            stacklevel=5,
+        )
+
+    def _measure(self, inputs: Tensor) -> tuple[Output, Tensor]:
+        """Output and lengths (B, L) of one piece, on the fast path where it is open."""
+        if self._obstacle is None:
+            try:
+                measured = self._fast(inputs.clone())
+                return _detached(measured.output), measured.lengths()
+            except NotCovered as reason:
+                self._fall_back(str(reason))
+        measured = self._slow(inputs)
+        return _detached(measured.output), measured.lengths()
+
+    def _fast(self, inputs: Tensor) -> _Measured:
+        paths = {"all": self._all_layers, "last": self._last_layer, "input": self._input}
+        return paths[self.scope](inputs)
+
+    def _all_layers(self, inputs: Tensor) -> _Measured:
+        with LayerTape(self._layers, len(inputs)) as tape:
+            output = forward(self.model, inputs)
+        units, scale = self._units(output.logits)
+        return _Measured(output, scale, tape.squares(output.logits, units, self._label_step))
+
+    def _last_layer(self, inputs: Tensor) -> _Measured:
+        with torch.no_grad():
+            output = forward(self.model, inputs)
+        units, scale = self._units(output.logits)
+        factor = _head_factor(self.model, output.features)
+        return _Measured(output, scale, {"head": units.square().sum(-1).T * factor.unsqueeze(1)})
+
+    def _input(self, inputs: Tensor) -> _Measured:
+        leaf = inputs.requires_grad_()
+        output = forward(self.model, leaf.clone())
+        units, scale = self._units(output.logits)
+        squares = [_input_square(output.logits, leaf, unit) for unit in units]
+        return _Measured(output, scale, {"input": torch.stack(squares, 1)})
+
+    def _slow(self, inputs: Tensor) -> _Measured:
+        with torch.no_grad():
+            output = forward(self.model, inputs.clone())
+        units, scale = self._units(output.logits)
+        squares = sample_squares(self.model, self._parameters, inputs, units)
+        return _Measured(output, scale, {"": squares})
+
+    def _plain(self, sample: Tensor, label: int) -> dict[str, float]:
+        """What autograd itself says about each layer's squared length, for one label."""
+        logits = forward(self.model, sample).logits
+        unit = self._units(logits)[0][label]
+        gradients = torch.autograd.grad(
+            logits, list(self._parameters.values()), unit, allow_unused=True, materialize_grads=True
+        )
+        squares: dict[str, float] = {}
+        for name, gradient in zip(self._parameters, gradients, strict=True):
+            layer = name.rpartition(".")[0]
+            squares[layer] = squares.get(layer, 0.0) + float(gradient.square().sum())
+        return squares
+
+    def _units(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Cotangents (L, B, C) scaled to a largest entry of one, and the scales (B, L)."""
+        cotangents = self.cotangents(logits.detach())
+        if cotangents.dim() != 3 or cotangents.shape[1:] != logits.shape:
+            raise ValueError(
+                f"cotangents of shape {tuple(cotangents.shape)} for logits "
+                f"{tuple(logits.shape)}; return (L, B, C)"
+            )
+        if self.labels == "predicted":
+            cotangents = _predicted(cotangents, logits)
+        scale = cotangents.abs().amax(-1)
+        return cotangents / torch.where(scale == 0, 1, scale).unsqueeze(-1), scale.T
+
+
+class _Measured(NamedTuple):
+    """Squared lengths (B, L) by layer, for cotangents that were divided by the scale (B, L)."""
+
+    output: Output
+    scale: Tensor
+    squares: dict[str, Tensor]
+
+    def lengths(self) -> Tensor:
+        total = torch.zeros_like(self.scale)
+        for square in self.squares.values():
+            total = total + square
+        return self.scale * total.sqrt()
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{what}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _scope_parameters(model: nn.Module, scope: Scope) -> dict[str, Tensor]:
+    """The trainable parameters a scope stands for, by name; none for the input."""
+    if scope == "last" and last_layer(model) is None:
+        raise ValueError(
+            f"{type(model).__name__} has no last linear layer named 'head'; name it so and return "
+            "an Output with features, or choose scope='all'"
+        )
+    prefix = "head." if scope == "last" else ""
+    found: dict[str, Tensor] = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name.startswith(prefix)
+    }
+    if not found and scope != "input":
+        raise ValueError(
+            f"{type(model).__name__} has no trainable parameter in scope={scope!r}; set "
+            "requires_grad on those that count, or choose another scope"
+        )
+    return {} if scope == "input" else found
+
+
+def _check_mode(name: str, module: nn.Module) -> None:
+    """Refuse what makes a sample's gradient depend on the batch, or on chance."""
+    title = layer_title(name, module)
+    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        raise ValueError(
+            f"{title} normalizes with the statistics of the batch, so no sample has a gradient of "
+            "its own; call model.eval(), with track_running_stats=True"
+        )
+    if isinstance(module, _DropoutNd) and module.training and module.p > 0:
+        raise ValueError(f"{title} is drawing random masks; call model.eval() first")
+
+
+def _held_numbers(model: nn.Module, sample: Tensor) -> int:
+    """How many numbers the layers of a network put out for one sample."""
+    numbers: list[int] = [sample.numel()]
+
+    def count(layer: nn.Module, args: object, output: object) -> None:
+        numbers.append(output.numel() if isinstance(output, Tensor) else 0)
+
+    leaves = [module for module in model.modules() if not any(module.children())]
+    handles = [leaf.register_forward_hook(count) for leaf in leaves]
+    try:
+        with torch.no_grad():
+            forward(model, sample.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(numbers)
+
+
+def _compare(fast: dict[str, float], plain: dict[str, float], tolerance: float) -> None:
+    """Compare lengths layer by layer, so that a small layer's error shows.
+
+    Raises:
+        NotCovered: They differ in one layer.
+    """
+    total = math.sqrt(sum(plain.values()))
+    for name, square in plain.items():
+        got, want = math.sqrt(fast.get(name, 0.0)), math.sqrt(square)
+        if abs(got - want) > tolerance * (want + 0.01 * total):
+            raise NotCovered(
+                f"{name} measures {got:.6g} where autograd finds {want:.6g} (is its parameter used "
+                "without calling the layer?)"
+            )
+
+
+def _tolerance(sample: Tensor) -> float:
+    """Rounding only; GPUs may multiply float32 with the 10 bits of TF32."""
+    if sample.dtype == torch.float64:
+        return 1e-6
+    return 1e-3 if sample.device.type == "cpu" else 1e-2
+
+
+def _head_factor(model: nn.Module, features: Tensor | None) -> Tensor:
+    """``‖h‖² + 1`` per sample: (B,); without the terms of frozen parameters."""
+    head = last_layer(model)
+    if head is None or features is None or features.dim() != 2:
+        raise NotCovered("the network returns no features (B, D) of its last layer")
+    factor = features.new_zeros(len(features))
+    if head.weight.requires_grad:
+        factor = features.square().sum(-1)
+    return factor + 1 if head.bias is not None and head.bias.requires_grad else factor
+
+
+def _input_square(logits: Tensor, leaf: Tensor, unit: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(
+        logits, leaf, unit, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return gradient.flatten(1).square().sum(-1)
+
+
+def _predicted(cotangents: Tensor, logits: Tensor) -> Tensor:
+    """The row of the largest logit: (1, B, C)."""
+    if len(cotangents) != logits.shape[1]:
+        raise ValueError(
+            f"labels='predicted' needs one row of cotangents per class, not {len(cotangents)} "
+            f"for {logits.shape[1]} classes; choose labels='all'"
+        )
+    samples = torch.arange(len(logits), device=logits.device)
+    return cotangents[logits.argmax(-1), samples].unsqueeze(0)
+
+
+def _detached(output: Output) -> Output:
+    features = None if output.features is None else output.features.detach()
+    return Output(output.logits.detach(), features)
+
+
+def _join(outputs: Sequence[Output]) -> Output:
+    """One output for the whole batch; features only where every piece has them."""
+    features = [output.features for output in outputs if output.features is not None]
+    logits = torch.cat([output.logits for output in outputs])
+    return Output(logits, torch.cat(features) if features else None)

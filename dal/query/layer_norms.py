@@ -1,0 +1,231 @@
+"""Lengths of per-sample parameter gradients, layer by layer, without forming them for a batch.
+
+A layer's parameter gradient for one sample is a product of the layer's input x and of the loss
+gradient δ at its output, summed over the positions t at which the layer uses its parameters:
+``G = Σ_t δ_t x_tᵀ``. Its squared length follows from x and δ alone, in one of two ways::
+
+    ‖G‖² = Σ_o ‖Σ_t δ_ot x_t‖²            the product, formed for a bounded number of samples
+    ‖G‖² = Σ_o Σ_tt' δ_ot (x_t·x_t') δ_ot'   a quadratic form; for large layers, few positions
+
+Shapes: B samples, L labels, O outputs, K inputs, T positions.
+
+Reference:
+    I. Goodfellow. Efficient per-example gradient computations. arXiv:1510.01799, 2015
+    (linear layers, one position).
+    G. Rochette, A. Manoel and E. Tramel. Efficient per-example gradient computations in
+    convolutional neural networks. arXiv:1912.06015, 2019 (convolutions as products of patches).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAX_ELEMENTS = 2**24
+"""No intermediate result has more elements, unless one sample alone needs them."""
+
+
+def covers(layer: nn.Module) -> bool:
+    """Whether `squared_lengths` knows the layer: exact types only, as a subclass may do more."""
+    if isinstance(layer, nn.Embedding) and (layer.max_norm or layer.scale_grad_by_freq):
+        return False
+    own = set(layer._parameters)
+    return type(layer) in _RULES and own <= {"weight", "bias"}
+
+
+def squared_lengths(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """Squared length of the gradient w.r.t. the layer's trainable parameters.
+
+    Args:
+        layer: One that `covers` accepts. Normalizations are taken in evaluation mode.
+        inputs: The layer's input: (B, ...), the sample first.
+        cotangents: float, (B, L, ...): per sample and label, the gradient at the layer's output.
+
+    Returns:
+        float, (B, L), zero or more; parameters with ``requires_grad=False`` do not count.
+    """
+    return _RULES[type(layer)](layer, inputs, cotangents)
+
+
+def _trains(parameter: Tensor | None) -> bool:
+    return parameter is not None and parameter.requires_grad
+
+
+def _linear(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    layer = cast(nn.Linear, layer)
+    x_BKT = inputs.flatten(1, -2).mT if inputs.dim() > 2 else inputs.unsqueeze(-1)
+    delta_BLOT = cotangents.flatten(2, -2).mT if inputs.dim() > 2 else cotangents.unsqueeze(-1)
+    if not _trains(layer.weight):
+        x_BKT = x_BKT[:, :0]
+    if _trains(layer.bias):
+        x_BKT = torch.cat([x_BKT, x_BKT.new_ones(len(inputs), 1, delta_BLOT.shape[-1])], 1)
+    return _product_lengths(delta_BLOT, x_BKT)
+
+
+def _conv(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    layer = cast(nn.Conv2d, layer)
+    delta_BLOT = cotangents.flatten(3)
+    step = max(1, MAX_ELEMENTS // (layer.weight[0].numel() * layer.groups * delta_BLOT.shape[-1]))
+    pieces = zip(torch.split(inputs, step), torch.split(delta_BLOT, step), strict=True)
+    return torch.cat([_conv_piece(layer, x, delta) for x, delta in pieces])
+
+
+def _conv_piece(layer: nn.Conv2d, inputs: Tensor, delta_BLOT: Tensor) -> Tensor:
+    """The groups of a convolution are so many samples; their squared lengths add up."""
+    groups = layer.groups
+    x_BGKT = _patches(layer, inputs)
+    delta_BGLOT = torch.unflatten(delta_BLOT, 2, (groups, -1)).transpose(1, 2)
+    squares = _product_lengths(delta_BGLOT.flatten(0, 1), x_BGKT.flatten(0, 1))
+    return torch.unflatten(squares, 0, (-1, groups)).sum(1)
+
+
+def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """What each output position sees: (B, groups, K, T), with a row of ones for the bias.
+
+    One strided copy; on CPU about eight times faster than `torch.nn.functional.unfold`.
+    """
+    view = torch.unflatten(_pad(layer, inputs), 1, (layer.groups, -1))
+    dims = len(layer.kernel_size)
+    for axis in range(dims):
+        reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        view = view.unfold(3 + axis, reach, layer.stride[axis])[..., :: layer.dilation[axis]]
+    places, taps = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
+    view = view.permute(0, 1, 2, *taps, *places)  # (B, G, I/G, *kernel, *out)
+    kept = math.prod(view.shape[2 : 3 + dims]) if _trains(layer.weight) else 0
+    positions = math.prod(view.shape[3 + dims :])
+    ones = int(_trains(layer.bias))
+    patches = inputs.new_ones(*view.shape[:2], kept + ones, positions)
+    if kept:
+        patches[:, :, :kept].view(view.shape).copy_(view)
+    return patches
+
+
+def _pad(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """The input as the convolution pads it; ``F.pad`` wants the last axis first."""
+    sides: list[int] = []
+    for axis in reversed(range(len(layer.kernel_size))):
+        if isinstance(layer.padding, str):
+            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+            before = total // 2 if layer.padding == "same" else 0
+            sides += [before, total - before if layer.padding == "same" else 0]
+        else:
+            sides += [layer.padding[axis]] * 2
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return F.pad(inputs, sides, mode=mode) if any(sides) else inputs
+
+
+def _batch_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    layer = cast(nn.BatchNorm2d, layer)
+    x = F.batch_norm(inputs, layer.running_mean, layer.running_var, eps=layer.eps)
+    return _channel_scale(layer, x, cotangents)
+
+
+def _group_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    layer = cast(nn.GroupNorm, layer)
+    return _channel_scale(layer, F.group_norm(inputs, layer.num_groups, eps=layer.eps), cotangents)
+
+
+def _channel_scale(layer: Any, normal: Tensor, cotangents: Tensor) -> Tensor:
+    """Weight and bias per channel (axis 1), summed over the positions after it."""
+    x_BCT = normal.unsqueeze(-1).flatten(2)
+    delta_BLCT = cotangents.unsqueeze(-1).flatten(3)
+    return _scale_lengths(layer, x_BCT, delta_BLCT, -1)
+
+
+def _layer_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    layer = cast(nn.LayerNorm, layer)
+    axes = len(layer.normalized_shape)
+    normal = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+    x_BTC = normal.unsqueeze(1).flatten(1, -axes - 1).flatten(2)
+    delta_BLTC = cotangents.unsqueeze(2).flatten(2, -axes - 1).flatten(3)
+    return _scale_lengths(layer, x_BTC, delta_BLTC, -2)
+
+
+def _scale_lengths(layer: Any, normal: Tensor, cotangents: Tensor, positions: int) -> Tensor:
+    """An elementwise scale and shift: gradients Σ_t δ x̂ and Σ_t δ."""
+    squares = cotangents.new_zeros(cotangents.shape[:2])
+    if _trains(layer.weight):
+        weight = (cotangents * normal.unsqueeze(1)).sum(positions)
+        squares = squares + weight.square().sum(-1)
+    if _trains(layer.bias):
+        squares = squares + cotangents.sum(positions).square().sum(-1)
+    return squares
+
+
+def _embedding(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """A lookup is a linear layer on one-hot rows: two positions share one if their ids agree."""
+    layer = cast(nn.Embedding, layer)
+    ids_BT = inputs.unsqueeze(-1).flatten(1)
+    delta_BLOT = cotangents.unsqueeze(2).flatten(2, -2).mT
+    (labels, outputs, positions) = delta_BLOT.shape[1:]
+    step = max(1, MAX_ELEMENTS // (positions * (positions + labels * outputs)))
+    pieces = zip(
+        torch.split(delta_BLOT.flatten(1, 2), step), torch.split(ids_BT, step), strict=True
+    )
+    squares = [_quadratic(rows, _same(ids, layer.padding_idx, rows)) for rows, ids in pieces]
+    return torch.unflatten(torch.cat(squares), 1, (labels, outputs)).sum(-1)
+
+
+def _same(ids_BT: Tensor, padding: int | None, like: Tensor) -> Tensor:
+    """One where two positions hold the same id, zero elsewhere and for padding: (B, T, T)."""
+    same_BTT = ids_BT.unsqueeze(1) == ids_BT.unsqueeze(2)
+    if padding is not None:
+        same_BTT = same_BTT & (ids_BT != padding).unsqueeze(1)
+    return same_BTT.to(like.dtype)
+
+
+def _product_lengths(delta_BLOT: Tensor, x_BKT: Tensor) -> Tensor:
+    """Squared Frobenius norm of ``Σ_t δ_t x_tᵀ`` per sample and label: (B, L).
+
+    Takes the cheaper of the two forms. Multiplications per sample: R K T for the product and
+    T² (K + R) for the quadratic form, with R = L O.
+    """
+    (labels, outputs, positions), inner = delta_BLOT.shape[1:], x_BKT.shape[1]
+    if positions == 1:
+        return delta_BLOT.square().sum((2, 3)) * x_BKT.square().sum((1, 2)).unsqueeze(1)
+    rows = labels * outputs
+    if positions * (inner + rows) < rows * inner:
+        form, size = _by_positions, positions * (positions + rows)
+    else:
+        form, size = _by_product, rows * inner
+    step = max(1, MAX_ELEMENTS // max(1, size))
+    pieces = zip(torch.split(delta_BLOT.flatten(1, 2), step), torch.split(x_BKT, step), strict=True)
+    squares = torch.cat([form(delta, x) for delta, x in pieces])
+    return torch.unflatten(squares, 1, (labels, outputs)).sum(-1)
+
+
+def _by_product(rows_BRT: Tensor, x_BKT: Tensor) -> Tensor:
+    """Forms the gradients of the given samples, at most `MAX_ELEMENTS` numbers at a time."""
+    step = max(1, MAX_ELEMENTS // max(1, x_BKT.shape[1] * len(x_BKT)))
+    parts = [torch.bmm(rows, x_BKT.mT) for rows in torch.split(rows_BRT, step, 1)]
+    return torch.cat([torch.linalg.vector_norm(part, dim=-1).square() for part in parts], 1)
+
+
+def _by_positions(rows_BRT: Tensor, x_BKT: Tensor) -> Tensor:
+    return _quadratic(rows_BRT, torch.bmm(x_BKT.mT, x_BKT))
+
+
+def _quadratic(rows_BRT: Tensor, gram_BTT: Tensor) -> Tensor:
+    """``rᵀ M r`` for each row r: (B, R). Never negative, but for rounding."""
+    return (torch.bmm(rows_BRT, gram_BTT) * rows_BRT).sum(-1).clamp_min(0)
+
+
+_Rule = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+_RULES: dict[type[nn.Module], _Rule] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _conv,
+    nn.Conv2d: _conv,
+    nn.Conv3d: _conv,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm3d: _batch_norm,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.Embedding: _embedding,
+}

@@ -1,0 +1,131 @@
+"""Which layers hold a network's trainable parameters, and what passed through them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from dal.query.layer_norms import covers, squared_lengths
+
+
+class NotCovered(Exception):  # noqa: N818 - a verdict that the caller acts on, not an error
+    """The fast path cannot measure this network; the message says which layer, and why."""
+
+
+class _Use(NamedTuple):
+    """One call of a layer: its input, that tensor's version, and where its output's gradient is."""
+
+    inputs: Tensor
+    version: int
+    edge: GradientEdge | None
+
+
+def layer_title(name: str, layer: nn.Module) -> str:
+    """Name and type, for messages: ``conv1 (Conv2d)``."""
+    return f"{name or 'the network itself'} ({type(layer).__name__})"
+
+
+def trainable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that own trainable parameters, by name.
+
+    Raises:
+        NotCovered: One of them is of a type without a formula, or two share a parameter.
+    """
+    layers: dict[str, nn.Module] = {}
+    owner: dict[nn.Parameter, str] = {}
+    for name, layer in model.named_modules():
+        own = [p for p in layer._parameters.values() if p is not None and p.requires_grad]
+        if own and not covers(layer):
+            raise NotCovered(f"{layer_title(name, layer)} is not a layer it has a formula for")
+        for parameter in own:
+            layers[name] = layer
+            if owner.setdefault(parameter, name) != name:
+                raise NotCovered(f"{layer_title(name, layer)} shares parameters with another layer")
+    return layers
+
+
+class LayerTape:
+    """Records, during one forward pass in a ``with`` block, what each layer is given and gives.
+
+    Of outputs it keeps the place in the autograd graph, not the tensor, so that later in-place
+    operations on them (``ReLU(inplace=True)``) do no harm and nothing is copied.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], batch: int) -> None:
+        self._layers = layers
+        self._batch = batch
+        self._uses: dict[str, list[_Use]] = {name: [] for name in layers}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        for name, layer in self._layers.items():
+            self._handles.append(layer.register_forward_hook(self._hook(name)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, name: str) -> Any:
+        def record(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if len(args) != 1 or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
+                raise NotCovered(f"{layer_title(name, layer)} is not called with one tensor alone")
+            if args[0].shape[0] != self._batch or output.shape[0] != self._batch:
+                raise NotCovered(f"{layer_title(name, layer)} has no sample axis in front")
+            edge = get_gradient_edge(output) if output.requires_grad else None
+            self._uses[name].append(_Use(args[0].detach(), args[0]._version, edge))
+
+        return record
+
+    def squares(self, logits: Tensor, units: Tensor, label_step: int) -> dict[str, Tensor]:
+        """Squared gradient length of every layer: (B, L) each.
+
+        Args:
+            logits: (B, C), of the recorded forward pass, with its graph.
+            units: (L, B, C), cotangents of the logits, one row per label.
+            label_step: Labels at a time; bounds the memory.
+
+        Raises:
+            NotCovered: A layer was not called exactly once, or its input was changed afterwards.
+        """
+        uses = {name: self._single_use(name) for name in self._layers}
+        parts = [
+            _squares(self._layers, uses, logits, part) for part in torch.split(units, label_step)
+        ]
+        return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+
+    def _single_use(self, name: str) -> _Use:
+        title = layer_title(name, self._layers[name])
+        if len(self._uses[name]) != 1:
+            raise NotCovered(f"{title} was called {len(self._uses[name])} times in one pass, not 1")
+        use = self._uses[name][0]
+        if use.inputs._version != use.version:
+            raise NotCovered(f"{title} has an input that is changed in place after its use")
+        return use
+
+
+def _squares(
+    layers: dict[str, nn.Module], uses: dict[str, _Use], logits: Tensor, units: Tensor
+) -> dict[str, Tensor]:
+    """Backward once per label, then layer by layer; what cannot reach the logits is left out."""
+    edges = {name: use.edge for name, use in uses.items() if use.edge is not None}
+    columns = [_cotangents(logits, list(edges.values()), unit) for unit in units]
+    squares: dict[str, Tensor] = {}
+    for name, deltas in zip(edges, zip(*columns, strict=True), strict=True):
+        if deltas[0] is not None:
+            delta = torch.stack(deltas, 1)
+            squares[name] = squared_lengths(layers[name], uses[name].inputs, delta)
+    return squares
+
+
+def _cotangents(logits: Tensor, edges: list[GradientEdge], unit: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(logits, edges, unit, retain_graph=True, allow_unused=True)

@@ -1,0 +1,88 @@
+"""Per-sample gradient lengths for any network `torch.func` can differentiate: exact, slower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dal.models.base import Output
+from dal.query.layer_norms import MAX_ELEMENTS
+from dal.query.layer_tape import layer_title
+
+
+def sample_squares(
+    model: nn.Module, parameters: dict[str, Tensor], inputs: Tensor, units: Tensor
+) -> Tensor:
+    """Squared gradient length per sample and label, through per-sample gradients.
+
+    Forms every gradient, in chunks of samples and labels that together hold at most
+    ``layer_norms.MAX_ELEMENTS`` numbers (or one gradient).
+
+    Args:
+        model: The network, in evaluation mode.
+        parameters: Those to differentiate with respect to, by name.
+        inputs: (B, ...).
+        units: float, (L, B, C), cotangents of the logits.
+
+    Returns:
+        float, (B, L).
+
+    Raises:
+        TypeError: A layer cannot be vectorised over samples; it is named.
+    """
+    held = {name: parameter.detach() for name, parameter in parameters.items()}
+    fitting = max(1, MAX_ELEMENTS // sum(parameter.numel() for parameter in held.values()))
+
+    def squares(sample: Tensor, units_LC: Tensor) -> Tensor:
+        pull = torch.func.vjp(lambda now: _logits(model, now, sample), held)[1]
+
+        def square(unit: Tensor) -> Tensor:
+            (gradients,) = pull(unit)
+            return torch.stack([g.square().sum() for g in gradients.values()]).sum()
+
+        return torch.vmap(square, chunk_size=fitting)(units_LC)
+
+    samples = max(1, fitting // len(units))
+    with _naming_the_culprit(model):
+        result: Tensor = torch.vmap(squares, in_dims=(0, 1), chunk_size=samples)(inputs, units)
+    return result
+
+
+def _logits(model: nn.Module, parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
+    output: Any = torch.func.functional_call(model, parameters, (sample.unsqueeze(0),))
+    logits: Tensor = output.logits if isinstance(output, Output) else output
+    return logits.squeeze(0)
+
+
+@contextmanager
+def _naming_the_culprit(model: nn.Module) -> Iterator[None]:
+    """Turns a failure of vmap into a TypeError that names the layer whose forward did not end."""
+    entered: list[str] = [layer_title("", model)]
+    handles = []
+    for name, layer in model.named_modules():
+        title = layer_title(name, layer)
+        handles.append(layer.register_forward_pre_hook(lambda *_, t=title: entered.append(t)))
+        handles.append(layer.register_forward_hook(lambda *_: _drop_last(entered)))
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if "not enough memory" in str(error):
+            raise
+        raise TypeError(
+            f"gradient lengths: {entered[-1]} cannot be vectorised over samples by torch.func.vmap "
+            f"({str(error).splitlines()[0]}); replace the layer, freeze it and what comes before, "
+            "or choose scope='last'"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _drop_last(entered: list[str]) -> None:
+    entered.pop()
