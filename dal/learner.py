@@ -6,13 +6,15 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dal.data.source import Source, Split
-from dal.models.base import last_layer
+from dal.export import save_model
+from dal.models.base import MakeModel, last_layer
 from dal.pool import TrainSet
 from dal.query.base import Features, GradNorms, Need, Needs, PoolView, Probs
 from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
@@ -21,9 +23,6 @@ from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.seeding import derive
 
 log = logging.getLogger(__name__)
-
-MakeModel = Callable[[tuple[int, ...], int], nn.Module]
-"""Builds a network from the shape of one input and the number of classes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,10 @@ class Learner(ABC):
 
     @abstractmethod
     def scan(self, indices: Tensor, needs: Needs, context: RoundContext) -> PoolView:
-        """Compute what a strategy needs for the candidates: int64, (N,), N >= 1."""
+        """Compute what a strategy needs for the candidates: int64, (N,), N >= 1.
+
+        Without needs nothing is run.
+        """
 
     @abstractmethod
     def predict(self, split: Split, context: RoundContext) -> Tensor:
@@ -71,6 +73,14 @@ class Learner(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+    @abstractmethod
+    def numerics(self) -> dict[str, Any]:
+        """What besides device and threads decides the bits of its results, as plain values."""
+
+    @abstractmethod
+    def export(self, run_dir: Path) -> None:
+        """Write what `dal.load` reads into the run directory."""
 
     def check_needs(self, needs: Needs, strategy: str) -> None:
         """Refuse a strategy whose needs this learner cannot answer.
@@ -151,18 +161,20 @@ class TorchLearner(Learner):
 
     def scan(self, indices: Tensor, needs: Needs, context: RoundContext) -> PoolView:
         """One pass over the candidates; see `pool_pass`."""
-        results, self.batch_size = pool_pass(
-            self.model,
-            self.source.train.take,
-            indices,
-            needs,
-            self.task,
-            device=self.device,
-            batch_size=self.batch_size,
-            dtype=self.trainer.dtype,
-            on_batch=context.check,
-            description=f"round {context.round}: pool pass",
-        )
+        results: dict[Need, Tensor] = {}
+        if needs:
+            results, self.batch_size = pool_pass(
+                self.model,
+                self.source.train.take,
+                indices,
+                needs,
+                self.task,
+                device=self.device,
+                batch_size=self.batch_size,
+                dtype=self.trainer.dtype,
+                on_batch=context.check,
+                description=f"round {context.round}: pool pass",
+            )
         return PoolView(
             indices,
             results,
@@ -190,6 +202,19 @@ class TorchLearner(Learner):
         """Take back what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
         self.batch_size = state["batch_size"]
+
+    def numerics(self) -> dict[str, Any]:
+        """Batch size of the pass, precision, and how many processes and replicas share the work."""
+        return {
+            "batch_size": self.batch_size,
+            "precision": str(self.trainer.dtype).removeprefix("torch."),
+            "world_size": 1,
+            "replicas": 1,
+        }
+
+    def export(self, run_dir: Path) -> None:
+        """See `dal.export.save_model`."""
+        save_model(run_dir, self.model, self.make_model, self.source)
 
     def _fresh(self, round_number: int) -> nn.Module:
         """A network whose weights depend on seed and round alone; the global RNG is untouched."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+MakeModel = Callable[[tuple[int, ...], int], nn.Module]
+"""Builds a network from the shape of one input and the number of classes."""
 
 
 class Output(NamedTuple):

@@ -40,7 +40,7 @@ class FilesOracle(Oracle):
             self.folder.mkdir(parents=True, exist_ok=True)
             rows = [f"{index},{score:.6g},\n" for index, score in zip(indices, query.scores.tolist(), strict=True)]
             write_text_atomically(path, "index,score,label\n" + "".join(rows), sync=True)
-        return {"indices": indices, "path": str(path)}
+        return {"indices": indices, "file": path.name}
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
         """Read the file; None while a label is missing.
@@ -48,7 +48,7 @@ class FilesOracle(Oracle):
         Raises:
             ValueError: A label is neither a class nor ``?``, or the rows are not those asked for.
         """
-        path = Path(ticket["path"])
+        path = self.folder / ticket["file"]
         labels = _read(path)
         indices: list[int] = ticket["indices"]
         if sorted(labels) != sorted(indices):

@@ -76,6 +76,15 @@ class PoolView:
         self.num_classes = num_classes
         self._results = dict(results)
 
+    def with_result(self, need: Need, value: Tensor) -> PoolView:
+        """The same view with one more need answered."""
+        return PoolView(
+            self.indices,
+            {**self._results, need: value},
+            num_total=self.num_total,
+            num_classes=self.num_classes,
+        )
+
     def __len__(self) -> int:
         return len(self.indices)
 

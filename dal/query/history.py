@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.utils.files import write_atomically
+from dal.utils.files import DamagedError, write_atomically
 
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of history kept in memory; beyond it the files are memory-mapped."""
@@ -101,7 +101,7 @@ class PredictionHistory:
         """Take back what `state_dict` gave.
 
         Raises:
-            ValueError: A file is missing or damaged, naming it.
+            DamagedError: A file is missing or damaged, naming it.
         """
         if self.folder is None:
             self._arrays = dict(state["arrays"])
@@ -110,7 +110,7 @@ class PredictionHistory:
         self._arrays = {number: self._open(number) for number in self._digests}
         for number, array in self._arrays.items():
             if _digest(array) != self._digests[number]:
-                raise ValueError(f"{self._path(number)} is damaged")
+                raise DamagedError(f"{self._path(number)} is damaged")
 
     def _path(self, round_number: int) -> Path:
         assert self.folder is not None
@@ -122,7 +122,7 @@ class PredictionHistory:
         try:
             array = np.load(path, mmap_mode="c" if self.mapped else None, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is missing or damaged ({error})") from error
+            raise DamagedError(f"{path} is missing or damaged ({error})") from error
         return torch.from_numpy(array)
 
     def _forget(self) -> None:

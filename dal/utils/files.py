@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import IO
 
 
+class DamagedError(ValueError):
+    """A file does not hold what was written into it."""
+
+
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object], sync: bool = True) -> None:
     """Write a file under a temporary name, flush it to the disk, then rename it.
 

@@ -1,0 +1,33 @@
+"""dal: deep active learning in PyTorch.
+
+Importing the package is cheap; torch is imported with the first name that needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dal.export import Predictor, load
+    from dal.job import Settings
+    from dal.loop import Result, run
+
+__all__ = ["Predictor", "Result", "Settings", "__version__", "load", "run"]
+
+_HOMES = {
+    "Predictor": "dal.export",
+    "load": "dal.export",
+    "Settings": "dal.job",
+    "Result": "dal.loop",
+    "run": "dal.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dal' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,128 @@
+"""A run's state on the disk: numbered checkpoints, each verified when it is read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dal.utils.files import DamagedError, remove_temporary, write_atomically
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"dal checkpoint 1\n"
+KEPT = 3
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a state atomically: magic line, SHA-256 of the rest, then `torch.save`'s bytes.
+
+    Args:
+        path: Where; its folder must exist.
+        state: Tensors and plain containers only, so that it loads without pickle.
+
+    Raises:
+        OSError: The disk is full or not writable; what stood there before is intact.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    digest = hashlib.sha256(payload).digest()
+    try:
+        write_atomically(path, lambda file: file.writelines((MAGIC, digest, payload)))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise OSError(
+            error.errno,
+            f"{'the disk is full' if full else 'cannot write'}: {path.name} "
+            f"({len(payload) / 2**20:.1f} MiB) was not saved in {path.parent} ({error.strerror}); "
+            "the state saved before it is intact: mend this and run the same command again",
+        ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote, onto the CPU.
+
+    Raises:
+        DamagedError: The file is truncated or altered, or was written by something else.
+        FileNotFoundError: There is no such file.
+    """
+    content = path.read_bytes()
+    start = len(MAGIC) + 32
+    if content[: len(MAGIC)] != MAGIC:
+        raise DamagedError(f"{path} is not a checkpoint of this version of dal, or is damaged")
+    if hashlib.sha256(memoryview(content)[start:]).digest() != content[len(MAGIC) : start]:
+        raise DamagedError(f"{path} is damaged: its content does not match its digest")
+    state = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
+    return dict(state)
+
+
+class Checkpoints:
+    """The last few states of a run, in one folder.
+
+    Args:
+        folder: Created at the first save.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the next state and drop all but the newest few."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        numbers = self._numbers()
+        number = numbers[-1] + 1 if numbers else 0
+        save(self._path(number), state)
+        for old in numbers[: 1 - KEPT]:
+            self._path(old).unlink(missing_ok=True)
+
+    def load(
+        self, restore: Callable[[dict[str, Any]], None] = lambda state: None
+    ) -> dict[str, Any] | None:
+        """The newest state that is whole.
+
+        Damaged files are warned about, and removed once an older one has taken their place.
+
+        Args:
+            restore: Called with the state; it may raise DamagedError for files that the state
+                refers to.
+
+        Returns:
+            The state, or None when there has been none.
+
+        Raises:
+            DamagedError: There are checkpoints but none of them is whole.
+        """
+        if not self.folder.is_dir():
+            return None
+        remove_temporary(self.folder)
+        damaged = []
+        for number in reversed(self._numbers()):
+            path = self._path(number)
+            try:
+                state = load(path)
+                restore(state)
+            except DamagedError as error:
+                log.warning("%s; falling back to the checkpoint before it", error)
+                damaged.append(path)
+                continue
+            for bad in damaged:
+                bad.unlink()
+            return state
+        if damaged:
+            raise DamagedError(
+                f"no checkpoint in {self.folder} is whole; delete the run directory to start anew"
+            )
+        return None
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(p.stem.removeprefix("state_")) for p in self.folder.glob("state_*.pt"))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"state_{number:06d}.pt"

@@ -1,0 +1,124 @@
+"""The model of a run, exported and loaded to predict, without Hydra and without the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dal import checkpoint
+from dal.data.arrays import as_inputs
+from dal.data.source import Prepare, Source, Split
+from dal.models.base import MakeModel
+from dal.query.pool_pass import auto_batch_size, predict_logits
+from dal.utils.build import build, spec_of
+
+FILE = "model.pt"
+
+
+class Predictor:
+    """A trained network with all it takes to use it on raw data.
+
+    Attributes:
+        model: The network, in evaluation mode.
+        class_names: The C class names.
+        prepare: How raw inputs are prepared.
+    """
+
+    def __init__(
+        self, model: nn.Module, class_names: tuple[str, ...], prepare: Prepare, device: torch.device
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.class_names, self.prepare, self.device = class_names, prepare, device
+
+    def predict_proba(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
+        """Class probabilities.
+
+        Args:
+            inputs: Raw inputs as in the training data: uint8 images (N, H, W),
+                (N, H, W, channels) or (N, channels, H, W), or features (N, D).
+
+        Returns:
+            float32, (N, C), on the CPU.
+
+        Raises:
+            ValueError: The inputs are of no such shape, or not finite.
+        """
+        raw = as_inputs(np.asarray(inputs), "inputs")
+        split = Split(raw, torch.zeros(len(raw), dtype=torch.int64), self.prepare)
+        size = min(auto_batch_size(raw[0].numel(), self.device), len(raw))
+        logits = predict_logits(
+            self.model, split.take, len(raw), device=self.device, batch_size=size
+        )
+        return logits.softmax(1).cpu()
+
+    def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str]:
+        """The name of the most probable class of each input; see `predict_proba`."""
+        return [self.class_names[c] for c in self.predict_proba(inputs).argmax(1).tolist()]
+
+
+def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: Source) -> None:
+    """Write ``model.pt`` into the run directory: weights, how to build the network, preparation.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
+    state = {
+        "spec": spec_of(make_model),
+        "input_shape": list(source.input_shape),
+        "class_names": list(source.class_names),
+        "prepare": asdict(source.train.prepare),
+        "weights": model.state_dict(),
+    }
+    checkpoint.save(run_dir / FILE, state)
+
+
+def load(
+    run_dir: str | Path,
+    *,
+    model: nn.Module | None = None,
+    device: str = "cpu",
+    allow: Sequence[str] = (),
+) -> Predictor:
+    """Load the model of a run: the best weights of its last fitted round.
+
+    Args:
+        run_dir: The run directory.
+        model: A network to load the weights into; needed only if it was built by a function that
+            cannot be found again by name.
+        device: Where to predict.
+        allow: Packages besides ``dal`` that the network's class may come from.
+
+    Returns:
+        A predictor.
+
+    Raises:
+        FileNotFoundError: The directory holds no model.
+        ValueError: The file is damaged, or the network cannot be built without ``model``.
+    """
+    path = Path(run_dir).expanduser() / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; has the run fitted its first model?")
+    state = checkpoint.load(path)
+    names = tuple(state["class_names"])
+    if model is None:
+        model = _build(state, len(names), path, allow)
+    model.load_state_dict(state["weights"])
+    prepare = {k: tuple(v) if isinstance(v, list) else v for k, v in state["prepare"].items()}
+    return Predictor(model, names, Prepare(**prepare), torch.device(device))
+
+
+def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> nn.Module:
+    spec = state["spec"]
+    if spec is None:
+        raise ValueError(f"{path} does not say how its network is built; pass it as model=...")
+    if "weights" in spec:  # what it was fine-tuned from; its own weights follow
+        spec = {**spec, "weights": None}
+    shape = tuple(state["input_shape"])
+    model: nn.Module = build(spec, allow=allow, input_shape=shape, num_classes=classes)
+    return model

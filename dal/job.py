@@ -1,0 +1,228 @@
+"""A run in progress: its settings, its parts, its state, and how they are saved and restored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dal.checkpoint import Checkpoints
+from dal.data.source import Source
+from dal.learner import Learner
+from dal.oracles import Oracle
+from dal.pool import Pool
+from dal.query import History, PredictionHistory, Probs, Strategy
+from dal.recording.recorder import Recorder
+from dal.task import Multiclass
+from dal.utils.clock import clock
+from dal.utils.numerics import differences, signature
+from dal.utils.signals import Interrupts
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run goes; all but ``seed`` and ``query_size`` may change when a run goes on.
+
+    Attributes:
+        seed: Decides weights, training order and ties.
+        query_size: Labels asked in a round.
+        budget: Labels asked in all, the initial ones not counted.
+        max_rounds: At most so many queries; None for no limit.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        threads: CPU threads; None for what the run used before, or torch's default.
+        batch_size: Batch size of the pool pass; None for what the run used before, or automatic.
+        keep_history: Keep the predictions of all rounds, for pictures of a sample over time.
+        save_every: Save inside a fit as well, every so many epochs; None for never.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    seed: int = 0
+    query_size: int = 10
+    budget: int = 100
+    max_rounds: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    batch_size: int | None = None
+    keep_history: bool = False
+    save_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("query_size", "budget", "threads", "batch_size", "save_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}; give at least 1")
+        if self.max_rounds is not None and self.max_rounds < 0:
+            raise ValueError(f"max_rounds={self.max_rounds}; give 0 (fit once) or more")
+
+
+@dataclass
+class State:
+    """Where a run stands; with the parts' own states, all that continuing exactly takes.
+
+    Attributes:
+        round: The round in progress.
+        next: What comes next in it: the commit points lie before ``fit``, ``query``, ``answers``.
+        fit: A fit saved between two epochs, or None.
+        pending: The query that waits for answers, or None.
+        row: Metrics of the round in progress.
+        rows: Metrics of the rounds before it.
+        queries: (round, index, score, label) of every queried sample; label -1: abstained.
+        confusion: int64, (C, C), of the last model on the test part; None before the first.
+        steps: Optimizer steps in the rounds before this fit.
+    """
+
+    round: int = 0
+    next: Literal["fit", "query", "answers"] = "fit"
+    fit: dict[str, Any] | None = None
+    pending: dict[str, Any] | None = None
+    row: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    queries: list[tuple[int, int, float, int]] = field(default_factory=list)
+    confusion: Tensor | None = None
+    steps: int = 0
+
+    @property
+    def all_rows(self) -> list[dict[str, Any]]:
+        """Metrics of all rounds whose model has been evaluated."""
+        return [*self.rows, self.row] if "test/accuracy" in self.row else self.rows
+
+
+@dataclass
+class Job:
+    """Everything the steps of a round work with."""
+
+    settings: Settings
+    source: Source
+    task: Multiclass
+    learner: Learner
+    strategy: Strategy
+    oracle: Oracle
+    initial: Tensor
+    recorder: Recorder
+    interrupts: Interrupts
+    checkpoints: Checkpoints | None
+    device: torch.device
+    pool: Pool = field(init=False)
+    history: PredictionHistory = field(init=False)
+    state: State = field(init=False)
+    numerics: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.learner.check_needs(
+            frozenset(need for need in self.strategy.needs if not isinstance(need, History)),
+            type(self.strategy).__name__,
+        )
+        folder = self.checkpoints.folder.parent / "history" if self.checkpoints else None
+        windows = [need.rounds for need in self.strategy.needs if isinstance(need, History)]
+        self.history = PredictionHistory(
+            len(self.source.train),
+            self.source.num_classes,
+            keep=None if self.settings.keep_history else max(windows, default=0),
+            folder=folder,
+        )
+        self._start()
+        saved = self.checkpoints.load(self._restore) if self.checkpoints else None
+        self._apply_numerics(saved["numerics"] if saved else None)
+        self.resumed = saved is not None
+
+    def _start(self) -> None:
+        """The state before the first round: the initial labels are known."""
+        self.state = State()
+        self.pool = Pool(len(self.source.train))
+        targets = self.source.train.targets[self.initial]
+        self.task.check_targets(targets)
+        self.pool.label(0, self.initial, targets, origin="initial")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether predictions are kept from round to round."""
+        return self.history.keep != 0
+
+    @property
+    def scan_needs(self) -> frozenset[Any]:
+        """What the pass must compute: the strategy's needs, the history's fed by probabilities."""
+        needs = {need for need in self.strategy.needs if not isinstance(need, History)}
+        return frozenset(needs | {Probs()} if self.remembers else needs)
+
+    def commit(self, following: Literal["fit", "query", "answers"]) -> None:
+        """Save the whole state: a killed run goes on from here."""
+        self.state.next = following
+        with clock(self.state.row, "save_s"):
+            self.save()
+        self.recorder.write(self.state, self.pool)
+
+    def save(self) -> None:
+        """Write a checkpoint, where the run keeps any."""
+        if self.checkpoints is not None:
+            self.checkpoints.save(self._snapshot())
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "data": self.source.fingerprint(),
+            "numerics": self.numerics,
+            "state": {f.name: getattr(self.state, f.name) for f in fields(State)},
+            "pool": self.pool.state_dict(),
+            "learner": self.learner.state_dict(),
+            "history": self.history.state_dict(),
+            "strategy": self.strategy.state_dict(),
+        }
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        if saved.get("format") != FORMAT:
+            raise ValueError(
+                f"the run was written by another version of dal (format {saved.get('format')}, "
+                f"this is {FORMAT}); go on with that version, or choose another saved_dir"
+            )
+        if saved["data"] != self.source.fingerprint():
+            raise ValueError(
+                f"the data of {self.source.name} have changed since this run began; restore them, "
+                "or delete the run directory to start anew"
+            )
+        self.history.load_state_dict(saved["history"])
+        self.pool.load_state_dict(saved["pool"])
+        self.learner.load_state_dict(saved["learner"])
+        self.strategy.load_state_dict(saved["strategy"])
+        self.state = State(**saved["state"])
+        self.state.queries = [tuple(query) for query in self.state.queries]
+
+    def _apply_numerics(self, saved: dict[str, Any] | None) -> None:
+        """Take back threads from a resumed run; warn where other bits must be expected."""
+        threads = self.settings.threads or (saved or {}).get("threads") or torch.get_num_threads()
+        torch.set_num_threads(threads)
+        self.numerics = signature(self.device, threads=threads, **self.learner.numerics())
+        if saved and (changes := differences(saved, self.numerics)):
+            log.warning(
+                "this run goes on under other numerics (%s), so its results may differ in their "
+                "last bits from an uninterrupted one",
+                changes,
+            )
+            changed: list[str] = self.state.row.setdefault("numerics_changed", [])
+            changed.append(changes)
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Give back torch's number of threads after a block."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def run_folder(run_dir: str | Path | None) -> Path | None:
+    """The run directory as a path."""
+    return None if run_dir is None else Path(run_dir).expanduser()

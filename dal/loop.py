@@ -1,0 +1,317 @@
+"""The round loop.
+
+    fit       train on the labels there are, restore the best weights, evaluate on the test part
+    stop?     budget, rounds, or an emptied pool
+    predict   one pass over the pool computes everything the strategy needs
+    remember  the prediction history keeps the class probabilities
+    select    the strategy chooses
+    annotate  the oracle gives labels
+    record    metrics, queries, curves
+
+After the fit, the query and the answers the whole state is saved; a killed run resumes exactly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dal import metrics
+from dal.checkpoint import Checkpoints
+from dal.data.source import Source
+from dal.job import Job, Settings, own_threads, run_folder
+from dal.learner import RoundContext, TorchLearner
+from dal.models.base import MakeModel
+from dal.oracles import Oracle, SimulatedOracle
+from dal.query import History, PoolView, Probs, Query, Strategy
+from dal.recording.recorder import Recorder
+from dal.task import Multiclass
+from dal.trainer import FitState, Trainer
+from dal.utils.clock import clock
+from dal.utils.numerics import pick_device
+from dal.utils.seeding import generator
+from dal.utils.signals import Interrupts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives back.
+
+    Attributes:
+        status: ``complete``, or ``waiting`` for an oracle.
+        reason: Why it ended: ``budget``, ``max_rounds``, ``pool_exhausted`` or ``answers``.
+        rows: One dict of metrics a round, as in ``metrics.jsonl``.
+        job: The parts: ``job.pool``, ``job.learner``, ``job.history``, ``job.state``.
+        run_dir: The run directory, if there is one.
+    """
+
+    status: Literal["complete", "waiting"]
+    reason: str
+    rows: list[dict[str, Any]]
+    job: Job
+    run_dir: Path | None
+
+    @property
+    def aubc(self) -> float:
+        """Area under the curve of test accuracy over labels, divided by the label range."""
+        labels = [row["labels"] for row in self.rows]
+        return metrics.aubc(labels, [row["test/accuracy"] for row in self.rows])
+
+
+def run(
+    source: Source,
+    model: MakeModel,
+    strategy: Strategy,
+    *,
+    initial: Tensor,
+    trainer: Trainer | None = None,
+    oracle: Oracle | None = None,
+    settings: Settings | None = None,
+    run_dir: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Result:
+    """Run active learning until the budget is spent, from where the run directory says it stands.
+
+    Args:
+        source: The data.
+        model: Builds the network, e.g. ``dal.models.LeNet5``.
+        strategy: Chooses what to label.
+        initial: int64, samples whose labels are known at the start; see `dal.data.initial_labels`.
+        trainer: How the network is trained; None for a `Trainer` with its defaults.
+        oracle: Who answers; None for the data set's own labels.
+        settings: Seed, query size, budget, device.
+        run_dir: Where files and checkpoints go; None keeps nothing.
+        config: The settings in a form to be written down, for the record.
+
+    Returns:
+        The result; at once where the run is complete already.
+
+    Raises:
+        ValueError: A number is out of range, or data and settings do not fit.
+        TypeError: The model cannot give what the strategy needs.
+        FloatingPointError: The training loss became infinite or NaN.
+        PreemptedError: A signal asked to end; the state is saved.
+        LockedError: Another process works in the run directory.
+        OSError: A file could not be written; the state saved before is intact.
+    """
+    settings = settings or Settings()
+    folder = run_folder(run_dir)
+    with (
+        own_threads(),
+        Interrupts() as interrupts,
+        Recorder(folder, source, config) as recorder,
+    ):
+        task = Multiclass(source.num_classes)
+        device = pick_device(settings.device)
+        job = Job(
+            settings=settings,
+            source=source,
+            task=task,
+            learner=TorchLearner(
+                model,
+                trainer or Trainer(),
+                source,
+                task,
+                seed=settings.seed,
+                device=device,
+                batch_size=settings.batch_size,
+            ),
+            strategy=strategy,
+            oracle=oracle or SimulatedOracle(source.train.targets),
+            initial=initial,
+            recorder=recorder,
+            interrupts=interrupts,
+            checkpoints=Checkpoints(folder / "checkpoints") if folder else None,
+            device=device,
+        )
+        recorder.start(job.state, job.pool, job.resumed)
+        status, reason = rounds(job)
+        return Result(status, reason, job.state.all_rows, job, folder)
+
+
+def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
+    """Go round until there is a reason to stop; each commit is a point to resume from."""
+    while True:
+        if job.state.next == "fit":
+            fit(job)
+            job.commit("query")
+        if reason := stop_reason(job):
+            return finish(job, "complete", reason)
+        if job.state.next == "query":
+            view = remember(job, predict(job))
+            select(job, view)
+            job.commit("answers")
+        if not annotate(job):
+            return finish(job, "waiting", "answers")
+        job.commit("fit")
+
+
+def fit(job: Job) -> None:
+    """Train on the labels there are, restore the best weights, evaluate on the test part."""
+    state, source = job.state, job.source
+    train_set = job.pool.train_set()
+    absent = (job.task.class_counts(train_set.targets) == 0).nonzero().squeeze(1)
+    if len(absent) and state.round == 0:
+        names = ", ".join(source.class_names[c] for c in absent[:10])
+        log.warning("%d classes have no label yet: %s", len(absent), names)
+    context = _context(job, on_epoch=lambda fitted, save: _after_epoch(job, fitted, save))
+    with clock(state.row, "fit_s"):
+        fitted = job.learner.fit(train_set, context)
+    with clock(state.row, "test_s"):
+        logits = job.learner.predict(source.test, context)
+        values, state.confusion = job.task.evaluate(logits, source.test.targets)
+    validation = 0 if source.validation is None else len(source.validation)
+    best = fitted.history[fitted.best_epoch]
+    state.row = {
+        "round": state.round,
+        "labels": len(train_set),
+        "labels_total": len(train_set) + validation,
+        "queried": job.pool.num_queried,
+        **{f"test/{name}": value for name, value in values.items()},
+        **best,
+        "fit/epochs": fitted.epoch,
+        "fit/best_epoch": fitted.best_epoch,
+        "fit/steps": fitted.steps,
+        "fit/stopped": fitted.stopped,
+        **state.row,
+    }
+    state.steps += fitted.steps
+    state.fit = None
+    job.recorder.fitted(state)
+    if job.recorder.run_dir is not None:
+        job.learner.export(job.recorder.run_dir)
+
+
+def stop_reason(job: Job) -> str:
+    """Why the run is over, or an empty string."""
+    settings = job.settings
+    if job.pool.num_queried >= settings.budget:
+        return "budget"
+    if settings.max_rounds is not None and job.state.round >= settings.max_rounds:
+        return "max_rounds"
+    return "pool_exhausted" if job.pool.num_unlabeled == 0 else ""
+
+
+def predict(job: Job) -> PoolView:
+    """One pass over the candidates computes everything the strategy needs."""
+    candidates = job.pool.unlabeled_idx
+    with clock(job.state.row, "scan_s"):
+        return job.learner.scan(candidates, job.scan_needs, _context(job))
+
+
+def remember(job: Job, view: PoolView) -> PoolView:
+    """Keep the class probabilities, and show the strategy those of the last rounds."""
+    if not job.remembers:
+        return view
+    with clock(job.state.row, "history_s"):
+        job.history.append(job.state.round, view.indices, view[Probs()])
+        for need in job.strategy.needs:
+            if isinstance(need, History):
+                view = view.with_result(need, job.history.last(need.rounds, view.indices))
+    return view
+
+
+def select(job: Job, view: PoolView) -> None:
+    """The strategy chooses; the query is sent to the oracle."""
+    state, settings = job.state, job.settings
+    size = min(settings.query_size, settings.budget - job.pool.num_queried, len(view))
+    with clock(state.row, "select_s"):
+        rng = generator(settings.seed, state.round, "query")
+        query = job.strategy.select(view, size, rng)
+        check_query(query, view, size, type(job.strategy).__name__)
+    scores = query.scores.double()
+    state.row |= {
+        "query/size": len(query.indices),
+        "query/score_mean": float(scores.mean()),
+        "query/score_min": float(scores.min()),
+        **{f"query/{name}": value for name, value in query.info.items()},
+    }
+    state.pending = {
+        "indices": query.indices.tolist(),
+        "scores": scores.tolist(),
+        "pool_scores": None if query.pool_scores is None else query.pool_scores.float().cpu(),
+        "ticket": job.oracle.submit(query, state.round),
+    }
+
+
+def annotate(job: Job) -> bool:
+    """Collect the answers, record the round and begin the next; False while answers are missing."""
+    state = job.state
+    assert state.pending is not None
+    with clock(state.row, "oracle_s"):
+        answers = job.oracle.collect(state.pending["ticket"])
+    if answers is None:
+        return False
+    job.task.check_targets(answers.targets[~answers.abstained])
+    targets = torch.where(answers.abstained, -1, answers.targets)
+    job.pool.label(
+        state.round,
+        answers.indices,
+        targets,
+        origin="oracle",
+        abstained=answers.abstained,
+        cost=answers.cost,
+        annotator=job.oracle.name,
+    )
+    score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
+    state.queries += [
+        (state.round, index, score_of[index], target)
+        for index, target in zip(answers.indices.tolist(), targets.tolist(), strict=True)
+    ]
+    with clock(state.row, "record_s"):
+        job.recorder.round(state, answers.indices, targets)
+    state.rows.append(state.row)
+    state.row, state.pending = {}, None
+    state.round += 1
+    return True
+
+
+def finish(
+    job: Job, status: Literal["complete", "waiting"], reason: str
+) -> tuple[Literal["complete", "waiting"], str]:
+    """Record the last model's results and how the run ended."""
+    job.recorder.round(job.state, None, None)
+    job.recorder.finish(status, reason)
+    return status, reason
+
+
+def check_query(query: Query, view: PoolView, size: int, strategy: str) -> None:
+    """Refuse a query that is not ``size`` distinct candidates.
+
+    Raises:
+        ValueError: Naming the strategy.
+    """
+    indices = query.indices
+    distinct = len(indices.unique()) == len(indices) == size == len(query.scores)
+    if not distinct or not bool(torch.isin(indices, view.indices).all()):
+        raise ValueError(
+            f"{strategy} must return {size} distinct candidates with a score each; it returned "
+            f"{len(indices)} indices and {len(query.scores)} scores"
+        )
+
+
+def _context(
+    job: Job,
+    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None,
+) -> RoundContext:
+    return RoundContext(job.state.round, job.interrupts.check, on_epoch, job.state.fit)
+
+
+def _after_epoch(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]]) -> None:
+    """Record an epoch; save inside the fit when it is time, or a signal has come."""
+    job.recorder.epoch(
+        job.state.round, fitted.epoch - 1, job.state.steps + fitted.steps, fitted.history[-1]
+    )
+    every = job.settings.save_every
+    if job.interrupts.pending or (every is not None and fitted.epoch % every == 0):
+        job.state.fit = save()
+        job.save()
+    job.interrupts.check()

@@ -1,0 +1,240 @@
+"""What a run leaves for people to see: log, metrics, queries, curve, TensorBoard, status."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dal.data.source import Source
+from dal.metrics import aubc
+from dal.recording.figures import learning_curve
+from dal.recording.tensorboard import TensorBoard
+from dal.recording.throttle import Throttle
+from dal.utils.files import remove_temporary, write_text_atomically
+from dal.utils.lock import RunLock
+from dal.utils.logs import log_to_file
+from dal.utils.numerics import environment
+from dal.utils.signals import PreemptedError
+
+if TYPE_CHECKING:
+    from dal.job import State
+    from dal.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Holds the run directory for the time of a run and writes everything but checkpoints there.
+
+    ``metrics.jsonl`` and ``queries.csv`` are written from the state at every commit, so they never
+    say more than the checkpoint holds.
+
+    Args:
+        run_dir: The run directory, or None to write nothing.
+        source: The data, for class names and pictures.
+        config: The settings that led here, for the record.
+    """
+
+    def __init__(
+        self, run_dir: Path | None, source: Source, config: Mapping[str, Any] | None
+    ) -> None:
+        self.run_dir, self.source = run_dir, source
+        self.config = dict(config or {})
+        self._stack = ExitStack()
+        self._board: TensorBoard | None = None
+        self._figures = Throttle(30)
+        self._status: dict[str, Any] = {"status": "running", "reason": ""}
+
+    def __enter__(self) -> Recorder:
+        with self._stack:
+            if self.run_dir is not None:
+                self._stack.enter_context(RunLock(self.run_dir))
+                remove_temporary(self.run_dir)
+                self._stack.enter_context(log_to_file(self.run_dir / "train.log"))
+                self._write_status()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._stack:
+            if isinstance(error, PreemptedError):
+                log.warning("%s", error)
+                self._status |= {"status": "preempted", "reason": str(error)}
+            elif error is not None:
+                log.debug("the run failed", exc_info=error)
+                self._status |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+            if self.run_dir is not None:
+                self._write_status()
+            if self._board is not None:
+                self._board.close()
+
+    def start(self, state: State, pool: Pool, resumed: bool) -> None:
+        """Open TensorBoard where the state stands, and write what the state already tells."""
+        if self.run_dir is None:
+            return
+        fitted = state.next != "fit"
+        done = int(state.row["fit/epochs"]) if fitted else (state.fit or {}).get("epoch", 0)
+        begun = (state.fit or {}).get("steps", 0)
+        place = {
+            "labels": pool.num_labeled,
+            "step": state.steps + begun,
+            "round_number": state.round,
+            "epoch": done,
+        }
+        self._board = TensorBoard(
+            self.run_dir / "tb",
+            class_names=self.source.class_names,
+            **(place if resumed else {}),
+        )
+        text = json.dumps(self.config, indent=2)
+        self._board.config(text, _flat(self.config))
+        if not resumed:
+            write_text_atomically(self.run_dir / "config.yaml", _yaml(self.config))
+            write_text_atomically(
+                self.run_dir / "env.json", json.dumps(environment(), indent=2) + "\n"
+            )
+        self.write(state, pool)
+
+    def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Training and validation metrics of one epoch."""
+        if self._board is not None:
+            self._board.epoch(round_number, epoch, step, values)
+
+    def fitted(self, state: State) -> None:
+        """One line a round."""
+        row = state.row
+        log.info(
+            "round %3d | %5d labels | test accuracy %.4f | loss %.4f | %s",
+            row["round"],
+            row["labels"],
+            row["test/accuracy"],
+            row["test/loss"],
+            f"fit {row['fit/epochs']} epochs, {row['fit_s']:.1f} s",
+        )
+
+    def round(self, state: State, picked: Tensor | None, targets: Tensor | None) -> None:
+        """The results of a round; with what it picked, unless it was the last.
+
+        Args:
+            state: Its row is that of the round, ``pending`` its query.
+            picked: int64, (b,), queried samples, or None.
+            targets: int64, (b,), the answers, -1 where there is none, or None.
+        """
+        if self._board is None:
+            return
+        row, labels = state.row, state.row["labels"]
+        tags = {_tag(name): value for name, value in row.items() if _is_scalar(name, value)}
+        self._board.round(labels, tags)
+        figures = self._figures.ready(force=picked is None or state.round == 0)
+        if figures and state.confusion is not None:
+            self._board.confusion(labels, state.confusion)
+        if picked is not None and targets is not None and state.pending is not None:
+            counts = torch.bincount(targets[targets >= 0], minlength=self.source.num_classes)
+            images = self.source.train.inputs[picked[:32]]
+            self._board.query(
+                labels,
+                scores=torch.tensor(state.pending["scores"]),
+                class_counts=counts if figures else None,
+                pool_scores=state.pending["pool_scores"],
+                images=images if figures and images.ndim == 4 else None,
+            )
+        if figures:
+            self._draw_curve(state)
+        self._board.flush()
+
+    def write(self, state: State, pool: Pool) -> None:
+        """Bring ``metrics.jsonl``, ``queries.csv`` and ``status.json`` up to the state."""
+        if self.run_dir is None:
+            return
+        lines = [json.dumps(row) + "\n" for row in state.all_rows]
+        write_text_atomically(self.run_dir / "metrics.jsonl", "".join(lines))
+        names = self.source.class_names
+        queries = [
+            f"{number},{index},{score!r},{names[target] if target >= 0 else '?'}\n"
+            for number, index, score, target in state.queries
+        ]
+        write_text_atomically(
+            self.run_dir / "queries.csv", "round,index,score,label\n" + "".join(queries)
+        )
+        self._status |= {
+            "round": state.round,
+            "labels": pool.num_labeled,
+            "queried": pool.num_queried,
+            "test/accuracy": state.all_rows[-1]["test/accuracy"] if state.all_rows else None,
+        }
+        self._write_status()
+
+    def finish(self, status: str, reason: str) -> None:
+        """Note how the run ended."""
+        self._status |= {"status": status, "reason": reason}
+
+    def _draw_curve(self, state: State) -> None:
+        rows = state.all_rows
+        if self.run_dir is None or self._board is None or not rows:
+            return
+        labels = [row["labels"] for row in rows]
+        values = [row["test/accuracy"] for row in rows]
+        figure = learning_curve(
+            labels,
+            values,
+            title=self.run_dir.name,
+            aubc=aubc(labels, values),
+            path=self.run_dir / "curve.png",
+        )
+        self._board.curve(labels[-1], figure)
+
+    def _write_status(self) -> None:
+        if self.run_dir is None:
+            return
+        now = {"updated": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
+        text = json.dumps(self._status | now, indent=2) + "\n"
+        try:
+            write_text_atomically(self.run_dir / "status.json", text)
+        except OSError as error:
+            log.warning("cannot write status.json: %s", error)
+
+
+def _is_scalar(name: str, value: object) -> bool:
+    return isinstance(value, int | float) and name not in ("round", "labels")
+
+
+def _tag(name: str) -> str:
+    """TensorBoard's name of a metric: seconds and counts get a section of their own."""
+    if name.endswith("_s"):
+        return f"time/{name}"
+    return name if "/" in name else f"labels/{name}"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    """Nested settings as one level of dotted names, for TensorBoard's comparison of runs."""
+    flat: dict[str, str | int | float | bool] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, str | int | float | bool):
+            flat[prefix + key] = value
+        else:
+            flat[prefix + key] = json.dumps(value)
+    return flat
+
+
+def _yaml(config: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(config), sort_keys=False)

@@ -1,0 +1,63 @@
+"""Where log lines go: the console for people, ``train.log`` for the record."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOTS = ("dal", "py.warnings")
+
+
+class _Console(logging.Handler):
+    """Writes to standard output without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+@contextmanager
+def log_to_console() -> Iterator[None]:
+    """Show messages of level INFO and above on standard output for the time of a block."""
+    handler = _Console(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.captureWarnings(True)
+    try:
+        with _attached(handler, propagate=False):
+            yield
+    finally:
+        logging.captureWarnings(False)
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Append messages of every level to a file for the time of a block."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    try:
+        with _attached(handler):
+            yield
+    finally:
+        handler.close()
+
+
+@contextmanager
+def _attached(handler: logging.Handler, propagate: bool = True) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ROOTS]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = logger.propagate and propagate
+    try:
+        yield
+    finally:
+        for logger, level, passed_on in before:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = passed_on
