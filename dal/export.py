@@ -109,8 +109,10 @@ def load(
     if model is None:
         model = _build(state, len(names), path, allow)
     model.load_state_dict(state["weights"])
-    prepare = {k: tuple(v) if isinstance(v, list) else v for k, v in state["prepare"].items()}
-    return Predictor(model, names, Prepare(**prepare), torch.device(device))
+    prepare = Prepare(
+        state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
+    )
+    return Predictor(model, names, prepare, torch.device(device))
 
 
 def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> nn.Module:

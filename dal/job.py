@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -196,7 +195,6 @@ class Job:
         self.learner.load_state_dict(saved["learner"])
         self.strategy.load_state_dict(saved["strategy"])
         self.state = State(**saved["state"])
-        self.state.queries = [tuple(query) for query in self.state.queries]
 
     def _apply_numerics(self, saved: dict[str, Any] | None) -> None:
         """Take back threads from a resumed run; warn where other bits must be expected."""
@@ -221,8 +219,3 @@ def own_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def run_folder(run_dir: str | Path | None) -> Path | None:
-    """The run directory as a path."""
-    return None if run_dir is None else Path(run_dir).expanduser()

@@ -221,7 +221,10 @@ class TorchLearner(Learner):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, round_number, "weights"))
             model = self.make_model(self.source.input_shape, self.source.num_classes)
-        return model.to(self.device)
+        # Convolutions and pooling are up to twice as fast with channels last; `to` also sets the
+        # strides of one-channel weights, where `contiguous` would change nothing.
+        model = model.to(self.device)
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def _samples(self, train_set: TrainSet) -> Samples:
         indices = train_set.indices.to(self.device)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +26,13 @@ from torch import Tensor
 from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import Source
-from dal.job import Job, Settings, own_threads, run_folder
+from dal.job import Job, Settings, own_threads
 from dal.learner import RoundContext, TorchLearner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.query import History, PoolView, Probs, Query, Strategy
 from dal.recording.recorder import Recorder
+from dal.recording.run_directory import RunDirectory
 from dal.task import Multiclass
 from dal.trainer import FitState, Trainer
 from dal.utils.clock import clock
@@ -50,14 +52,12 @@ class Result:
         reason: Why it ended: ``budget``, ``max_rounds``, ``pool_exhausted`` or ``answers``.
         rows: One dict of metrics a round, as in ``metrics.jsonl``.
         job: The parts: ``job.pool``, ``job.learner``, ``job.history``, ``job.state``.
-        run_dir: The run directory, if there is one.
     """
 
     status: Literal["complete", "waiting"]
     reason: str
     rows: list[dict[str, Any]]
     job: Job
-    run_dir: Path | None
 
     @property
     def aubc(self) -> float:
@@ -75,7 +75,7 @@ def run(
     trainer: Trainer | None = None,
     oracle: Oracle | None = None,
     settings: Settings | None = None,
-    run_dir: str | Path | None = None,
+    run_dir: str | Path | RunDirectory | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Result:
     """Run active learning until the budget is spent, from where the run directory says it stands.
@@ -103,11 +103,12 @@ def run(
         OSError: A file could not be written; the state saved before is intact.
     """
     settings = settings or Settings()
-    folder = run_folder(run_dir)
+    directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     with (
         own_threads(),
         Interrupts() as interrupts,
-        Recorder(folder, source, config) as recorder,
+        directory or nullcontext(),
+        Recorder(directory, source, config) as recorder,
     ):
         task = Multiclass(source.num_classes)
         device = pick_device(settings.device)
@@ -129,12 +130,12 @@ def run(
             initial=initial,
             recorder=recorder,
             interrupts=interrupts,
-            checkpoints=Checkpoints(folder / "checkpoints") if folder else None,
+            checkpoints=Checkpoints(directory.path / "checkpoints") if directory else None,
             device=device,
         )
-        recorder.start(job.state, job.pool, job.resumed)
+        recorder.start(job.state, job.pool, job.numerics, job.resumed)
         status, reason = rounds(job)
-        return Result(status, reason, job.state.all_rows, job, folder)
+        return Result(status, reason, job.state.all_rows, job)
 
 
 def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
@@ -186,8 +187,8 @@ def fit(job: Job) -> None:
     state.steps += fitted.steps
     state.fit = None
     job.recorder.fitted(state)
-    if job.recorder.run_dir is not None:
-        job.learner.export(job.recorder.run_dir)
+    if job.recorder.directory is not None:
+        job.learner.export(job.recorder.directory.path)
 
 
 def stop_reason(job: Job) -> str:
@@ -290,7 +291,7 @@ def check_query(query: Query, view: PoolView, size: int, strategy: str) -> None:
         ValueError: Naming the strategy.
     """
     indices = query.indices
-    distinct = len(indices.unique()) == len(indices) == size == len(query.scores)
+    distinct = len(torch.unique(indices)) == len(indices) == size == len(query.scores)
     if not distinct or not bool(torch.isin(indices, view.indices).all()):
         raise ValueError(
             f"{strategy} must return {size} distinct candidates with a score each; it returned "

@@ -37,9 +37,7 @@ def adam(
 ) -> MakeOptimizer:
     """Adam; see `torch.optim.Adam`."""
     _positive(lr)
-    return partial(
-        Adam, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True
-    )
+    return partial(Adam, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def adamw(
@@ -50,9 +48,7 @@ def adamw(
 ) -> MakeOptimizer:
     """Adam with decoupled weight decay; see `torch.optim.AdamW`."""
     _positive(lr)
-    return partial(
-        AdamW, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True
-    )
+    return partial(AdamW, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True)
 
 
 def constant() -> MakeScheduler:

@@ -99,9 +99,9 @@ class Pool:
         self._annotators += [annotator] * size
 
     def _check(self, indices: Tensor) -> None:
-        if len(indices) and not (0 <= int(indices.min()) and int(indices.max()) < self.num_total):
+        if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < self.num_total):
             raise ValueError(f"indices must lie in [0, {self.num_total})")
-        if len(indices.unique()) != len(indices):
+        if len(torch.unique(indices)) != len(indices):
             raise ValueError("an index occurs twice; a sample is labeled once")
         known = self.asked_mask[indices]
         if known.any():

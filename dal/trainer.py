@@ -54,7 +54,8 @@ class EarlyStopping:
             raise ValueError(f"trainer.early_stopping.mode={self.mode!r}; choose min or max")
         if self.patience is not None and self.patience < 1:
             raise ValueError(
-                f"trainer.early_stopping.patience={self.patience}; give at least 1, or null for never"
+                f"trainer.early_stopping.patience={self.patience}; give at least 1, "
+                "or null for never"
             )
         if self.min_delta < 0:
             raise ValueError(f"trainer.early_stopping.min_delta={self.min_delta}; give 0 or more")
@@ -265,15 +266,15 @@ class _Fit:
             losses.append(loss * len(batch))
             correct.append((logits.argmax(1) == targets).sum())
         count = sum(len(batch) for batch in batches)
-        loss = float(torch.stack(losses).sum()) / count
-        if not math.isfinite(loss):
+        mean = float(torch.stack(losses).sum()) / count
+        if not math.isfinite(mean):
             raise FloatingPointError(
-                f"the training loss became {loss} in round {self.context.round}, epoch "
+                f"the training loss became {mean} in round {self.context.round}, epoch "
                 f"{self.state.epoch}; lower trainer.optimizer.lr, or check the inputs for "
                 "extreme values"
             )
         self.state.steps += len(batches)
-        return {"train/loss": loss, "train/accuracy": float(torch.stack(correct).sum()) / count}
+        return {"train/loss": mean, "train/accuracy": float(torch.stack(correct).sum()) / count}
 
     def _step(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.samples.weights
@@ -362,7 +363,7 @@ def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     Returns:
         Tensors of ``batch_size`` indices, the last one of 1 to ``batch_size + 1``.
     """
-    batches = list(order.split(batch_size))
+    batches = list(torch.split(order, batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches

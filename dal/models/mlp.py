@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ class MLP(nn.Module):
             raise ValueError("mlp needs a hidden layer; for none use model=logistic_regression")
         widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
             if dropout > 0:
                 layers.append(nn.Dropout(dropout))

@@ -38,7 +38,10 @@ class FilesOracle(Oracle):
         indices = query.indices.tolist()
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            rows = [f"{index},{score:.6g},\n" for index, score in zip(indices, query.scores.tolist(), strict=True)]
+            rows = [
+                f"{index},{score:.6g},\n"
+                for index, score in zip(indices, query.scores.tolist(), strict=True)
+            ]
             write_text_atomically(path, "index,score,label\n" + "".join(rows), sync=True)
         return {"indices": indices, "file": path.name}
 

@@ -144,6 +144,8 @@ class Strategy(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state but was given {list(state)}")
 
 
 class ScoreStrategy(Strategy):

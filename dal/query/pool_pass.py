@@ -29,7 +29,7 @@ def auto_batch_size(numel: int, device: torch.device) -> int:
     """
     budget = 2**18 if device.type == "cpu" else 2**24
     exponent = max(budget // max(numel, 1), 1).bit_length() - 1
-    return 2 ** min(max(exponent, 5), 14)
+    return 1 << min(max(exponent, 5), 14)
 
 
 @contextmanager
@@ -130,10 +130,9 @@ def _run(
     results: dict[Need, Tensor] = {}
     position = 0
     with evaluating(model):
-        engines = {
+        engines: dict[Need, GradientNorms] = {
             need: GradientNorms(model, need.scope, need.labels)
-            for need in sorted(needs, key=repr)
-            if isinstance(need, GradNorms)
+            for need in sorted((n for n in needs if isinstance(n, GradNorms)), key=repr)
         }
         for batch, kept in batches:
             inputs = take(batch, device)

@@ -19,8 +19,8 @@ def sample_squares(
 ) -> Tensor:
     """Squared gradient length per sample and label, through per-sample gradients.
 
-    Forms every gradient, in chunks of samples and labels that together hold at most
-    ``layer_norms.MAX_ELEMENTS`` numbers (or one gradient).
+    Forms every gradient, one label at a time, for chunks of samples whose gradients together hold
+    at most ``layer_norms.MAX_ELEMENTS`` numbers (or for one sample).
 
     Args:
         model: The network, in evaluation mode.
@@ -35,21 +35,19 @@ def sample_squares(
         TypeError: A layer cannot be vectorised over samples; it is named.
     """
     held = {name: parameter.detach() for name, parameter in parameters.items()}
-    fitting = max(1, MAX_ELEMENTS // sum(parameter.numel() for parameter in held.values()))
+    samples = max(1, MAX_ELEMENTS // sum(parameter.numel() for parameter in held.values()))
 
     def squares(sample: Tensor, units_LC: Tensor) -> Tensor:
         pull = torch.func.vjp(lambda now: _logits(model, now, sample), held)[1]
+        return torch.stack([_square(pull(unit)[0]) for unit in units_LC])
 
-        def square(unit: Tensor) -> Tensor:
-            (gradients,) = pull(unit)
-            return torch.stack([g.square().sum() for g in gradients.values()]).sum()
-
-        return torch.vmap(square, chunk_size=fitting)(units_LC)
-
-    samples = max(1, fitting // len(units))
-    with _naming_the_culprit(model):
+    with torch.no_grad(), _naming_the_culprit(model):
         result: Tensor = torch.vmap(squares, in_dims=(0, 1), chunk_size=samples)(inputs, units)
     return result
+
+
+def _square(gradients: dict[str, Tensor]) -> Tensor:
+    return torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum()
 
 
 def _logits(model: nn.Module, parameters: dict[str, Tensor], sample: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ def entropy(probs_NC: Tensor) -> Tensor:
     Reference:
         C. E. Shannon. A mathematical theory of communication. 1948. Settles 2009, section 3.1.
     """
-    return torch.special.entr(probs_NC).sum(1)
+    summands: Tensor = torch.special.entr(probs_NC)
+    return summands.sum(1)
 
 
 class Random(Strategy):

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
-import time
 from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +14,9 @@ from torch import Tensor
 from dal.data.source import Source
 from dal.metrics import aubc
 from dal.recording.figures import learning_curve
+from dal.recording.run_directory import RunDirectory
 from dal.recording.tensorboard import TensorBoard
 from dal.recording.throttle import Throttle
-from dal.utils.files import remove_temporary, write_text_atomically
-from dal.utils.lock import RunLock
-from dal.utils.logs import log_to_file
 from dal.utils.numerics import environment
 from dal.utils.signals import PreemptedError
 
@@ -35,35 +28,26 @@ log = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Holds the run directory for the time of a run and writes everything but checkpoints there.
+    """Writes everything but checkpoints into the run directory.
 
     ``metrics.jsonl`` and ``queries.csv`` are written from the state at every commit, so they never
     say more than the checkpoint holds.
 
     Args:
-        run_dir: The run directory, or None to write nothing.
+        directory: The run directory, or None to write nothing.
         source: The data, for class names and pictures.
         config: The settings that led here, for the record.
     """
 
     def __init__(
-        self, run_dir: Path | None, source: Source, config: Mapping[str, Any] | None
+        self, directory: RunDirectory | None, source: Source, config: Mapping[str, Any] | None
     ) -> None:
-        self.run_dir, self.source = run_dir, source
+        self.directory, self.source = directory, source
         self.config = dict(config or {})
-        self._stack = ExitStack()
         self._board: TensorBoard | None = None
         self._figures = Throttle(30)
-        self._status: dict[str, Any] = {"status": "running", "reason": ""}
 
     def __enter__(self) -> Recorder:
-        with self._stack:
-            if self.run_dir is not None:
-                self._stack.enter_context(RunLock(self.run_dir))
-                remove_temporary(self.run_dir)
-                self._stack.enter_context(log_to_file(self.run_dir / "train.log"))
-                self._write_status()
-            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(
@@ -72,22 +56,19 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._stack:
-            if isinstance(error, PreemptedError):
-                log.warning("%s", error)
-                self._status |= {"status": "preempted", "reason": str(error)}
-            elif error is not None:
-                log.debug("the run failed", exc_info=error)
-                self._status |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-            if self.run_dir is not None:
-                self._write_status()
-            if self._board is not None:
-                self._board.close()
+        if isinstance(error, PreemptedError) and self.directory is not None:
+            self.directory.update(status="preempted", reason=str(error))
+        if self._board is not None:
+            self._board.close()
 
-    def start(self, state: State, pool: Pool, resumed: bool) -> None:
+    def start(self, state: State, pool: Pool, numerics: Mapping[str, Any], resumed: bool) -> None:
         """Open TensorBoard where the state stands, and write what the state already tells."""
-        if self.run_dir is None:
+        if self.directory is None:
             return
+        environment_ = {**environment(), "numerics": dict(numerics)}
+        self.directory.write("env.json", json.dumps(environment_, indent=2) + "\n")
+        text = _yaml(self.config)
+        self.directory.write("config.yaml", text)
         fitted = state.next != "fit"
         done = int(state.row["fit/epochs"]) if fitted else (state.fit or {}).get("epoch", 0)
         begun = (state.fit or {}).get("steps", 0)
@@ -98,17 +79,11 @@ class Recorder:
             "epoch": done,
         }
         self._board = TensorBoard(
-            self.run_dir / "tb",
+            self.directory.path / "tb",
             class_names=self.source.class_names,
             **(place if resumed else {}),
         )
-        text = json.dumps(self.config, indent=2)
         self._board.config(text, _flat(self.config))
-        if not resumed:
-            write_text_atomically(self.run_dir / "config.yaml", _yaml(self.config))
-            write_text_atomically(
-                self.run_dir / "env.json", json.dumps(environment(), indent=2) + "\n"
-            )
         self.write(state, pool)
 
     def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
@@ -160,54 +135,44 @@ class Recorder:
 
     def write(self, state: State, pool: Pool) -> None:
         """Bring ``metrics.jsonl``, ``queries.csv`` and ``status.json`` up to the state."""
-        if self.run_dir is None:
+        if self.directory is None:
             return
         lines = [json.dumps(row) + "\n" for row in state.all_rows]
-        write_text_atomically(self.run_dir / "metrics.jsonl", "".join(lines))
+        self.directory.write("metrics.jsonl", "".join(lines))
         names = self.source.class_names
         queries = [
             f"{number},{index},{score!r},{names[target] if target >= 0 else '?'}\n"
             for number, index, score, target in state.queries
         ]
-        write_text_atomically(
-            self.run_dir / "queries.csv", "round,index,score,label\n" + "".join(queries)
+        self.directory.write("queries.csv", "round,index,score,label\n" + "".join(queries))
+        last = state.all_rows[-1] if state.all_rows else {}
+        self.directory.update(
+            round=state.round,
+            labels=pool.num_labeled,
+            queried=pool.num_queried,
+            accuracy=last.get("test/accuracy"),
         )
-        self._status |= {
-            "round": state.round,
-            "labels": pool.num_labeled,
-            "queried": pool.num_queried,
-            "test/accuracy": state.all_rows[-1]["test/accuracy"] if state.all_rows else None,
-        }
-        self._write_status()
 
     def finish(self, status: str, reason: str) -> None:
         """Note how the run ended."""
-        self._status |= {"status": status, "reason": reason}
+        log.info("%s: %s", status, reason)
+        if self.directory is not None:
+            self.directory.update(status=status, reason=reason)
 
     def _draw_curve(self, state: State) -> None:
         rows = state.all_rows
-        if self.run_dir is None or self._board is None or not rows:
+        if self.directory is None or self._board is None or not rows:
             return
         labels = [row["labels"] for row in rows]
         values = [row["test/accuracy"] for row in rows]
         figure = learning_curve(
             labels,
             values,
-            title=self.run_dir.name,
+            title=self.directory.path.name,
             aubc=aubc(labels, values),
-            path=self.run_dir / "curve.png",
+            path=self.directory.path / "curve.png",
         )
         self._board.curve(labels[-1], figure)
-
-    def _write_status(self) -> None:
-        if self.run_dir is None:
-            return
-        now = {"updated": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-        text = json.dumps(self._status | now, indent=2) + "\n"
-        try:
-            write_text_atomically(self.run_dir / "status.json", text)
-        except OSError as error:
-            log.warning("cannot write status.json: %s", error)
 
 
 def _is_scalar(name: str, value: object) -> bool:
@@ -237,4 +202,4 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | 
 def _yaml(config: Mapping[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(dict(config), sort_keys=False)
+    return str(yaml.safe_dump(dict(config), sort_keys=False))

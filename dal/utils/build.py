@@ -1,4 +1,4 @@
-"""Objects from settings: ``{"_target_": "dal.models.LeNet5", ...}``, checked before it is called."""
+"""Objects from settings such as ``{"_target_": "dal.models.LeNet5"}``, checked beforehand."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], na
         TypeError: Naming target and argument.
     """
     parameters = inspect.signature(target).parameters
-    hints = get_type_hints(target.__init__ if isinstance(target, type) else target)
+    constructor: Any = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    hints = get_type_hints(constructor)
     for key, value in arguments.items():
         if key not in parameters:
             close = difflib.get_close_matches(key, parameters, 1)

@@ -65,7 +65,9 @@ def environment() -> dict[str, Any]:
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two signatures, in words; empty where they are equal."""
     keys = [key for key in now if saved.get(key) != now[key]]
-    return ", ".join(f"{key} {json.dumps(saved.get(key))} -> {json.dumps(now[key])}" for key in keys)
+    return ", ".join(
+        f"{key} {json.dumps(saved.get(key))} -> {json.dumps(now[key])}" for key in keys
+    )
 
 
 def _git() -> dict[str, Any]:

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from dal.recording import (
+from dal.recording.figures import (
+    BLUE,
+    GREY,
     class_histogram,
     confusion_matrix,
     image_grid,
     learning_curve,
     prediction_history,
+    to_pixels,
 )
-from dal.recording.figures import BLUE, GREY, to_pixels
 
 NAMES = ("cat", "dog", "a very long name of a class")
 PNG = b"\x89PNG\r\n"

@@ -10,8 +10,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from dal.recording import TensorBoard, learning_curve
 from dal.recording.events import HISTORY, rewind
+from dal.recording.figures import learning_curve
+from dal.recording.tensorboard import TensorBoard
 
 NAMES = ("cat", "dog", "owl")
 EPOCHS = 4

@@ -1,6 +1,6 @@
 import pytest
 
-from dal.recording import Throttle
+from dal.recording.throttle import Throttle
 
 
 def test_throttle_is_ready_once_per_interval() -> None:

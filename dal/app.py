@@ -1,0 +1,146 @@
+"""One run from resolved settings to the table at its end: what the command line does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.data import make_source
+from dal.job import Settings
+from dal.loop import Result, run
+from dal.oracles import Oracle
+from dal.recording.run_directory import RunDirectory
+from dal.utils.build import build, factory
+
+log = logging.getLogger(__name__)
+
+
+def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
+    """Build everything from plain settings, run, and show the results.
+
+    Args:
+        config: Resolved settings, as ``conf/config.yaml`` composes them, in plain containers.
+        run_dir: The run directory; a run that is in it goes on.
+
+    Returns:
+        The result.
+
+    Raises:
+        ValueError: A setting is out of range, or a data file is damaged.
+        TypeError: A setting has the wrong type, or strategy and model do not go together.
+        OSError: A file is missing or cannot be written.
+    """
+    allow = tuple(config["plugins"])
+    with RunDirectory(run_dir) as directory, profiled(run_dir, config["profile"]):
+        log.info("run directory: %s", run_dir)
+        settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
+        strategy = build(config["strategy"], allow=allow)
+        trainer = build(config["trainer"], allow=allow)
+        model = factory(config["model"], allow=allow)
+        dataset = build(config["data"], allow=allow)
+        source = make_source(dataset, seed=settings.seed, **config["split"])
+        log.info(
+            "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
+        )
+        initial: Tensor = build(
+            config["initial"], allow=allow, targets=source.train.targets, seed=settings.seed
+        )
+        result = run(
+            source,
+            model,
+            strategy,
+            initial=initial,
+            trainer=trainer,
+            oracle=_oracle(config["oracle"], allow, run_dir, source.train.targets, source),
+            settings=settings,
+            run_dir=directory,
+            config=config,
+        )
+        log.info("%s", summary(result, run_dir))
+        return result
+
+
+def summary(result: Result, run_dir: Path) -> str:
+    """The table of rounds, the area under the curve, the classification report, and what next."""
+    lines = ["", f"{'round':>5}  {'labels':>7}  {'test accuracy':>13}  {'seconds':>8}"]
+    for row in result.rows:
+        seconds = sum(value for name, value in row.items() if name.endswith("_s"))
+        accuracy = row["test/accuracy"]
+        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {accuracy:>13.4f}  {seconds:>8.1f}")
+    validation = result.rows[-1]["labels_total"] - result.rows[-1]["labels"]
+    if validation:
+        lines.append(f"labels without the {validation} of the validation split")
+    lines += ["", f"area under the learning curve (accuracy over labels): {result.aubc:.4f}", ""]
+    assert result.job.state.confusion is not None
+    lines.append(classification_report(result.job.state.confusion, result.job.source.class_names))
+    lines += [f"run directory: {run_dir}", f"look at it:    tensorboard --logdir {run_dir.parent}"]
+    if result.status == "waiting":
+        ticket = (result.job.state.pending or {}).get("ticket", {})
+        lines.append(
+            f"waiting for labels: fill in {run_dir / 'queries' / str(ticket.get('file', ''))} "
+            "and run the same command again"
+        )
+    return "\n".join(lines)
+
+
+def classification_report(confusion: Tensor, class_names: tuple[str, ...]) -> str:
+    """scikit-learn's report of precision, recall, F1 and support by class.
+
+    Args:
+        confusion: int64, (C, C), rows true, columns predicted.
+        class_names: The C class names.
+    """
+    from sklearn.metrics import classification_report as report
+
+    classes = torch.arange(len(class_names))
+    rows, columns = torch.cartesian_prod(classes, classes).unbind(1)
+    counts = confusion.flatten()
+    text: str = report(
+        rows.repeat_interleave(counts).numpy(),
+        columns.repeat_interleave(counts).numpy(),
+        labels=classes.numpy(),
+        target_names=class_names,
+        digits=4,
+        zero_division=0.0,
+    )
+    return text
+
+
+@contextmanager
+def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
+    """Profile a block with torch's profiler and write the table of operators to ``profile.txt``."""
+    if not wanted:
+        yield
+        return
+    from torch.profiler import profile
+
+    with profile() as profiler:
+        yield
+    key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    table = profiler.key_averages().table(sort_by=key, row_limit=40)
+    (run_dir / "profile.txt").write_text(table)
+    log.info("profile: %s", run_dir / "profile.txt")
+
+
+def _oracle(
+    config: Mapping[str, Any], allow: tuple[str, ...], run_dir: Path, targets: Tensor, source: Any
+) -> Oracle:
+    """An oracle takes what it asks for by name: targets, a folder, class names."""
+    make = factory(config, allow=allow)
+    at_hand = {
+        "targets": targets,
+        "folder": run_dir / "queries",
+        "class_names": source.class_names,
+    }
+    import inspect
+
+    wanted = inspect.signature(make).parameters
+    oracle: Oracle = make(**{name: value for name, value in at_hand.items() if name in wanted})
+    return oracle

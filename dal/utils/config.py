@@ -1,0 +1,242 @@
+"""The command line: the only place that knows Hydra; torch is imported when work starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from dal.recording.run_directory import read_status
+from dal.utils.logs import log_to_console
+
+log = logging.getLogger(__name__)
+
+UNHASHED = (
+    "budget",
+    "max_rounds",
+    "device",
+    "threads",
+    "batch_size",
+    "data_dir",
+    "saved_dir",
+    "keep_history",
+    "save_every",
+    "profile",
+    "plugins",
+)
+"""Settings that do not make another run: how far it goes, where and how it is computed."""
+
+
+@dataclass
+class SplitConfig:
+    """Types of the ``split`` settings; see `dal.data.make_source`."""
+
+    kind: str = "auto"
+    test_fraction: float = 0.3
+    stratified: bool = True
+    validation: Any = 0
+
+
+@dataclass
+class Config:
+    """Types of the plain settings; groups are checked against what they build."""
+
+    seed: int = 0
+    query_size: int = 10
+    budget: int = 200
+    max_rounds: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    batch_size: int | None = None
+    data_dir: str = MISSING
+    saved_dir: str = MISSING
+    keep_history: bool = False
+    save_every: int | None = None
+    profile: bool = False
+    plugins: list[str] = field(default_factory=list)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    data: Any = MISSING
+    model: Any = MISSING
+    strategy: Any = MISSING
+    trainer: Any = MISSING
+    oracle: Any = MISSING
+    initial: Any = MISSING
+
+
+def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """Name of the run directory: a pure function of the settings that make the run.
+
+    Args:
+        config: Resolved settings in plain containers.
+        choices: The chosen option of each group.
+
+    Returns:
+        ``<data>-<model>-<strategy>-s<seed>-<hash8>``.
+    """
+    hashed = {key: value for key, value in config.items() if key not in UNHASHED}
+    hashed["data"] = {key: value for key, value in config["data"].items() if key != "root"}
+    text = json.dumps(hashed, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    parts = [choices[group] for group in ("data", "model", "strategy")]
+    return "-".join([*parts, f"s{config['seed']}", digest])
+
+
+def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run's status says that these settings leave nothing to do."""
+    if status.get("status") != "complete":
+        return False
+    limit = config["max_rounds"]
+    return (
+        status["reason"] == "pool_exhausted"
+        or status["queried"] >= config["budget"]
+        or (limit is not None and status["round"] >= limit)
+    )
+
+
+def start(settings: DictConfig) -> None:
+    """Do one run: the function that Hydra calls for every job.
+
+    Raises:
+        SystemExit: With code 1 after an error, 128 + the signal's number after a signal.
+    """
+    _Started.jobs += 1
+    config: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore
+    run_dir = _run_dir(settings, HydraConfig.get().runtime.choices)
+    with log_to_console():
+        status = read_status(run_dir)
+        if complete_already(status, config):
+            log.info(
+                "complete already: %d labels, test accuracy %.4f, in %s",
+                status["labels"],
+                status["accuracy"],
+                run_dir,
+            )
+            return
+        _execute(config, run_dir)
+
+
+def main(config_dir: Path) -> None:
+    """Compose the settings from ``config_dir`` and the command line, and run.
+
+    Raises:
+        SystemExit: With code 1 after any error.
+    """
+    ConfigStore.instance().store(name="schema", node=Config)
+    command = hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")
+    try:
+        command(start)()
+    except SystemExit as end:
+        if end.code and not _Started.jobs:
+            for line in suggestions(sys.argv[1:], config_dir):
+                sys.stderr.write(line + "\n")
+        raise
+
+
+class SweepReport(Callback):
+    """Tells at the end of a sweep what became of each job that ran in this process."""
+
+    def __init__(self) -> None:
+        self._ends: list[tuple[str, str]] = []
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
+        """Note a job's run directory and status."""
+        run_dir = _run_dir(job_return.cfg, config.hydra.runtime.choices)
+        self._ends.append((read_status(run_dir).get("status", "failed"), str(run_dir)))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Show the table."""
+        with log_to_console():
+            for number, (status, run_dir) in enumerate(self._ends):
+                log.info("%3d  %-9s  %s", number, status, run_dir)
+
+
+def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
+    """What a mistyped option or key may have meant.
+
+    Args:
+        arguments: The command line.
+        config_dir: Where the configuration is.
+
+    Yields:
+        ``did you mean strategy.window=3?``, one line a mistake.
+    """
+    GlobalHydra.instance().clear()
+    pairs = [a.lstrip("+~").split("=", 1) for a in arguments if "=" in a and a[0] != "-"]
+    groups = [(key, value) for key, value in pairs if (config_dir / key).is_dir()]
+    with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
+        good = [f"{key}={value}" for key, value in groups if value in _options(config_dir / key)]
+        keys = list(_dotted(hydra.compose("config", good)))
+    for key, value in pairs:
+        if (config_dir / key).is_dir():
+            choices, known = _options(config_dir / key), value.split(",")
+            for wrong in [option for option in known if option not in choices]:
+                yield from (
+                    f"did you mean {key}={close}?"
+                    for close in difflib.get_close_matches(wrong, choices, 1)
+                )
+        elif key not in keys and not key.startswith("hydra"):
+            for close in difflib.get_close_matches(key, keys, 1):
+                yield f"did you mean {close}={value}?"
+
+
+class _Started:
+    """How many jobs Hydra has begun; none means that the settings could not be composed."""
+
+    jobs = 0
+
+
+def _execute(config: dict[str, Any], run_dir: Path) -> None:
+    log.debug("importing torch")
+    from dal.app import execute
+    from dal.utils.signals import PreemptedError
+
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        execute(config, run_dir)
+    except PreemptedError as end:
+        log.warning("%s", end)
+        raise SystemExit(128 + end.signum) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        expected = isinstance(
+            error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError
+        )
+        log.error("error: %s", error, exc_info=None if expected else error)
+        if expected and (run_dir / "train.log").is_file():
+            log.error("traceback: %s", run_dir / "train.log")
+        if sweep:
+            raise
+        raise SystemExit(1) from None
+
+
+def _run_dir(settings: DictConfig, choices: Mapping[str, str]) -> Path:
+    config: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore
+    name = run_name(config, choices)
+    return Path(config["saved_dir"]).expanduser() / name
+
+
+def _options(group: Path) -> list[str]:
+    return [str(p.relative_to(group).with_suffix("")) for p in sorted(group.rglob("*.yaml"))]
+
+
+def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
+    """All keys of nested settings, as they are written on the command line."""
+    for key in config:
+        yield prefix + str(key)
+        if isinstance(OmegaConf.select(config, str(key), throw_on_missing=False), DictConfig):
+            yield from _dotted(config[key], f"{prefix}{key}.")
