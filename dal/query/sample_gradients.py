@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,9 @@ def sample_squares(
         pull = torch.func.vjp(lambda now: _logits(model, now, sample), held)[1]
         return torch.stack([_square(pull(unit)[0]) for unit in units_LC])
 
-    with torch.no_grad(), _naming_the_culprit(model):
+    with torch.no_grad(), warnings.catch_warnings(), _naming_the_culprit(model):
+        # Vmap warns where it goes sample by sample; that this path is slow has been said.
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         result: Tensor = torch.vmap(squares, in_dims=(0, 1), chunk_size=samples)(inputs, units)
     return result
 
