@@ -224,7 +224,7 @@ class TorchLearner(Learner):
         # Convolutions and pooling are up to twice as fast with channels last; `to` also sets the
         # strides of one-channel weights, where `contiguous` would change nothing.
         model = model.to(self.device)
-        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return model.to(memory_format=torch.channels_last)
 
     def _samples(self, train_set: TrainSet) -> Samples:
         indices = train_set.indices.to(self.device)

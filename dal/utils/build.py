@@ -80,7 +80,7 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], na
         TypeError: Naming target and argument.
     """
     parameters = inspect.signature(target).parameters
-    constructor: Any = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    constructor: Any = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(constructor)
     for key, value in arguments.items():
         if key not in parameters:
