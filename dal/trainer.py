@@ -57,7 +57,7 @@ class EarlyStopping:
                 f"trainer.early_stopping.patience={self.patience}; give at least 1, "
                 "or null for never"
             )
-        if self.min_delta < 0:
+        if not self.min_delta >= 0:  # negated, so that NaN is refused as well
             raise ValueError(f"trainer.early_stopping.min_delta={self.min_delta}; give 0 or more")
 
     def improved(self, value: float, best: float | None) -> bool:
@@ -147,6 +147,7 @@ class Trainer:
 
     Raises:
         ValueError: A value is out of range.
+        TypeError: Optimizer, scheduler or early stopping is something else.
     """
 
     def __init__(
@@ -170,6 +171,14 @@ class Trainer:
         self.batch_size = batch_size
         self.optimizer = optimizer or sgd()
         self.scheduler = scheduler or constant()
+        for name, made in (("optimizer", self.optimizer), ("scheduler", self.scheduler)):
+            if not callable(made):
+                raise TypeError(f"trainer.{name}={made!r}; choose one with trainer/{name}={made}")
+        if not isinstance(early_stopping, EarlyStopping | None):
+            raise TypeError(
+                f"trainer.early_stopping={early_stopping!r}; set its keys, such as "
+                "trainer.early_stopping.patience=5, or null for none"
+            )
         self.early_stopping = early_stopping
         self.restart = restart
         self.dtype = DTYPES[precision]
@@ -259,8 +268,8 @@ class _Fit:
     def _train(self, order: Tensor) -> dict[str, float]:
         """Step through the batches; means over them, with the weights as they changed."""
         losses, correct = [], []
-        batches = split_batches(order.to(self.device), self.trainer.batch_size)
-        for batch in self._whole(batches):
+        batches = self._whole(split_batches(order.to(self.device), self.trainer.batch_size))
+        for batch in batches:
             targets = self.samples.targets[batch]
             logits, loss = self._step(batch, targets)
             losses.append(loss * len(batch))
@@ -344,9 +353,9 @@ class _Fit:
         return everything.__getitem__
 
     def _whole(self, batches: list[Tensor]) -> list[Tensor]:
-        """A single sample is taken twice where BatchNorm could not normalize it alone."""
-        if len(self.samples) == 1 and any(isinstance(m, _BatchNorm) for m in self.model.modules()):
-            return [batch.repeat(2) for batch in batches]
+        """Single samples are taken twice where BatchNorm could not normalize them alone."""
+        if any(isinstance(module, _BatchNorm) for module in self.model.modules()):
+            return [batch.repeat(2) if len(batch) == 1 else batch for batch in batches]
         return batches
 
 
