@@ -62,6 +62,7 @@ def step(every: int = 50, factor: float = 0.1) -> MakeScheduler:
     The instability paper's settings: ``every=50, factor=0.1`` for MNIST and FashionMNIST,
     ``every=20, factor=0.9`` for SVHN.
     """
+    _at_least_one("every", every)
     return partial(StepLR, step_size=every, gamma=factor)
 
 
@@ -72,12 +73,20 @@ def milestones(at: list[int], factor: float = 0.1) -> MakeScheduler:
 
 def cosine(epochs: int = 100, lr_min: float = 0.0) -> MakeScheduler:
     """Anneal the learning rate along half a cosine over so many epochs."""
+    _at_least_one("epochs", epochs)
     return partial(CosineAnnealingLR, T_max=epochs, eta_min=lr_min)
 
 
 def _pair(betas: Iterable[float]) -> tuple[float, float]:
-    first, second = betas
-    return first, second
+    values = tuple(betas)
+    if len(values) != 2:
+        raise ValueError(f"trainer.optimizer.betas={list(values)}; give two, such as [0.9,0.999]")
+    return values
+
+
+def _at_least_one(name: str, epochs: int) -> None:
+    if epochs < 1:
+        raise ValueError(f"trainer.scheduler.{name}={epochs}; give at least 1 epoch")
 
 
 def _positive(lr: float) -> None:
