@@ -21,7 +21,7 @@ class MLP(nn.Module):
         dropout: Probability of zeroing a hidden unit while training, in [0, 1).
 
     Raises:
-        ValueError: ``hidden`` is empty.
+        ValueError: ``hidden`` is empty, or a width or ``dropout`` is out of range.
     """
 
     def __init__(
@@ -34,6 +34,10 @@ class MLP(nn.Module):
         super().__init__()
         if not hidden:
             raise ValueError("mlp needs a hidden layer; for none use model=logistic_regression")
+        if min(hidden) < 1:
+            raise ValueError(f"model.hidden={list(hidden)}; every width must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout={dropout}; give a number from 0 to below 1")
         widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
