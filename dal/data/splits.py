@@ -183,8 +183,9 @@ def _check_settings(
         raise ValueError(
             f"test_fraction={test_fraction} must lie between 0 and 1, both excluded, such as 0.3"
         )
+    is_number = isinstance(validation, int | float) and not isinstance(validation, bool)
     # Negated, so that NaN is refused as well.
-    if not validation >= 0 or (isinstance(validation, float) and validation >= 1):
+    if not is_number or not validation >= 0 or (isinstance(validation, float) and validation >= 1):
         raise ValueError(
             f"validation={validation} must be 0 (none), a fraction between 0 and 1, "
             "or a whole number of samples such as 500"
