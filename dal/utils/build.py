@@ -57,18 +57,21 @@ def find(name: str, allow: Sequence[str] = ()) -> Callable[..., Any]:
         )
     module, _, attribute = name.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+        target = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"there is no {name} ({error}); check the _target_") from error
+    if not callable(target):
+        raise ValueError(f"{name} is no class or function; check the _target_")
+    return target  # type: ignore[no-any-return]
 
 
 def spec_of(function: Callable[..., Any]) -> dict[str, Any] | None:
-    """Settings from which `build` makes the same object; None for lambdas and local functions."""
+    """Settings from which `build` makes the same object; None for what no module names."""
     if isinstance(function, partial):
         inner = spec_of(function.func)
         return None if inner is None or function.args else {**inner, **function.keywords}
     name = getattr(function, "__qualname__", "<")
-    if "<" in name or getattr(function, "__module__", "__main__") == "__main__":
+    if "<" in name or "." in name or getattr(function, "__module__", "__main__") == "__main__":
         return None
     return {TARGET: f"{function.__module__}.{name}"}
 
