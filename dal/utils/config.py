@@ -176,12 +176,15 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
     """
     GlobalHydra.instance().clear()
     pairs = [a.lstrip("+~").split("=", 1) for a in arguments if "=" in a and a[0] != "-"]
-    groups = [(key, value) for key, value in pairs if (config_dir / key).is_dir()]
+    groups = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
+    chosen = [(key, value) for key, value in pairs if key in groups]
     with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
-        good = [f"{key}={value}" for key, value in groups if value in _options(config_dir / key)]
+        good = [f"{key}={value}" for key, value in chosen if value in _options(config_dir / key)]
         keys = list(_dotted(hydra.compose("config", good)))
+    branches = {key.rpartition(".")[0] for key in keys}
+    leaves = [key for key in keys if key not in branches and not key.endswith("_target_")]
     for key, value in pairs:
-        if (config_dir / key).is_dir():
+        if key in groups:
             choices, known = _options(config_dir / key), value.split(",")
             for wrong in [option for option in known if option not in choices]:
                 yield from (
@@ -189,7 +192,8 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
                     for close in difflib.get_close_matches(wrong, choices, 1)
                 )
         elif key not in keys and not key.startswith("hydra"):
-            for close in difflib.get_close_matches(key, keys, 1):
+            names = leaves + [g for g in groups if value in _options(config_dir / g)]
+            for close in difflib.get_close_matches(key, names, 1):
                 yield f"did you mean {close}={value}?"
 
 
@@ -202,6 +206,7 @@ class _Started:
 def _execute(config: dict[str, Any], run_dir: Path) -> None:
     log.debug("importing torch")
     from dal.app import execute
+    from dal.utils.lock import LockedError
     from dal.utils.signals import PreemptedError
 
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -216,8 +221,9 @@ def _execute(config: dict[str, Any], run_dir: Path) -> None:
         expected = isinstance(
             error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError
         )
+        logged = not isinstance(error, LockedError)  # that log is another process's
         log.error("error: %s", error, exc_info=None if expected else error)
-        if expected and (run_dir / "train.log").is_file():
+        if expected and logged and (run_dir / "train.log").is_file():
             log.error("traceback: %s", run_dir / "train.log")
         if sweep:
             raise
