@@ -26,6 +26,7 @@ from dal.utils.signals import Interrupts
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}; give at least 1")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise ValueError(f"threads={self.threads}; give at most {MOST_THREADS}")
         if self.max_rounds is not None and self.max_rounds < 0:
             raise ValueError(f"max_rounds={self.max_rounds}; give 0 (fit once) or more")
 
