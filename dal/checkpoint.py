@@ -102,7 +102,8 @@ class Checkpoints:
         if not self.folder.is_dir():
             return None
         remove_temporary(self.folder)
-        damaged = []
+        damaged: list[Path] = []
+        cause = ""
         for number in reversed(self._numbers()):
             path = self._path(number)
             try:
@@ -111,13 +112,15 @@ class Checkpoints:
             except DamagedError as error:
                 log.warning("%s; falling back to the checkpoint before it", error)
                 damaged.append(path)
+                cause = cause or str(error)
                 continue
             for bad in damaged:
                 bad.unlink()
             return state
         if damaged:
             raise DamagedError(
-                f"no checkpoint in {self.folder} is whole; delete the run directory to start anew"
+                f"no checkpoint in {self.folder} is whole ({cause}); delete the run directory to "
+                "start anew"
             )
         return None
 

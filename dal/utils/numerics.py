@@ -42,7 +42,7 @@ def signature(device: torch.device, **settings: Any) -> dict[str, Any]:
         "device": device.type,
         "hardware": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": np.__version__,
         **settings,
     }
@@ -54,7 +54,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": np.__version__,
         "cuda": torch.version.cuda,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -1,0 +1,90 @@
+"""A small run that can be killed at a chosen event; imported by the processes of test_resume."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import dal
+from dal.data import initial_labels, make_source
+from dal.data.source import Dataset, Split
+from dal.models import MLP
+from dal.optim import adam
+from dal.query import ExpectedGradientLength, Instability, Margin, Strategy
+from dal.trainer import EarlyStopping, Trainer
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "instability": Instability,
+    "margin": Margin,
+    "expected_gradient_length": ExpectedGradientLength,
+}
+
+
+def make_model(input_shape: tuple[int, ...], num_classes: int) -> MLP:
+    """Dropout, so that the noise of training has to be resumed too."""
+    return MLP(input_shape, num_classes, hidden=(16,), dropout=0.2)
+
+
+def dataset() -> Dataset:
+    """Three overlapping Gaussians in ten dimensions."""
+    rng = torch.Generator().manual_seed(0)
+    targets = torch.arange(300) % 3
+    inputs = torch.randn(300, 10, generator=rng) + 0.8 * torch.eye(10)[targets]
+    return Dataset("gaussians", inputs, targets, ("a", "b", "c"))
+
+
+def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settings: Any) -> None:
+    """One run of five rounds, saved after every second epoch."""
+    source = make_source(dataset(), seed=0, validation=30)
+    options: dict[str, Any] = {"threads": 1, "save_every": 2, "batch_size": 64, **settings}
+    dal.run(
+        source,
+        make_model,
+        STRATEGIES[strategy](),
+        initial=initial_labels(source.train.targets, seed=0, count=9),
+        trainer=Trainer(
+            epochs=6,
+            batch_size=4,
+            optimizer=adam(lr=0.01),
+            early_stopping=EarlyStopping(monitor="val/loss", patience=3),
+        ),
+        settings=dal.Settings(query_size=6, budget=budget, **options),
+        run_dir=run_dir,
+    )
+
+
+def run_to_exit_code(run_dir: Path, **options: Any) -> None:
+    """As the command line does: a signal becomes the exit code."""
+    from dal.utils.signals import PreemptedError
+
+    try:
+        run(run_dir, **options)
+    except PreemptedError as end:
+        raise SystemExit(128 + end.signum) from None
+
+
+def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
+    """Run until a random event kills the process: a batch taken, a file synced or renamed."""
+    rng = random.Random(seed)
+    left = rng.randrange(1, 120)
+
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    Split.take = dying(Split.take)  # type: ignore[method-assign]
+    Path.replace = dying(Path.replace)  # type: ignore[method-assign]
+    os.fsync = dying(os.fsync)
+    run(run_dir, strategy)
