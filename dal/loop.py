@@ -268,7 +268,7 @@ def annotate(job: Job) -> bool:
         for index, target in zip(answers.indices.tolist(), targets.tolist(), strict=True)
     ]
     with clock(state.row, "record_s"):
-        job.recorder.round(state, answers.indices, targets)
+        job.recorder.round(state, answers.indices)
     state.rows.append(state.row)
     state.row, state.pending = {}, None
     state.round += 1
@@ -279,7 +279,7 @@ def finish(
     job: Job, status: Literal["complete", "waiting"], reason: str
 ) -> tuple[Literal["complete", "waiting"], str]:
     """Record the last model's results and how the run ended."""
-    job.recorder.round(job.state, None, None)
+    job.recorder.round(job.state)
     job.recorder.finish(status, reason)
     return status, reason
 

@@ -46,6 +46,7 @@ class Recorder:
         self.config = dict(config or {})
         self._board: TensorBoard | None = None
         self._figures = Throttle(30)
+        self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
     def __enter__(self) -> Recorder:
         return self
@@ -103,34 +104,28 @@ class Recorder:
             f"fit {row['fit/epochs']} epochs, {row['fit_s']:.1f} s",
         )
 
-    def round(self, state: State, picked: Tensor | None, targets: Tensor | None) -> None:
+    def round(self, state: State, picked: Tensor | None = None) -> None:
         """The results of a round; with what it picked, unless it was the last.
 
         Args:
             state: Its row is that of the round, ``pending`` its query.
             picked: int64, (b,), queried samples, or None.
-            targets: int64, (b,), the answers, -1 where there is none, or None.
         """
         if self._board is None:
             return
-        row, labels = state.row, state.row["labels"]
-        tags = {_tag(name): value for name, value in row.items() if _is_scalar(name, value)}
+        labels = state.row["labels"]
+        tags = {_tag(name): value for name, value in state.row.items() if _is_scalar(name, value)}
         self._board.round(labels, tags)
-        figures = self._figures.ready(force=picked is None or state.round == 0)
-        if figures and state.confusion is not None:
-            self._board.confusion(labels, state.confusion)
-        if picked is not None and targets is not None and state.pending is not None:
-            counts = torch.bincount(targets[targets >= 0], minlength=self.source.num_classes)
+        if picked is not None and state.pending is not None:
             images = self.source.train.inputs[picked[:32]]
             self._board.query(
                 labels,
                 scores=torch.tensor(state.pending["scores"]),
-                class_counts=counts if figures else None,
                 pool_scores=state.pending["pool_scores"],
-                images=images if figures and images.ndim == 4 else None,
+                images=images if images.ndim == 4 else None,
             )
-        if figures:
-            self._draw_curve(state)
+        if self._figures.ready(force=picked is None):
+            self._draw(state)
         self._board.flush()
 
     def write(self, state: State, pool: Pool) -> None:
@@ -159,20 +154,26 @@ class Recorder:
         if self.directory is not None:
             self.directory.update(status=status, reason=reason)
 
-    def _draw_curve(self, state: State) -> None:
+    def _draw(self, state: State) -> None:
+        """The figures, which cost a tenth of a second each: not for every round."""
         rows = state.all_rows
         if self.directory is None or self._board is None or not rows:
             return
         labels = [row["labels"] for row in rows]
         values = [row["test/accuracy"] for row in rows]
-        figure = learning_curve(
+        curve = learning_curve(
             labels,
             values,
             title=self.directory.path.name,
             aubc=aubc(labels, values),
             path=self.directory.path / "curve.png",
         )
-        self._board.curve(labels[-1], figure)
+        self._board.curve(labels[-1], curve)
+        if state.confusion is not None:
+            self._board.confusion(labels[-1], state.confusion)
+        answers = torch.tensor([t for *_, t in state.queries if t >= 0], dtype=torch.int64)
+        counts = torch.bincount(answers, minlength=self.source.num_classes)
+        self._board.class_histogram(labels[-1], counts)
 
 
 def _is_scalar(name: str, value: object) -> bool:

@@ -146,7 +146,6 @@ class TensorBoard:
         labels: int,
         *,
         scores: Tensor,
-        class_counts: Tensor | None = None,
         pool_scores: Tensor | None = None,
         images: Tensor | None = None,
     ) -> None:
@@ -155,8 +154,6 @@ class TensorBoard:
         Args:
             labels: Number of training labels before the query.
             scores: Float, (b,), the score of each picked sample, most wanted first.
-            class_counts: Integer, (C,), how many picked samples each class got, for the figure
-                ``query/class_histogram``.
             pool_scores: Float, (N,), scores of all candidates, for ``query/scores_pool``.
             images: uint8 or float, (at most b, channels, H, W), the picked samples in the order of
                 ``scores``. The first 32 make the grid ``query/picked``; their scores stand in the
@@ -166,10 +163,6 @@ class TensorBoard:
             ValueError: A shape does not fit.
             OSError: An earlier record could not be written.
         """
-        if class_counts is not None:
-            title = f"{len(scores)} samples queried at {labels} labels"
-            figure = class_histogram(class_counts, self._class_names, title)
-            self._figure("query/class_histogram", figure, labels)
         if pool_scores is not None and len(pool_scores):
             self._root.add_histogram("query/scores_pool", pool_scores.detach().cpu(), labels)
         if images is not None and len(images):
@@ -177,6 +170,20 @@ class TensorBoard:
             self._root.add_image("query/picked", grid, labels)
             table = _table(scores[: min(len(images), MAX_IMAGES)].tolist())
             self._root.add_text("query/picked_scores", table, labels)
+
+    def class_histogram(self, labels: int, counts: Tensor) -> None:
+        """Record how many queried samples each class has got so far.
+
+        Args:
+            labels: Number of training labels.
+            counts: Integer, (C,), for the figure ``query/class_histogram``.
+
+        Raises:
+            OSError: An earlier record could not be written.
+        """
+        title = f"{int(counts.sum())} samples queried so far"
+        figure = class_histogram(counts, self._class_names, title)
+        self._figure("query/class_histogram", figure, labels)
 
     def confusion(self, labels: int, counts: Tensor) -> None:
         """Record the confusion matrix of the test part as the figure ``test/confusion``.

@@ -198,11 +198,11 @@ def test_query_records_all_it_is_given(tmp_path: Path) -> None:
     with TensorBoard(tmp_path, class_names=NAMES) as board:
         board.query(
             20,
-            class_counts=torch.tensor([10, 20, 10]),
             pool_scores=torch.rand(500),
             images=images,
             scores=torch.arange(40, 0, -1).float(),
         )
+        board.class_histogram(20, torch.tensor([10, 20, 10]))
     events = read(tmp_path)
     assert set(events.Tags()["images"]) == {"query/class_histogram", "query/picked"}
     (histogram,) = events.Histograms("query/scores_pool")
