@@ -93,7 +93,7 @@ def instability(
     """
     history = history_TNC.double()
     entropies_TN = torch.special.entr(history).sum(-1)
-    rose = entropies_TN[1:] > entropies_TN[:-1]
+    rose = ~(entropies_TN[1:] <= entropies_TN[:-1])  # so that NaN shows in the score
     new, old = history[1:], history[:-1]
     if distance == "wasserstein":
         change = wasserstein(new, old, ground)
