@@ -121,8 +121,10 @@ class PredictionHistory:
         path = self._path(round_number)
         try:
             array = np.load(path, mmap_mode="c" if self.mapped else None, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # NumPy's header parser raises of many kinds
             raise DamagedError(f"{path} is missing or damaged ({error})") from error
+        if array.dtype != np.float32 or array.shape != self.shape:
+            raise DamagedError(f"{path} is damaged: it holds {array.dtype} {array.shape}")
         return torch.from_numpy(array)
 
     def _forget(self) -> None:
