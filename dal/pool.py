@@ -82,7 +82,8 @@ class Pool:
             annotator: Who gave the labels.
 
         Raises:
-            ValueError: An index is out of range, repeated, or labeled already.
+            ValueError: An index is out of range, repeated, or labeled already; or an argument is
+                not one value an index.
         """
         self._check(indices)
         size = len(indices)
@@ -95,6 +96,9 @@ class Pool:
             "cost": torch.ones(size) if cost is None else cost.to(torch.float32),
             "weight": torch.ones(size) if weight is None else weight.to(torch.float32),
         }
+        for key, row in rows.items():
+            if row.shape != (size,):
+                raise ValueError(f"{key} has shape {tuple(row.shape)} for {size} indices")
         self._events = {key: torch.cat([self._events[key], rows[key]]) for key in rows}
         self._annotators += [annotator] * size
 
