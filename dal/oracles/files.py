@@ -52,9 +52,10 @@ class FilesOracle(Oracle):
             ValueError: A label is neither a class nor ``?``, or the rows are not those asked for.
         """
         path = self.folder / ticket["file"]
-        labels = _read(path)
+        rows = _read(path)
+        labels = dict(rows)
         indices: list[int] = ticket["indices"]
-        if sorted(labels) != sorted(indices):
+        if sorted(index for index, _ in rows) != sorted(indices):
             raise ValueError(
                 f"{path}: the column index must hold the {len(indices)} numbers that were asked "
                 "for, each once; restore them and run the same command again"
@@ -74,7 +75,7 @@ class FilesOracle(Oracle):
             return -1
         if label in self.class_names:
             return self.class_names.index(label)
-        if label.isdigit() and int(label) < len(self.class_names):
+        if label.isdecimal() and int(label) < len(self.class_names):
             return int(label)
         raise ValueError(
             f"{path}: label {label!r} is not a class; give one of {', '.join(self.class_names)}, "
@@ -82,12 +83,13 @@ class FilesOracle(Oracle):
         )
 
 
-def _read(path: Path) -> dict[int, str]:
-    """The labels by index, stripped; empty strings where none was given."""
+def _read(path: Path) -> list[tuple[int, str]]:
+    """Index and label of every row; labels stripped, empty where none was given."""
     try:
-        with path.open(newline="") as file:
+        # Spreadsheet programs put a byte order mark before UTF-8.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-        return {int(row["index"]): (row["label"] or "").strip() for row in rows}
+        return [(int(row["index"]), (row["label"] or "").strip()) for row in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be read ({error!r}); it must be a CSV file with the columns index and "
