@@ -1,0 +1,243 @@
+"""What every strategy in ``conf/strategy`` must keep to; a new YAML file is tested unasked."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor, nn
+
+from dal.data.source import Source, Split
+from dal.learner import RoundContext, TorchLearner
+from dal.models import MLP, LeNet5
+from dal.query import History, PoolView, Probs, Query, Random, ScoreStrategy, Strategy
+from dal.task import Multiclass
+from dal.trainer import Trainer
+from dal.utils.build import build, find
+
+FILES = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
+SETTINGS: dict[str, dict[str, Any]] = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in FILES
+}
+TOTAL = 60
+CANDIDATES = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 != 1]
+"""45 candidates; the others are labeled."""
+
+
+def make_source(shape: tuple[int, ...], classes: int) -> Source:
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(TOTAL, *shape, generator=rng)
+    split = Split(inputs, torch.arange(TOTAL) % classes)
+    return Source("tiny", split, split, None, tuple(f"class {c}" for c in range(classes)))
+
+
+def make_learner(kind: str, classes: int) -> TorchLearner:
+    shape = (1, 28, 28) if kind == "lenet5" else (6,)
+
+    def model(shape: tuple[int, ...], classes: int) -> nn.Module:
+        return LeNet5(shape, classes) if kind == "lenet5" else MLP(shape, classes, [16], 0.5)
+
+    return TorchLearner(
+        model,
+        Trainer(),
+        make_source(shape, classes),
+        Multiclass(classes),
+        seed=1,
+        device=torch.device("cpu"),
+    )
+
+
+LEARNERS = {
+    f"{kind}-{classes}": make_learner(kind, classes)
+    for kind, classes in [("mlp", 2), ("mlp", 3), ("lenet5", 3)]
+}
+
+
+@pytest.fixture(params=list(SETTINGS))
+def strategy(request: pytest.FixtureRequest) -> Strategy:
+    built: Strategy = build(SETTINGS[request.param])
+    return built
+
+
+@pytest.fixture(params=list(LEARNERS))
+def learner(request: pytest.FixtureRequest) -> TorchLearner:
+    return LEARNERS[request.param]
+
+
+def scan(learner: TorchLearner, strategy: Strategy, indices: Tensor) -> PoolView:
+    """What the loop shows a strategy: the pass, and the history with two random older models."""
+    histories = [need for need in strategy.needs if isinstance(need, History)]
+    needs = strategy.needs - set(histories)
+    view = learner.scan(indices, needs | {Probs()} if histories else needs, RoundContext())
+    for need in histories:
+        rng = torch.Generator().manual_seed(7)
+        older = torch.randn(need.rounds - 1, TOTAL, view.num_classes, generator=rng).softmax(-1)
+        history = torch.cat([older[:, indices], view[Probs()].unsqueeze(0)])
+        view = view.with_result(need, history)
+    return view
+
+
+def select(
+    learner: TorchLearner, strategy: Strategy, indices: Tensor, query_size: int, seed: int = 0
+) -> Query:
+    view = scan(learner, strategy, indices)
+    return strategy.select(view, query_size, torch.Generator().manual_seed(seed))
+
+
+def test_every_setting_file_is_found() -> None:
+    assert {"random", "entropy", "instability", "expected_gradient_length"} <= set(SETTINGS)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_name_every_parameter_of_the_constructor(name: str) -> None:
+    target = find(SETTINGS[name]["_target_"])
+    parameters = inspect.signature(target).parameters
+    assert list(parameters) == [key for key in SETTINGS[name] if key != "_target_"]
+    assert issubclass(target, Strategy)  # type: ignore[arg-type]
+    assert len(str(target.__doc__)) > 40
+
+
+@pytest.mark.parametrize("query_size", [1, 7, len(CANDIDATES)])
+def test_query_is_distinct_candidates_with_scores(
+    learner: TorchLearner, strategy: Strategy, query_size: int
+) -> None:
+    query = select(learner, strategy, CANDIDATES, query_size)
+    assert query.indices.dtype == torch.int64
+    assert query.indices.shape == query.scores.shape == (query_size,)
+    assert len(query.indices.unique()) == query_size
+    assert bool(torch.isin(query.indices, CANDIDATES).all())
+    assert bool(torch.isfinite(query.scores).all())
+
+
+def test_scores_are_those_of_the_candidates_highest_first(
+    learner: TorchLearner, strategy: Strategy
+) -> None:
+    query = select(learner, strategy, CANDIDATES, 7)
+    if not isinstance(strategy, ScoreStrategy):
+        pytest.skip("scores no candidate alone")
+    assert query.pool_scores is not None
+    assert query.pool_scores.shape == CANDIDATES.shape
+    assert torch.equal(query.scores, query.pool_scores.sort(descending=True).values[:7])
+    position = torch.searchsorted(CANDIDATES, query.indices)
+    assert torch.equal(query.scores, query.pool_scores[position])
+    assert isinstance(query.info["tied"], int)
+
+
+def test_same_seed_same_query(learner: TorchLearner, strategy: Strategy) -> None:
+    first, second = (select(learner, strategy, CANDIDATES, 7, seed=3) for _ in range(2))
+    assert torch.equal(first.indices, second.indices)
+    assert torch.equal(first.scores, second.scores)
+
+
+def test_query_does_not_depend_on_the_order_of_the_pool(
+    learner: TorchLearner, strategy: Strategy
+) -> None:
+    want = select(learner, strategy, CANDIDATES, 7)
+    for seed in range(3):
+        order = torch.randperm(len(CANDIDATES), generator=torch.Generator().manual_seed(seed))
+        got = select(learner, strategy, CANDIDATES[order], 7)
+        assert torch.equal(got.indices, want.indices)
+        assert torch.equal(got.scores, want.scores)
+
+
+def test_query_does_not_depend_on_candidates_not_chosen(
+    learner: TorchLearner, strategy: Strategy
+) -> None:
+    if not isinstance(strategy, ScoreStrategy | Random):
+        pytest.skip("looks at candidates together")
+    want = select(learner, strategy, CANDIDATES, 7)
+    rest = CANDIDATES[~torch.isin(CANDIDATES, want.indices)]
+    got = select(learner, strategy, torch.cat([rest[::3].flip(0), want.indices.sort().values]), 7)
+    assert torch.equal(got.indices, want.indices)
+
+
+def test_model_and_random_state_are_left_alone(learner: TorchLearner, strategy: Strategy) -> None:
+    modules = list(learner.model.modules())
+    modules[-1].eval()
+    modes = [module.training for module in modules]
+    weights = copy.deepcopy(learner.model.state_dict())
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    select(learner, strategy, CANDIDATES, 7)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in modules] == modes
+    assert all(p.grad is None and p.requires_grad for p in learner.model.parameters())
+    after = learner.model.state_dict()
+    assert all(torch.equal(after[key], weights[key]) for key in weights)
+
+
+def test_view_is_not_modified(learner: TorchLearner, strategy: Strategy) -> None:
+    view = scan(learner, strategy, CANDIDATES)
+    indices = view.indices.clone()
+    results = {need: view[need].clone() for need in strategy.needs}
+    strategy.select(view, 7, torch.Generator().manual_seed(0))
+    assert torch.equal(view.indices, indices)
+    assert all(torch.equal(view[need], results[need]) for need in results)
+
+
+def test_one_item_left_is_taken(learner: TorchLearner, strategy: Strategy) -> None:
+    query = select(learner, strategy, torch.tensor([42]), 1)
+    assert query.indices.tolist() == [42]
+
+
+@pytest.mark.parametrize("query_size", [0, -1, 5])
+def test_query_size_out_of_range_is_refused(strategy: Strategy, query_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"query_size={query_size} but 4 "):
+        select(LEARNERS["mlp-3"], strategy, CANDIDATES[:4], query_size)
+
+
+def test_scores_that_are_not_finite_are_refused(strategy: Strategy) -> None:
+    if not isinstance(strategy, ScoreStrategy):
+        pytest.skip("scores no candidate alone")
+    learner = copy.copy(LEARNERS["mlp-3"])
+    learner.model = copy.deepcopy(learner.model)
+    with torch.no_grad():
+        next(learner.model.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=rf"{type(strategy).__name__} scored sample 2 with nan"):
+        select(learner, strategy, torch.tensor([2, 3, 4]), 1)
+
+
+def test_first_sample_that_is_not_finite_is_named(strategy: Strategy) -> None:
+    if not isinstance(strategy, ScoreStrategy):
+        pytest.skip("scores no candidate alone")
+    view = scan(LEARNERS["mlp-3"], strategy, CANDIDATES)
+    for need in strategy.needs:
+        value = view[need].clone()
+        value.transpose(0, -2)[30:] = torch.nan
+        view = view.with_result(need, value)
+    name = type(strategy).__name__
+    with pytest.raises(ValueError, match=f"{name} scored sample {int(CANDIDATES[30])} with nan"):
+        strategy.select(view, 1, torch.Generator())
+
+
+def test_needs_must_be_listed(strategy: Strategy) -> None:
+    if not strategy.needs:
+        pytest.skip("needs nothing")
+    view = PoolView(CANDIDATES, {}, num_total=TOTAL, num_classes=3)
+    with pytest.raises(KeyError, match="needs"):
+        strategy.select(view, 1, torch.Generator())
+
+
+def test_state_survives_a_round(learner: TorchLearner, strategy: Strategy) -> None:
+    select(learner, strategy, CANDIDATES, 3)
+    twin = copy.deepcopy(strategy)
+    twin.load_state_dict(strategy.state_dict())
+    want = select(learner, strategy, CANDIDATES, 7)
+    assert torch.equal(select(learner, twin, CANDIDATES, 7).indices, want.indices)
+    with pytest.raises((ValueError, KeyError), match="other"):
+        strategy.load_state_dict({"other": 1})
+
+
+def test_global_seeds_do_not_decide(strategy: Strategy) -> None:
+    learner = LEARNERS["mlp-3"]
+    queries: list[Tensor] = []
+    for seed in (1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            queries.append(select(learner, strategy, CANDIDATES, 7).indices)
+    assert torch.equal(*queries)

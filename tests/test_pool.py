@@ -1,0 +1,151 @@
+"""The pool ledger."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dal.pool import Pool
+
+
+def ints(*values: int) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def pool_of_ten() -> Pool:
+    pool = Pool(10)
+    pool.label(0, ints(7, 2), ints(1, 0), origin="initial")
+    pool.label(
+        0,
+        ints(9, 4, 0),
+        ints(2, -1, 1),
+        origin="oracle",
+        abstained=torch.tensor([False, True, False]),
+        weight=torch.tensor([1.0, 1.0, 0.5]),
+        cost=torch.tensor([2.0, 3.0, 1.0]),
+        annotator="anna",
+    )
+    return pool
+
+
+def test_an_empty_pool() -> None:
+    pool = Pool(3)
+    assert pool.unlabeled_idx.tolist() == [0, 1, 2]
+    assert pool.unlabeled_idx.dtype == torch.int64
+    assert (pool.num_unlabeled, pool.num_labeled, pool.num_queried) == (3, 0, 0)
+    assert len(pool.train_set()) == 0
+
+
+def test_train_set_is_in_the_order_of_labeling_without_abstentions() -> None:
+    train_set = pool_of_ten().train_set()
+    assert train_set.indices.tolist() == [7, 2, 9, 0]
+    assert train_set.targets.tolist() == [1, 0, 2, 1]
+    assert train_set.weights.tolist() == [1.0, 1.0, 1.0, 0.5]
+    assert train_set.indices.dtype == train_set.targets.dtype == torch.int64
+    assert train_set.weights.dtype == torch.float32
+
+
+def test_abstentions_leave_the_pool_and_count_toward_the_budget() -> None:
+    pool = pool_of_ten()
+    assert pool.unlabeled_idx.tolist() == [1, 3, 5, 6, 8]
+    assert pool.asked_mask.nonzero().squeeze(1).tolist() == [0, 2, 4, 7, 9]
+    assert (pool.num_unlabeled, pool.num_labeled, pool.num_queried) == (5, 4, 3)
+
+
+def test_labels_that_nobody_was_asked_for_are_not_in_the_budget() -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(5), ints(0), origin="pseudo", weight=torch.tensor([0.1]))
+    assert pool.num_queried == 3
+    assert pool.train_set().weights.tolist()[-1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1, 10], r"lie in \[0, 10\)"),
+        ([-1], r"lie in \[0, 10\)"),
+        ([3, 5, 3], "occurs twice"),
+        ([5, 4], "sample 4 has been labeled already"),
+        ([7], "sample 7 has been labeled already"),
+    ],
+)
+def test_wrong_indices_are_refused_and_change_nothing(indices: list[int], message: str) -> None:
+    pool = pool_of_ten()
+    before = pool.unlabeled_idx
+    with pytest.raises(ValueError, match=message):
+        pool.label(1, ints(*indices), ints(*[0] * len(indices)), origin="oracle")
+    assert torch.equal(pool.unlabeled_idx, before)
+    assert pool.num_queried == 3
+
+
+@pytest.mark.parametrize("key", ["targets", "abstained", "cost", "weight"])
+def test_arguments_of_another_length_are_refused(key: str) -> None:
+    pool = pool_of_ten()
+    arguments = {"targets": ints(0, 1), key: torch.ones(3, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=rf"{key.removesuffix('s')} has shape \(3,\) for 2"):
+        pool.label(1, ints(3, 5), origin="oracle", **arguments)
+    assert pool.num_unlabeled == 5
+
+
+def test_an_unknown_origin_is_refused() -> None:
+    with pytest.raises(ValueError, match="not in"):
+        Pool(3).label(0, ints(1), ints(0), origin="guess")  # type: ignore[arg-type]
+
+
+def test_labeling_nothing_changes_nothing() -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(), ints(), origin="oracle")
+    assert pool.num_unlabeled == 5
+
+
+def test_state_survives_a_checkpoint() -> None:
+    pool = pool_of_ten()
+    file = io.BytesIO()
+    torch.save(pool.state_dict(), file)
+    file.seek(0)
+    fresh = Pool(10)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    for one, other in zip(
+        vars(fresh.train_set()).values(), vars(pool.train_set()).values(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert torch.equal(fresh.unlabeled_idx, pool.unlabeled_idx)
+    assert fresh.num_queried == pool.num_queried
+    state = fresh.state_dict()
+    assert state["annotators"] == ["", "", "anna", "anna", "anna"]
+    assert state["cost"].tolist() == [1.0, 1.0, 2.0, 3.0, 1.0]
+    assert state["round"].tolist() == [0] * 5
+
+
+def test_a_state_does_not_change_with_later_labels() -> None:
+    pool = pool_of_ten()
+    state = pool.state_dict()
+    pool.label(1, ints(1), ints(0), origin="oracle")
+    fresh = Pool(10)
+    fresh.load_state_dict(state)
+    assert fresh.num_unlabeled == 5
+    fresh.label(1, ints(3), ints(0), origin="oracle")
+    assert pool.unlabeled_idx.tolist() == [3, 5, 6, 8]
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="saved pool has 10 samples, the data 11"):
+        Pool(11).load_state_dict(pool_of_ten().state_dict())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.permutations(range(12)), st.lists(st.integers(1, 4), max_size=3))
+def test_ledger_only_grows(order: list[int], sizes: list[int]) -> None:
+    pool = Pool(12)
+    asked: list[int] = []
+    for round_number, size in enumerate(sizes):
+        batch = order[len(asked) : len(asked) + size]
+        pool.label(round_number, ints(*batch), ints(*batch), origin="oracle")
+        asked += batch
+        assert pool.train_set().indices.tolist() == asked
+        assert pool.unlabeled_idx.tolist() == sorted(set(range(12)) - set(asked))
+        assert pool.num_queried == len(asked)
