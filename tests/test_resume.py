@@ -22,7 +22,12 @@ from dal.utils.files import DamagedError
 CONTEXT = multiprocessing.get_context("forkserver")
 # Importing torch takes seconds: one server imports it, and every process is a fork of that.
 CONTEXT.set_forkserver_preload(
-    ["dal.loop", "torch.utils.tensorboard", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+    [
+        "dal.loop",
+        "matplotlib.backends.backend_agg",
+        "torch._dynamo",
+        "torch.utils.tensorboard",
+    ]
 )
 
 
@@ -157,9 +162,7 @@ def test_resume_lowered_budget_deletes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "queries.csv").read_bytes() == before
 
 
-def test_resume_changed_data_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_changed_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resume_job.run(tmp_path, budget=6)
     changed = resume_job.dataset()
     changed.inputs[0, 0] += 1
@@ -176,4 +179,6 @@ def test_resume_other_threads_are_reapplied_or_recorded(
     assert "other numerics" not in caplog.text
     resume_job.run(tmp_path, budget=18, threads=2)
     assert "threads 1 -> 2" in caplog.text
-    assert any("threads 1 -> 2" in row.get("numerics_changed", [""])[0] for row in metrics(tmp_path))
+    assert any(
+        "threads 1 -> 2" in row.get("numerics_changed", [""])[0] for row in metrics(tmp_path)
+    )
