@@ -28,13 +28,20 @@ class Predictor:
         model: The network, in evaluation mode.
         class_names: The C class names.
         prepare: How raw inputs are prepared.
+        input_shape: Shape of one prepared sample: (channels, H, W) or (D,).
     """
 
     def __init__(
-        self, model: nn.Module, class_names: tuple[str, ...], prepare: Prepare, device: torch.device
+        self,
+        model: nn.Module,
+        class_names: tuple[str, ...],
+        prepare: Prepare,
+        input_shape: tuple[int, ...],
+        device: torch.device,
     ) -> None:
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
+        self.input_shape = input_shape
 
     def predict_proba(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
         """Class probabilities.
@@ -50,6 +57,13 @@ class Predictor:
             ValueError: The inputs are of no such shape, or not finite.
         """
         raw = as_inputs(np.asarray(inputs), "inputs")
+        shape = tuple(raw.shape[1:])
+        resized = self.prepare.size is not None and len(shape) == 3
+        if (shape[:1] if resized else shape) != self.input_shape[: 1 if resized else None]:
+            raise ValueError(
+                f"a sample has shape {shape}, but the model was trained on {self.input_shape}; "
+                "give inputs like those of the training data"
+            )
         split = Split(raw, torch.zeros(len(raw), dtype=torch.int64), self.prepare)
         size = min(auto_batch_size(raw[0].numel(), self.device), len(raw))
         logits = predict_logits(
@@ -112,7 +126,7 @@ def load(
     prepare = Prepare(
         state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
     )
-    return Predictor(model, names, prepare, torch.device(device))
+    return Predictor(model, names, prepare, tuple(state["input_shape"]), torch.device(device))
 
 
 def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> nn.Module:
