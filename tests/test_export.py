@@ -1,0 +1,106 @@
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import dal
+from dal.data import digits, make_source, two_gaussians
+from dal.data.source import Source
+from dal.export import FILE, save_model
+from dal.models import MLP, LeNet5, ResNet18
+
+TABLE = make_source(two_gaussians(60, standardize=True), seed=0)
+
+
+def saved(
+    folder: Path, make_model: Any = MLP, source: Source = TABLE, model: nn.Module | None = None
+) -> nn.Module:
+    model = model or make_model(source.input_shape, source.num_classes)
+    save_model(folder, model.eval(), make_model, source)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make_model", "source"),
+    [
+        (MLP, TABLE),
+        (partial(MLP, hidden=[7], dropout=0.1), TABLE),
+        (LeNet5, make_source(digits(size=28), seed=0)),
+    ],
+)
+def test_loaded_model_predicts_raw_inputs_as_the_saved_one(
+    tmp_path: Path, make_model: Any, source: Source
+) -> None:
+    model = saved(tmp_path, make_model, source)
+    predictor = dal.load(tmp_path)
+    raw = source.test.inputs[:6]
+    expected = model(source.test.take(torch.arange(6))).logits.softmax(1)
+    torch.testing.assert_close(predictor.predict_proba(raw.numpy()), expected)
+    names = [source.class_names[c] for c in expected.argmax(1).tolist()]
+    assert predictor.predict(raw) == names
+    assert predictor.class_names == source.class_names
+
+
+def test_images_without_a_channel_axis_are_taken(tmp_path: Path) -> None:
+    source = make_source(digits(size=28), seed=0)
+    saved(tmp_path, LeNet5, source)
+    predictor, raw = dal.load(tmp_path), source.test.inputs[:4]
+    assert torch.equal(predictor.predict_proba(raw[:, 0]), predictor.predict_proba(raw))
+
+
+def test_loading_leaves_out_the_weights_it_was_fine_tuned_from(tmp_path: Path) -> None:
+    source = make_source(digits(), seed=0)
+    make_model = partial(ResNet18, weights="gone.pth")
+    model = saved(tmp_path, make_model, source, ResNet18(source.input_shape, 10))
+    loaded = dal.load(tmp_path).model
+    assert torch.equal(loaded.head.weight, model.head.weight)
+
+
+def test_network_without_a_name_must_be_passed(tmp_path: Path) -> None:
+    model = saved(tmp_path, lambda shape, classes: nn.Linear(shape[0], classes))
+    with pytest.raises(ValueError, match="pass it as model="):
+        dal.load(tmp_path)
+    predictor = dal.load(tmp_path, model=nn.Linear(2, 2))
+    raw = np.zeros((3, 2), np.float32)
+    with torch.inference_mode():
+        expected = model(TABLE.train.prepare(torch.from_numpy(raw))).softmax(1)
+    torch.testing.assert_close(predictor.predict_proba(raw), expected)
+
+
+def test_network_of_another_package_must_be_allowed(tmp_path: Path) -> None:
+    saved(tmp_path, nn.Bilinear, model=nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="plugins"):
+        dal.load(tmp_path)
+
+
+def test_missing_model_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="has the run fitted its first model"):
+        dal.load(tmp_path)
+
+
+def test_damaged_model_is_a_clear_error(tmp_path: Path) -> None:
+    saved(tmp_path)
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="is damaged"):
+        dal.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "fact"),
+    [
+        (np.zeros((0, 2)), "empty"),
+        (np.full((2, 2), np.nan), "NaN"),
+        (np.zeros(3), "shape"),
+        (np.zeros((2, 5)), "shape"),
+        (np.zeros((2, 8, 8)), "shape"),
+    ],
+)
+def test_inputs_of_another_kind_are_refused(tmp_path: Path, raw: Any, fact: str) -> None:
+    saved(tmp_path)
+    with pytest.raises(ValueError, match=fact):
+        dal.load(tmp_path).predict_proba(raw)

@@ -1,0 +1,146 @@
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dal.data import make_source, two_gaussians
+from dal.learner import RoundContext, TorchLearner
+from dal.models import MLP
+from dal.pool import TrainSet
+from dal.query import Features, GradNorms, Probs
+from dal.task import Multiclass
+from dal.trainer import EarlyStopping, Trainer
+
+SOURCE = make_source(two_gaussians(90), seed=0, validation=9)
+
+
+def learner(make_model: Any = MLP, seed: int = 0, **trainer: Any) -> TorchLearner:
+    return TorchLearner(
+        make_model,
+        Trainer(**{"epochs": 3, **trainer}),
+        SOURCE,
+        Multiclass(2),
+        seed=seed,
+        device=torch.device("cpu"),
+    )
+
+
+def train_set(count: int = 12) -> TrainSet:
+    return TrainSet(torch.arange(count), SOURCE.train.targets[:count], torch.ones(count))
+
+
+def weights(of: TorchLearner) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in of.model.parameters()])
+
+
+def test_first_weights_depend_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    before, first = torch.get_rng_state(), weights(learner())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(weights(learner()), first)
+    assert not torch.equal(weights(learner(seed=1)), first)
+
+
+def test_warm_restart_goes_on_from_the_best_weights() -> None:
+    whole = learner()
+    whole.fit(train_set(), RoundContext(0))
+    before = weights(whole)
+    starts: list[Tensor] = []
+    whole.trainer.optimizer = lambda parameters: (
+        starts.append(weights(whole)) or torch.optim.SGD(parameters, lr=0.1)  # type: ignore[func-returns-value]
+    )
+    whole.fit(train_set(), RoundContext(1))
+    assert torch.equal(starts[0], before)
+
+
+def test_cold_restart_starts_afresh_in_every_round_but_not_when_resuming() -> None:
+    kept: list[dict[str, Any]] = []
+    once, twice = learner(restart="cold"), learner(restart="cold")
+    once.fit(train_set(), RoundContext(1))
+    twice.fit(train_set(6), RoundContext(0))
+    twice.fit(train_set(), RoundContext(1, on_epoch=lambda state, save: kept.append(save())))
+    assert torch.equal(weights(once), weights(twice))
+    other = learner(restart="cold")
+    other.fit(train_set(), RoundContext(2))
+    assert not torch.equal(weights(other), weights(once))
+    model = once.model
+    once.fit(train_set(), RoundContext(1, resume=kept[-1]))
+    assert once.model is model
+
+
+def test_fresh_rounds_differ_from_round_to_round() -> None:
+    cold = learner(restart="cold")
+    starts = [weights(cold)]
+    for number in (1, 2):
+        cold.model = cold._fresh(number)
+        starts.append(weights(cold))
+    assert not torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[1], starts[2])
+
+
+def test_validation_metrics_are_logged_and_monitored() -> None:
+    rule = EarlyStopping("val/accuracy", "max")
+    fitted = learner(early_stopping=rule).fit(train_set(), RoundContext())
+    row = fitted.history[0]
+    assert {"val/loss", "val/accuracy", "val/ece", "val/macro_f1"} <= set(row)
+    assert fitted.best_value == max(row["val/accuracy"] for row in fitted.history)
+
+
+def test_monitoring_validation_without_a_split_is_refused_at_once() -> None:
+    trainer = Trainer(early_stopping=EarlyStopping("val/loss"))
+    source = make_source(two_gaussians(30), seed=0)
+    with pytest.raises(ValueError, match=r"validation split is empty; set split\.validation"):
+        TorchLearner(MLP, trainer, source, Multiclass(2), seed=0, device=torch.device("cpu"))
+
+
+def test_weights_of_the_labels_reach_the_loss() -> None:
+    plain, weighted = learner(), learner()
+    uneven = TrainSet(train_set().indices, train_set().targets, torch.linspace(0, 1, 12))
+    plain.fit(train_set(), RoundContext())
+    weighted.fit(uneven, RoundContext())
+    assert not torch.allclose(weights(plain), weights(weighted))
+
+
+def test_scan_gives_what_was_asked_of_the_candidates() -> None:
+    one = learner(partial(MLP, hidden=(5,)))
+    indices = torch.tensor([7, 3, 11])
+    view = one.scan(indices, frozenset({Probs(), Features()}), RoundContext())
+    one.model.eval()
+    output = one.model(SOURCE.train.take(indices))
+    torch.testing.assert_close(view[Probs()], output.logits.softmax(1))
+    torch.testing.assert_close(view[Features()], output.features)
+
+
+def test_scan_without_needs_runs_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = learner()
+    monkeypatch.setattr(one, "model", None)
+    view = one.scan(torch.arange(4), frozenset(), RoundContext())
+    assert len(view) == 4
+
+
+def test_predict_gives_a_logit_row_for_every_sample_in_order() -> None:
+    one = learner()
+    logits = one.predict(SOURCE.test, RoundContext())
+    one.model.eval()
+    expected = one.model(SOURCE.test.take(torch.arange(len(SOURCE.test)))).logits
+    torch.testing.assert_close(logits, expected)
+
+
+def test_needs_the_model_cannot_answer_are_refused() -> None:
+    one = learner(lambda shape, classes: nn.Linear(shape[0], classes))
+    one.check_needs(frozenset({Probs(), GradNorms("all")}), "Any")
+    with pytest.raises(TypeError, match="Any needs Features.*choose another"):
+        one.check_needs(frozenset({Features()}), "Any")
+
+
+def test_state_round_trip_restores_weights_and_batch_size() -> None:
+    trained, other = learner(), learner(seed=1)
+    trained.fit(train_set(), RoundContext())
+    trained.batch_size = 17
+    other.load_state_dict(trained.state_dict())
+    assert torch.equal(weights(other), weights(trained))
+    assert other.numerics() == trained.numerics()
+    assert other.numerics()["batch_size"] == 17

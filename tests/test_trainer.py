@@ -1,0 +1,353 @@
+import copy
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import dal.trainer
+from dal.models import MLP, forward
+from dal.optim import adam, adamw, constant, cosine, milestones, sgd, step
+from dal.task import Multiclass
+from dal.trainer import EarlyStopping, FitContext, FitState, Samples, Trainer, split_batches
+
+TASK = Multiclass(3)
+
+
+def samples(count: int = 24, weights: Tensor | None = None, width: int = 4) -> Samples:
+    rng = torch.Generator().manual_seed(3)
+    targets = torch.arange(count) % 3
+    inputs = torch.randn(count, width, generator=rng) + F.one_hot(targets, width)
+    return Samples(inputs.__getitem__, targets, weights)
+
+
+def network(dropout: float = 0.0, batch_norm: bool = False) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        if not batch_norm:
+            return MLP((4,), 3, hidden=(8,), dropout=dropout)
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    return torch.cat([value.flatten().double() for value in model.state_dict().values()])
+
+
+def scripted(values: list[float], name: str = "loss") -> Callable[[], Mapping[str, float]]:
+    """An evaluation that gives these values, epoch by epoch."""
+    following: Iterator[float] = iter(values)
+    return lambda: {name: next(following)}
+
+
+def fit_scripted(values: list[float], **rule: Any) -> FitState:
+    stopping = EarlyStopping(monitor="val/loss", **rule)
+    trainer = Trainer(epochs=len(values), batch_size=8, early_stopping=stopping)
+    return trainer.fit(network(), samples(), TASK, FitContext(evaluate=scripted(values)))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (constant(), {0: 1.0, 60: 1.0, 119: 1.0}),
+        (step(50, 0.1), {0: 1.0, 49: 1.0, 50: 0.1, 99: 0.1, 100: 0.01, 119: 0.01}),
+        (step(20, 0.9), {19: 1.0, 20: 0.9, 40: 0.81, 119: 0.9**5}),
+        (milestones([60, 30], 0.5), {29: 1.0, 30: 0.5, 59: 0.5, 60: 0.25}),
+        (cosine(120), {0: 1.0, 60: 0.5}),
+        (cosine(120, lr_min=0.5), {0: 1.0, 60: 0.75}),
+    ],
+)
+def test_schedule_gives_the_rate_of_each_epoch(make: Any, expected: dict[int, float]) -> None:
+    trainer = Trainer(epochs=120, batch_size=8, optimizer=sgd(lr=1.0), scheduler=make)
+    fitted = trainer.fit(network(), samples(3), TASK, FitContext())
+    rates = [row["lr"] for row in fitted.history]
+    assert {epoch: rates[epoch] for epoch in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "epochs", "best"),
+    [
+        ({"patience": 2}, [5, 4, 4, 4, 1, 0], 4, 1),
+        ({"patience": 3}, [5, 4, 4, 4, 1, 0], 6, 5),
+        ({"patience": 2, "mode": "max"}, [1, 2, 2, 2, 9], 4, 1),
+        ({"patience": 3, "min_delta": 1.0}, [5, 4.5, 4, 3.5, 3, 3, 2], 7, 6),
+        ({"patience": 2, "min_delta": 1.0}, [5, 4.5, 4, 3.5, 3, 3, 3], 3, 0),
+        ({"patience": 1, "min_delta": 1.0}, [5, 4, 3, 2], 2, 0),
+        ({"patience": 1, "min_epochs": 4}, [5, 6, 6, 6, 6, 6], 4, 0),
+        ({"patience": 1, "min_epochs": 3}, [5, 6, 4, 3, 3, 1], 5, 3),
+        ({"patience": None}, [5, 1, 6, 6, 6, 6], 6, 1),
+    ],
+)
+def test_early_stopping_ends_at_the_right_epoch(
+    rule: dict[str, Any], values: list[float], epochs: int, best: int
+) -> None:
+    fitted = fit_scripted(values, **rule)
+    assert (fitted.epoch, fitted.best_epoch, fitted.best_value) == (epochs, best, values[best])
+    assert fitted.stopped == ("early" if epochs < len(values) else "epochs")
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("train/loss", "min"), ("train/accuracy", "max")])
+def test_early_stopping_monitors_training_metrics(monitor: str, mode: Any) -> None:
+    trainer = Trainer(epochs=8, early_stopping=EarlyStopping(monitor, mode, patience=None))
+    fitted = trainer.fit(network(), samples(), TASK, FitContext())
+    values = [row[monitor] for row in fitted.history]
+    best = max(values) if mode == "max" else min(values)
+    assert (fitted.best_value, fitted.best_epoch) == (best, values.index(best))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fact"),
+    [
+        ({"mode": "best"}, "choose min or max"),
+        ({"patience": 0}, "at least 1"),
+        ({"min_delta": -1.0}, "0 or more"),
+        ({"min_delta": float("nan")}, "0 or more"),
+    ],
+)
+def test_early_stopping_refuses_settings_out_of_range(settings: Any, fact: str) -> None:
+    with pytest.raises(ValueError, match=fact):
+        EarlyStopping(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "fact"),
+    [
+        ({"epochs": 0}, ValueError, "trainer.epochs=0"),
+        ({"batch_size": 0}, ValueError, "trainer.batch_size=0"),
+        ({"restart": "hot"}, ValueError, "warm or cold"),
+        ({"precision": "float8"}, ValueError, "bfloat16"),
+        ({"optimizer": "adam"}, TypeError, "trainer/optimizer=adam"),
+        ({"scheduler": "step"}, TypeError, "trainer/scheduler=step"),
+        ({"early_stopping": 3}, TypeError, "patience"),
+    ],
+)
+def test_trainer_refuses_settings_out_of_range(
+    settings: Any, error: type[Exception], fact: str
+) -> None:
+    with pytest.raises(error, match=fact):
+        Trainer(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "fact"),
+    [
+        (lambda: sgd(lr=0), "must be positive"),
+        (lambda: adam(lr=-1), "must be positive"),
+        (lambda: adamw(lr=float("nan")), "must be positive"),
+        (lambda: adam(betas=[0.9]), "give two"),  # type: ignore[arg-type]
+        (lambda: step(every=0), "every=0"),
+        (lambda: cosine(epochs=0), "epochs=0"),
+    ],
+)
+def test_optimizer_settings_out_of_range_are_refused(make: Callable[[], Any], fact: str) -> None:
+    with pytest.raises(ValueError, match=fact):
+        make()
+
+
+def test_fit_restores_the_best_weights_bit_for_bit() -> None:
+    seen: list[Tensor] = []
+    model = network()
+    context = FitContext(
+        evaluate=scripted([3.0, 1.0, 2.0, 2.0, 2.0]),
+        on_epoch=lambda state, save: seen.append(weights_of(model)),
+    )
+    stopping = EarlyStopping("val/loss", patience=None)
+    Trainer(epochs=5, early_stopping=stopping).fit(model, samples(), TASK, context)
+    assert torch.equal(weights_of(model), seen[1])
+    assert not torch.equal(seen[1], seen[4])
+
+
+def test_best_weights_stay_as_they_were_while_training_goes_on() -> None:
+    model, kept, live = network(batch_norm=True), [], []
+
+    def note(state: FitState, save: Callable[[], dict[str, Any]]) -> None:
+        kept.append(copy.deepcopy(state.best))
+        live.append({name: value.clone() for name, value in model.state_dict().items()})
+
+    stopping = EarlyStopping("val/loss", patience=None)
+    context = FitContext(evaluate=scripted([1.0, 2.0, 2.0]), on_epoch=note)
+    Trainer(epochs=3, early_stopping=stopping).fit(model, samples(), TASK, context)
+    for name, value in live[0].items():
+        assert all(torch.equal(best[name], value) for best in kept), name
+    assert not torch.equal(live[0]["0.weight"], live[2]["0.weight"])
+
+
+def test_fit_without_early_stopping_keeps_the_last_weights() -> None:
+    seen: list[Tensor] = []
+    model = network()
+    context = FitContext(on_epoch=lambda state, save: seen.append(weights_of(model)))
+    fitted = Trainer(epochs=3).fit(model, samples(), TASK, context)
+    assert torch.equal(weights_of(model), seen[2])
+    assert (fitted.best_epoch, fitted.epoch, fitted.stopped) == (2, 3, "epochs")
+
+
+def fitted_weights(seed: int = 0, round_number: int = 0, weights: Tensor | None = None) -> Tensor:
+    model = network(dropout=0.3)
+    context = FitContext(seed=seed, round=round_number)
+    Trainer(epochs=3, batch_size=8).fit(model, samples(weights=weights), TASK, context)
+    return weights_of(model)
+
+
+def test_fit_depends_on_seed_and_round_alone() -> None:
+    first = fitted_weights()
+    torch.manual_seed(99)
+    assert torch.equal(fitted_weights(), first)
+    assert not torch.equal(fitted_weights(seed=1), first)
+    assert not torch.equal(fitted_weights(round_number=1), first)
+
+
+def test_fit_leaves_the_global_random_state() -> None:
+    before = torch.get_rng_state()
+    fitted_weights()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fit_learns_separable_samples() -> None:
+    model, data = network(), samples()
+    Trainer(epochs=200, optimizer=adam(0.02)).fit(model, data, TASK, FitContext())
+    model.eval()
+    inputs = data.take(torch.arange(len(data)))
+    assert torch.equal(forward(model, inputs).logits.argmax(1), data.targets)
+
+
+def test_zero_weight_equals_absence() -> None:
+    half = torch.cat([torch.ones(12), torch.zeros(12)])
+    trainer = Trainer(epochs=5, batch_size=24, optimizer=sgd(0.1))
+    weighted, plain = network(), network()
+    trainer.fit(weighted, samples(24, half), TASK, FitContext())
+    every = samples(24)
+    trainer.fit(plain, Samples(every.take, every.targets[:12]), TASK, FitContext())
+    torch.testing.assert_close(weights_of(weighted), weights_of(plain))
+
+
+def test_scale_of_the_weights_does_not_matter_but_their_ratio_does() -> None:
+    ones, twos = torch.ones(24), torch.full((24,), 2.0)
+    assert torch.allclose(fitted_weights(weights=ones), fitted_weights(weights=twos))
+    assert torch.allclose(fitted_weights(weights=ones), fitted_weights())
+    uneven = torch.cat([torch.ones(12), torch.full((12,), 5.0)])
+    assert not torch.allclose(fitted_weights(weights=uneven), fitted_weights(weights=ones))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "sizes"),
+    [
+        (1, 8, [1]),
+        (3, 8, [3]),
+        (8, 8, [8]),
+        (9, 8, [9]),
+        (10, 8, [8, 2]),
+        (17, 8, [8, 9]),
+        (3, 1, [1, 1, 1]),
+        (3, 2, [3]),
+    ],
+)
+def test_split_batches_joins_a_last_batch_of_one(count: int, size: int, sizes: list[int]) -> None:
+    order = torch.randperm(count)
+    batches = split_batches(order, size)
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.equal(torch.cat(batches), order)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 8), (3, 8), (9, 8), (3, 1)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_fit_takes_any_number_of_samples(count: int, size: int, batch_norm: bool) -> None:
+    model = network(batch_norm=batch_norm)
+    fitted = Trainer(epochs=2, batch_size=size).fit(model, samples(count), TASK, FitContext())
+    assert all(0 <= row["train/accuracy"] <= 1 for row in fitted.history)
+    assert weights_of(model).isfinite().all()
+
+
+def test_single_sample_under_batch_norm_counts_once() -> None:
+    model, data = network(batch_norm=True), samples(1)
+    with torch.no_grad():
+        logits = copy.deepcopy(model).train()(data.take(torch.tensor([0, 0])))
+    expected = F.cross_entropy(logits, data.targets.repeat(2)).item()
+    fitted = Trainer(epochs=1).fit(model, data, TASK, FitContext())
+    assert fitted.history[0]["train/loss"] == pytest.approx(expected)
+
+
+def test_fit_of_no_samples_is_refused() -> None:
+    with pytest.raises(ValueError, match="no labeled samples"):
+        Trainer().fit(network(), samples(0), TASK, FitContext())
+
+
+def test_non_finite_loss_is_an_error_that_names_round_and_epoch() -> None:
+    trainer = Trainer(epochs=20, optimizer=sgd(lr=1e38))
+    with pytest.raises(FloatingPointError, match=r"round 2, epoch \d+; lower trainer.optimizer.lr"):
+        trainer.fit(network(), samples(), TASK, FitContext(round=2))
+
+
+@pytest.mark.parametrize(("monitor", "remedy"), [("val/loss", "split.validation"), ("foo", "lr$")])
+def test_metric_that_is_not_logged_is_an_error_that_lists_metrics(
+    monitor: str, remedy: str
+) -> None:
+    trainer = Trainer(early_stopping=EarlyStopping(monitor))
+    with pytest.raises(ValueError, match=rf"train/loss, train/accuracy, lr.*{remedy}|{remedy}"):
+        trainer.fit(network(), samples(), TASK, FitContext())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_trains_float32_weights(precision: Any) -> None:
+    model, plain = network(), network()
+    fitted = Trainer(epochs=3, precision=precision).fit(model, samples(), TASK, FitContext())
+    Trainer(epochs=3).fit(plain, samples(), TASK, FitContext())
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert not torch.equal(weights_of(model), weights_of(plain))
+    torch.testing.assert_close(weights_of(model), weights_of(plain), rtol=0.1, atol=0.02)
+    assert fitted.history[0]["train/loss"] > 0
+
+
+def test_large_inputs_are_prepared_batch_by_batch_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resident = fitted_weights()
+    monkeypatch.setattr(dal.trainer, "RESIDENT_LIMIT", 0)
+    assert torch.equal(fitted_weights(), resident)
+
+
+def saved_and_loaded(state: dict[str, Any]) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return dict(torch.load(buffer, weights_only=True))
+
+
+def resumable(optimizer: Any, scheduler: Any) -> Trainer:
+    return Trainer(
+        epochs=6,
+        batch_size=8,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        early_stopping=EarlyStopping("val/loss", patience=3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"),
+    [
+        (adam(0.01), milestones([2, 4], 0.5)),
+        (adamw(0.01), constant()),
+        (sgd(0.05, momentum=0.9), cosine(6)),
+        (sgd(0.05, momentum=0.9, nesterov=True, weight_decay=0.01), step(2, 0.3)),
+    ],
+)
+def test_fit_resumed_after_any_epoch_gives_the_same_bits(optimizer: Any, scheduler: Any) -> None:
+    values = [5.0, 2.0, 3.0, 1.0, 4.0, 4.0]
+    states: list[dict[str, Any]] = []
+    whole, trainer = network(0.3), resumable(optimizer, scheduler)
+    context = FitContext(
+        seed=4,
+        evaluate=scripted(values),
+        on_epoch=lambda state, save: states.append(saved_and_loaded(save())),
+    )
+    expected = trainer.fit(whole, samples(), TASK, context)
+    assert len(states) == 6
+    for state in states:
+        model = MLP((4,), 3, hidden=(8,), dropout=0.3)
+        rest = FitContext(seed=4, evaluate=scripted(values[state["epoch"] :]), resume=state)
+        fitted = trainer.fit(model, samples(), TASK, rest)
+        assert torch.equal(weights_of(model), weights_of(whole)), state["epoch"]
+        assert fitted.history == expected.history
+        assert (fitted.best_epoch, fitted.steps) == (expected.best_epoch, expected.steps)
