@@ -118,14 +118,26 @@ def _squares(
 ) -> dict[str, Tensor]:
     """Backward once per label, then layer by layer; what cannot reach the logits is left out."""
     edges = {name: use.edge for name, use in uses.items() if use.edge is not None}
-    columns = [_cotangents(logits, list(edges.values()), unit) for unit in units]
-    squares: dict[str, Tensor] = {}
-    for name, deltas in zip(edges, zip(*columns, strict=True), strict=True):
-        if deltas[0] is not None:
-            delta = torch.stack(deltas, 1)
-            squares[name] = squared_lengths(layers[name], uses[name].inputs, delta)
-    return squares
+    deltas: dict[str, Tensor] = {}
+    for label, unit in enumerate(units):
+        gradients = _cotangents(logits, list(edges.values()), unit)
+        for name, gradient in zip(edges, gradients, strict=True):
+            if gradient is not None:
+                _put(deltas, name, gradient, label, len(units))
+    return {
+        name: squared_lengths(layers[name], uses[name].inputs, delta)
+        for name, delta in deltas.items()
+    }
 
 
-def _cotangents(logits: Tensor, edges: list[GradientEdge], unit: Tensor) -> tuple[Tensor, ...]:
+def _put(deltas: dict[str, Tensor], name: str, gradient: Tensor, label: int, labels: int) -> None:
+    """Copy one label's cotangents into the layer's (B, L, ...); what autograd gave is freed."""
+    if name not in deltas:
+        deltas[name] = gradient.new_empty(len(gradient), labels, *gradient.shape[1:])
+    deltas[name][:, label] = gradient
+
+
+def _cotangents(
+    logits: Tensor, edges: list[GradientEdge], unit: Tensor
+) -> tuple[Tensor | None, ...]:
     return torch.autograd.grad(logits, edges, unit, retain_graph=True, allow_unused=True)
