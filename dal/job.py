@@ -120,6 +120,8 @@ class Job:
     history: PredictionHistory = field(init=False)
     state: State = field(init=False)
     numerics: dict[str, Any] = field(init=False)
+    fingerprint: str = field(init=False)
+    resumed: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.learner.check_needs(
@@ -134,6 +136,7 @@ class Job:
             keep=None if self.settings.keep_history else max(windows, default=0),
             folder=folder,
         )
+        self.fingerprint = self.source.fingerprint() if self.checkpoints else ""
         self._start()
         saved = self.checkpoints.load(self._restore) if self.checkpoints else None
         self._apply_numerics(saved["numerics"] if saved else None)
@@ -146,6 +149,13 @@ class Job:
         targets = self.source.train.targets[self.initial]
         self.task.check_targets(targets)
         self.pool.label(0, self.initial, targets, origin="initial")
+        left, settings = self.pool.num_unlabeled, self.settings
+        if 0 < left < settings.query_size:
+            raise ValueError(
+                f"query_size={settings.query_size} but only {left} samples are unlabeled; lower it"
+            )
+        if left < settings.budget:
+            log.info("budget=%d but %d samples are unlabeled: all get a label", settings.budget, left)
 
     @property
     def remembers(self) -> bool:
@@ -173,7 +183,7 @@ class Job:
     def _snapshot(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
-            "data": self.source.fingerprint(),
+            "data": self.fingerprint,
             "numerics": self.numerics,
             "state": {f.name: getattr(self.state, f.name) for f in fields(State)},
             "pool": self.pool.state_dict(),
@@ -188,7 +198,7 @@ class Job:
                 f"the run was written by another version of dal (format {saved.get('format')}, "
                 f"this is {FORMAT}); go on with that version, or choose another saved_dir"
             )
-        if saved["data"] != self.source.fingerprint():
+        if saved["data"] != self.fingerprint:
             raise ValueError(
                 f"the data of {self.source.name} have changed since this run began; restore them, "
                 "or delete the run directory to start anew"

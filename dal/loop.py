@@ -308,9 +308,17 @@ def _context(
 
 def _after_epoch(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]]) -> None:
     """Record an epoch; save inside the fit when it is time, or a signal has come."""
-    job.recorder.epoch(
-        job.state.round, fitted.epoch - 1, job.state.steps + fitted.steps, fitted.history[-1]
+    values = fitted.history[-1]
+    log.debug(
+        "round %d, epoch %d, %d labeled, %d in the pool: %s",
+        job.state.round,
+        fitted.epoch - 1,
+        job.pool.num_labeled,
+        job.pool.num_unlabeled,
+        ", ".join(f"{name} {value:.4g}" for name, value in values.items()),
     )
+    step = job.state.steps + fitted.steps
+    job.recorder.epoch(job.state.round, fitted.epoch - 1, step, values)
     every = job.settings.save_every
     if job.interrupts.pending or (every is not None and fitted.epoch % every == 0):
         job.state.fit = save()

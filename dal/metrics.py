@@ -25,7 +25,7 @@ def confusion(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
 
 def accuracy(confusion_CC: Tensor) -> float:
     """Share of correct predictions, in [0, 1]."""
-    return float(confusion_CC.diagonal().sum() / confusion_CC.sum())
+    return int(confusion_CC.diagonal().sum()) / int(confusion_CC.sum())
 
 
 def f1_per_class(confusion_CC: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def test_all_damaged_is_an_error_and_deletes_nothing(three: Checkpoints) -> None
     before = names(three.folder)
     for path in three.folder.iterdir():
         path.write_bytes(b"nothing of ours")
-    with pytest.raises(DamagedError, match="no checkpoint in .* is whole.*delete"):
+    with pytest.raises(DamagedError, match=r"no checkpoint in .* is whole.*delete"):
         three.load()
     assert names(three.folder) == before
 
@@ -181,5 +181,5 @@ def test_full_disk_is_a_clear_error_and_leaves_the_state_before(
 
 
 def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="cannot write: a.pt"):
+    with pytest.raises(FileNotFoundError, match=r"cannot write: a\.pt"):
         checkpoint.save(tmp_path / "none" / "a.pt", state(0))

@@ -132,7 +132,7 @@ def test_predict_gives_a_logit_row_for_every_sample_in_order() -> None:
 def test_needs_the_model_cannot_answer_are_refused() -> None:
     one = learner(lambda shape, classes: nn.Linear(shape[0], classes))
     one.check_needs(frozenset({Probs(), GradNorms("all")}), "Any")
-    with pytest.raises(TypeError, match="Any needs Features.*choose another"):
+    with pytest.raises(TypeError, match=r"Any needs Features.*choose another"):
         one.check_needs(frozenset({Features()}), "Any")
 
 
