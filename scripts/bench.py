@@ -1,0 +1,82 @@
+"""Measure dal against bare references: ``python scripts/bench.py``; prints a Markdown table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import main_job, pool, training
+from benchmarks.setup import Setup, load_source
+from benchmarks.table import Row, markdown
+from dal.utils.numerics import environment, pick_device
+
+
+def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]]:
+    """All measurements by name."""
+    return {
+        "pool_pass": pool.pool_pass,
+        "instability": pool.instability_query,
+        "gradient_length": pool.gradient_length,
+        "train_step": training.train_step,
+        "round": main_job.round_overhead,
+        "memory": lambda setup: main_job.memory(setup, data_dir),
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The processor, and the GPU where one is measured."""
+    info = Path("/proc/cpuinfo")
+    found = re.search("model name.*: (.*)", info.read_text()) if info.exists() else None
+    cpu = f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
+    return f"{torch.cuda.get_device_name(device)}; {cpu}" if device.type == "cuda" else cpu
+
+
+def heading(setup: Setup) -> dict[str, str]:
+    """What the numbers were measured with."""
+    found = environment()
+    return {
+        "data": setup.data,
+        "hardware": f"{hardware(setup.device)}; {torch.backends.cpu.get_cpu_capability()}",
+        "versions": f"torch {torch.__version__}, Python {found['python']}",
+        "threads": str(torch.get_num_threads()),
+        "repetitions": f"{setup.repeat}, alternatives in turn; medians, range of the ratios",
+        "commit": str(found["git_commit"]) + (", changed" if found["git_dirty"] else ""),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pool", type=int, default=49_000, help="size of the training part")
+    parser.add_argument("--data-dir", default=os.environ.get("DAL_DATA_DIR"))
+    parser.add_argument("--only", choices=list(measurements(None)), help="one measurement")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the numbers there")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    data_dir = options.data_dir and str(Path(options.data_dir).resolve())
+    source, data = load_source(data_dir, options.pool)
+    setup = Setup(source, data, pick_device(options.device), repeat=options.repeat)
+    head = heading(setup)
+    print("\n".join(f"- {name}: {value}" for name, value in head.items()), end="\n\n", flush=True)
+    works = measurements(data_dir)
+    names = [options.only] if options.only else list(works)
+    rows = [row for name in names for row in works[name](setup)]
+    print(markdown(rows), end="")
+    if options.json:
+        values = {**head, "rows": [row.as_dict() for row in rows]}
+        options.json.write_text(json.dumps(values, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
