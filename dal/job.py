@@ -155,7 +155,7 @@ class Job:
                 f"query_size={settings.query_size} but only {left} samples are unlabeled; lower it"
             )
         if left < settings.budget:
-            log.info("budget=%d but %d samples are unlabeled: all get a label", settings.budget, left)
+            log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
 
     @property
     def remembers(self) -> bool:
