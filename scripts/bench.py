@@ -35,8 +35,7 @@ def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]
 
 def hardware(device: torch.device) -> str:
     """The processor, and the GPU where one is measured."""
-    info = Path("/proc/cpuinfo")
-    found = re.search("model name.*: (.*)", info.read_text()) if info.exists() else None
+    found = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())
     cpu = f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
     return f"{torch.cuda.get_device_name(device)}; {cpu}" if device.type == "cuda" else cpu
 
@@ -47,8 +46,8 @@ def heading(setup: Setup) -> dict[str, str]:
     return {
         "data": setup.data,
         "hardware": f"{hardware(setup.device)}; {torch.backends.cpu.get_cpu_capability()}",
-        "versions": f"torch {torch.__version__}, Python {found['python']}",
-        "threads": str(torch.get_num_threads()),
+        "versions": f"torch {torch.__version__}, Python {found['python']}, "
+        f"{torch.get_num_threads()} threads",
         "repetitions": f"{setup.repeat}, alternatives in turn; medians, range of the ratios",
         "commit": str(found["git_commit"]) + (", changed" if found["git_dirty"] else ""),
     }
@@ -61,21 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", default=os.environ.get("DAL_DATA_DIR"))
     parser.add_argument("--only", choices=list(measurements(None)), help="one measurement")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the numbers there")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
     data_dir = options.data_dir and str(Path(options.data_dir).resolve())
     source, data = load_source(data_dir, options.pool)
     setup = Setup(source, data, pick_device(options.device), repeat=options.repeat)
     head = heading(setup)
-    print("\n".join(f"- {name}: {value}" for name, value in head.items()), end="\n\n", flush=True)
+    print(*(f"- {name}: {value}" for name, value in head.items()), "", sep="\n", flush=True)
     works = measurements(data_dir)
-    names = [options.only] if options.only else list(works)
-    rows = [row for name in names for row in works[name](setup)]
+    rows = [
+        row for name in ([options.only] if options.only else works) for row in works[name](setup)
+    ]
     print(markdown(rows), end="")
     if options.json:
-        values = {**head, "rows": [row.as_dict() for row in rows]}
-        options.json.write_text(json.dumps(values, indent=2) + "\n")
+        dumped = json.dumps({**head, "rows": [row.as_dict() for row in rows]}, indent=2)
+        options.json.write_text(dumped + "\n")
 
 
 if __name__ == "__main__":
