@@ -15,39 +15,13 @@ from torch.nn.modules.dropout import _DropoutNd
 from dal.models.base import Output, forward, last_layer
 from dal.query.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.query.sample_gradients import sample_squares
+from dal.task import softmax_cotangents
 
 Scope = Literal["all", "last", "input"]
 Labels = Literal["all", "predicted"]
 Cotangents = Callable[[Tensor], Tensor]
 
 _ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
-
-
-def softmax_cotangents(logits: Tensor) -> Tensor:
-    """Gradients of the softmax cross-entropy w.r.t. the logits, for each label: ``p − e_y``.
-
-    Computed as ``(1 − p_y) (q − e_y)``, where q is the softmax of the other logits and
-    ``1 − p_y = σ(log Σ_{c≠y} exp z_c − z_y)``. Every entry keeps its relative precision, however
-    confident the network is; the difference ``p_y − 1`` itself would keep none.
-
-    Args:
-        logits: float, (B, C), C of two or more.
-
-    Returns:
-        Same dtype, (C, B, C): row y holds the cotangents for label y.
-
-    Raises:
-        ValueError: There are fewer than two classes.
-    """
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"softmax gradients need logits (B, C) of two or more classes, not "
-            f"{tuple(logits.shape)}; check num_classes of the model"
-        )
-    label = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device).unsqueeze(1)
-    others = logits.masked_fill(label, -torch.inf)
-    miss = torch.sigmoid(others.logsumexp(-1) - logits.T)
-    return miss.unsqueeze(-1) * (others.softmax(-1) - label.to(logits.dtype))
 
 
 def gradient_norms(

@@ -131,7 +131,7 @@ def _run(
     position = 0
     with evaluating(model):
         engines: dict[Need, GradientNorms] = {
-            need: GradientNorms(model, need.scope, need.labels)
+            need: GradientNorms(model, need.scope, need.labels, task.cotangents)
             for need in sorted((n for n in needs if isinstance(n, GradNorms)), key=repr)
         }
         for batch, kept in batches:

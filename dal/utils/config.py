@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -144,24 +144,31 @@ def main(config_dir: Path) -> None:
             for line in suggestions(sys.argv[1:], config_dir):
                 sys.stderr.write(line + "\n")
         raise
+    finally:
+        SweepReport.show()
 
 
 class SweepReport(Callback):
-    """Tells at the end of a sweep what became of each job that ran in this process."""
+    """Notes what became of each job of a sweep in this process, and tells at the end.
 
-    def __init__(self) -> None:
-        self._ends: list[tuple[str, str]] = []
+    Hydra's own `on_multirun_end` is not called where a job failed.
+    """
+
+    ends: ClassVar[list[tuple[str, str]]] = []
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
         """Note a job's run directory and status."""
-        run_dir = _run_dir(job_return.cfg, config.hydra.runtime.choices)
-        self._ends.append((read_status(run_dir).get("status", "failed"), str(run_dir)))
+        if config.hydra.mode == RunMode.MULTIRUN:
+            run_dir = _run_dir(job_return.cfg, config.hydra.runtime.choices)
+            self.ends.append((read_status(run_dir).get("status", "failed"), str(run_dir)))
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Show the table."""
+    @classmethod
+    def show(cls) -> None:
+        """Show the table of jobs, once."""
         with log_to_console():
-            for number, (status, run_dir) in enumerate(self._ends):
+            for number, (status, run_dir) in enumerate(cls.ends):
                 log.info("%3d  %-9s  %s", number, status, run_dir)
+        cls.ends.clear()
 
 
 def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
@@ -192,8 +199,11 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
                     for close in difflib.get_close_matches(wrong, choices, 1)
                 )
         elif key not in keys and not key.startswith("hydra"):
-            names = leaves + [g for g in groups if value in _options(config_dir / g)]
-            for close in difflib.get_close_matches(key, names, 1):
+            names = keys if value == "null" else leaves
+            names = names + [g for g in groups if value in _options(config_dir / g)]
+            last = key.rpartition(".")[2]
+            elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]
+            for close in elsewhere[:1] or difflib.get_close_matches(key, names, 1):
                 yield f"did you mean {close}={value}?"
 
 

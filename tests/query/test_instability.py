@@ -140,6 +140,21 @@ def test_instability_counts_only_risen_entropy_oldest_first() -> None:
     assert instability(history).tolist() == pytest.approx([0.3, 0.0, 0.0])
 
 
+def test_instability_leaves_out_equal_entropy() -> None:
+    history = torch.tensor([[[0.75, 0.25]], [[0.25, 0.75]]], dtype=torch.float64)
+    assert instability(history).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_instability_of_a_float32_history_is_computed_in_float64(
+    kind: tuple[Distance, Ground],
+) -> None:
+    history = random_history(3, 40, 4).float()
+    got = instability(history, *kind)
+    torch.testing.assert_close(got, instability(history.double(), *kind), rtol=1e-12, atol=0)
+    assert got.dtype == torch.float64
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_instability_of_a_saturated_float32_history_is_finite(
     kind: tuple[Distance, Ground],

@@ -145,6 +145,17 @@ def test_query_does_not_depend_on_the_order_of_the_pool(
         assert torch.equal(got.scores, want.scores)
 
 
+def test_ties_do_not_depend_on_the_order_of_the_pool(strategy: Strategy) -> None:
+    learner = copy.copy(LEARNERS["mlp-3"])
+    learner.model = copy.deepcopy(learner.model)
+    with torch.no_grad():
+        for parameter in learner.model.parameters():
+            parameter.zero_()
+    want = select(learner, strategy, CANDIDATES, 7)
+    order = torch.randperm(len(CANDIDATES), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(select(learner, strategy, CANDIDATES[order], 7).indices, want.indices)
+
+
 def test_query_does_not_depend_on_candidates_not_chosen(
     learner: TorchLearner, strategy: Strategy
 ) -> None:
