@@ -15,6 +15,8 @@ from dal.utils.files import DamagedError, write_atomically
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of history kept in memory; beyond it the files are memory-mapped."""
 
+PATTERN = "round_*.npy"
+
 
 class PredictionHistory:
     """What the last models predicted, so that no old model is ever run again.
@@ -46,6 +48,25 @@ class PredictionHistory:
         self.mapped = folder is not None and (keep is None or size > memory_limit)
         self._arrays: dict[int, Tensor] = {}
         self._digests: dict[int, str] = {}
+
+    @classmethod
+    def read(cls, folder: str | Path) -> PredictionHistory:
+        """The predictions that a run left in its folder ``history``, memory-mapped.
+
+        Args:
+            folder: ``<run directory>/history``; complete with the setting ``keep_history=true``.
+
+        Raises:
+            FileNotFoundError: There are none.
+            DamagedError: A file is damaged.
+        """
+        numbers = sorted(int(p.stem.removeprefix("round_")) for p in Path(folder).glob(PATTERN))
+        if not numbers:
+            raise FileNotFoundError(f"{folder} holds no predictions; run with keep_history=true")
+        shape = np.load(Path(folder) / f"round_{numbers[0]:04d}.npy", mmap_mode="r").shape
+        history = cls(*shape, keep=None, folder=Path(folder))
+        history._arrays = {number: history._open(number) for number in numbers}
+        return history
 
     @property
     def rounds(self) -> list[int]:
@@ -136,7 +157,7 @@ class PredictionHistory:
             del self._arrays[number]
             self._digests.pop(number, None)
         if self.folder is not None:
-            for path in self.folder.glob("round_*.npy"):
+            for path in self.folder.glob(PATTERN):
                 if int(path.stem.removeprefix("round_")) < newest - self.keep - 1:
                     path.unlink()
 

@@ -226,3 +226,18 @@ def test_pruning_spares_what_the_last_states_refer_to(keep: int, mode: str, tmp_
 def test_keep_none_deletes_no_file(tmp_path: Path) -> None:
     filled("files", tmp_path, 9, keep=None)
     assert len(list((tmp_path / "history").iterdir())) == 9
+
+
+def test_history_read_gives_what_a_run_left(tmp_path: Path) -> None:
+    probs = torch.rand(3, 5, 4)
+    written = PredictionHistory(5, 4, keep=None, folder=tmp_path)
+    for number in range(3):
+        written.append(number, torch.arange(5), probs[number])
+    read = PredictionHistory.read(tmp_path)
+    assert read.rounds == [0, 1, 2]
+    assert torch.equal(read.of_sample(2), probs[:, 2])
+
+
+def test_history_read_of_nothing_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="keep_history=true"):
+        PredictionHistory.read(tmp_path)
