@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import main_job, pool, training
+from benchmarks.heading import heading
 from benchmarks.setup import Setup, load_source
 from benchmarks.table import Row, markdown
-from dal.utils.numerics import environment, pick_device
+from dal.utils.numerics import pick_device
 
 
 def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]]:
@@ -30,26 +27,6 @@ def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]
         "train_step": training.train_step,
         "round": main_job.round_overhead,
         "memory": lambda setup: main_job.memory(setup, data_dir),
-    }
-
-
-def hardware(device: torch.device) -> str:
-    """The processor, and the GPU where one is measured."""
-    found = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())
-    cpu = f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores"
-    return f"{torch.cuda.get_device_name(device)}; {cpu}" if device.type == "cuda" else cpu
-
-
-def heading(setup: Setup) -> dict[str, str]:
-    """What the numbers were measured with."""
-    found = environment()
-    return {
-        "data": setup.data,
-        "hardware": f"{hardware(setup.device)}; {torch.backends.cpu.get_cpu_capability()}",
-        "versions": f"torch {torch.__version__}, Python {found['python']}, "
-        f"{torch.get_num_threads()} threads",
-        "repetitions": f"{setup.repeat}, alternatives in turn; medians, range of the ratios",
-        "commit": str(found["git_commit"]) + (", changed" if found["git_dirty"] else ""),
     }
 
 

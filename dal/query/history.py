@@ -63,8 +63,8 @@ class PredictionHistory:
         numbers = sorted(int(p.stem.removeprefix("round_")) for p in Path(folder).glob(PATTERN))
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no predictions; run with keep_history=true")
-        shape = np.load(Path(folder) / f"round_{numbers[0]:04d}.npy", mmap_mode="r").shape
-        history = cls(*shape, keep=None, folder=Path(folder))
+        first = np.load(Path(folder) / f"round_{numbers[0]:04d}.npy", mmap_mode="r")
+        history = cls(first.shape[0], first.shape[1], keep=None, folder=Path(folder))
         history._arrays = {number: history._open(number) for number in numbers}
         return history
 
