@@ -10,7 +10,18 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 from torch import Tensor
 
-from dal.query import PoolView, Probs, Random, entropy, least_confidence, margin
+from dal.query import (
+    Entropy,
+    LeastConfidence,
+    Margin,
+    PoolView,
+    Probs,
+    Random,
+    ScoreStrategy,
+    entropy,
+    least_confidence,
+    margin,
+)
 from dal.query.base import check_finite
 
 Score = Callable[[Tensor], Tensor]
@@ -75,6 +86,25 @@ def test_score_is_higher_where_the_model_is_less_sure(score: Score, _: object) -
     rows = [[1.0, 0.0, 0.0], [0.9, 0.06, 0.04], [0.6, 0.25, 0.15], [0.36, 0.33, 0.31]]
     got = score(torch.tensor(rows))
     assert bool((got.diff() > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "loop"),
+    [
+        (LeastConfidence(), loop_least_confidence),
+        (Margin(), loop_margin),
+        (Entropy(), loop_entropy),
+    ],
+)
+def test_strategy_takes_the_highest_of_its_scores(
+    strategy: ScoreStrategy, loop: Callable[[list[float]], float]
+) -> None:
+    probs = random_probs(3, 1.0).double()
+    view = PoolView(torch.arange(64) + 5, {Probs(): probs}, num_total=80, num_classes=3)
+    query = strategy.select(view, 9, torch.Generator())
+    want = sorted(((loop(row), i + 5) for i, row in enumerate(probs.tolist())), reverse=True)[:9]
+    assert query.indices.tolist() == [index for _, index in want]
+    assert query.scores.tolist() == pytest.approx([score for score, _ in want])
 
 
 def test_margin_is_not_positive() -> None:
