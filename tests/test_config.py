@@ -1,0 +1,286 @@
+import copy
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from dal import app
+from dal.data.source import Dataset
+from dal.job import Settings
+from dal.utils.build import find
+from dal.utils.config import UNHASHED, Config, complete_already, run_name, suggestions
+
+CONF = Path(__file__).parents[1] / "conf"
+FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
+GIVEN_AT_BUILD_TIME = {
+    "model": {"input_shape", "num_classes"},
+    "oracle": {"targets", "folder", "class_names"},
+    "initial": {"targets", "seed"},
+}
+NESTED = {"trainer/default": {"optimizer", "scheduler"}}
+
+
+def option(path: Path) -> tuple[str, str]:
+    """Group and option, e.g. ``trainer/optimizer`` and ``adam``."""
+    relative = path.relative_to(CONF).with_suffix("")
+    if relative.parts[0] in ("experiment", "debug"):
+        return relative.parts[0], str(Path(*relative.parts[1:]))
+    return str(relative.parent), relative.name
+
+
+IDS = ["=".join(option(path)) for path in FILES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Iterator[None]:
+    ConfigStore.instance().store(name="schema", node=Config)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def compose(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Resolved settings in plain containers, and the chosen options."""
+    config = hydra.compose("config", list(overrides), return_hydra_config=True)
+    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    del config.hydra  # type: ignore[union-attr]
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    assert isinstance(choices, dict)
+    return plain, choices  # type: ignore[return-value]
+
+
+def name_of(*overrides: str) -> str:
+    return run_name(*compose(*overrides))
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_option_composes_with_resolved_values(path: Path) -> None:
+    group, choice = option(path)
+    config, choices = compose(f"{group}={choice}", f"seed={len(choice)}")
+    settings = yaml.safe_load(path.read_text())
+    part: Any = config
+    for key in group.split("/") if group not in ("experiment", "debug") else []:
+        part = part[key]
+    for key, value in settings.items():
+        if key not in ("defaults", "initial", "trainer", "split") and "$" not in str(value):
+            assert part[key] == value
+    assert choices[group] == choice
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if "_target_" in path.read_text()], ids=lambda p: p.stem
+)
+def test_option_names_exactly_the_parameters_of_its_target(path: Path) -> None:
+    settings = yaml.safe_load(path.read_text())
+    relative = str(path.relative_to(CONF).with_suffix(""))
+    given = GIVEN_AT_BUILD_TIME.get(path.parent.name, set())
+    parameters = set(inspect.signature(find(settings["_target_"])).parameters) - given
+    assert set(settings) - {"_target_", "defaults"} | NESTED.get(relative, set()) == parameters
+    for value in settings.values():
+        if isinstance(value, dict) and "_target_" in value:
+            nested = set(inspect.signature(find(value["_target_"])).parameters)
+            assert set(value) - {"_target_"} == nested
+
+
+def test_schema_knows_exactly_the_plain_settings() -> None:
+    settings = yaml.safe_load((CONF / "config.yaml").read_text())
+    groups = {"data", "model", "strategy", "trainer", "oracle", "initial"}
+    keys = set(settings) - {"defaults", "hydra"} | groups
+    assert keys == set(Config.__dataclass_fields__)
+    assert set(Settings.__dataclass_fields__) <= keys
+    assert set(UNHASHED) < keys
+
+
+def arrays(dataset: dict[str, Any]) -> Dataset:
+    """A small stand-in for any data set, of the right shape."""
+    shape = {"svhn": (3, 32, 32), "mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28)}
+    kind = dataset["_target_"].rpartition(".")[2]
+    rng = torch.Generator().manual_seed(0)
+    count, classes = 200, 10
+    size = (count, *shape.get(kind, (1, 28, 28)))
+    inputs = torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
+    names = tuple(map(str, range(classes)))
+    targets = torch.arange(count) % classes
+    return Dataset(kind, inputs, targets, names, inputs[:40], targets[:40])
+
+
+@pytest.mark.parametrize(
+    "choice", ["=".join(option(p)) for p in FILES if option(p)[0] in ("experiment", "debug")]
+)
+def test_experiment_and_debug_options_run(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = app.build
+
+    def stand_in(settings: Any, **arguments: Any) -> Any:
+        if settings["_target_"].startswith("dal.data.") and "targets" not in arguments:
+            return arrays(settings)
+        return build(settings, **arguments)
+
+    monkeypatch.setattr(app, "build", stand_in)
+    small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false"]
+    if choice.startswith("experiment"):
+        small.append("max_rounds=0")
+    config, _ = compose(choice, *small)
+    expected = {"debug=fast": 3}.get(choice, 2 if choice == "debug=profile" else 1)
+    assert len(app.execute(config, tmp_path).rows) == expected
+
+
+def test_name_is_stable_and_readable() -> None:
+    name = name_of("data=iris", "model=mlp", "strategy=margin", "seed=3")
+    assert re.fullmatch(r"iris-mlp-margin-s3-[0-9a-f]{8}", name)
+    assert name == name_of("seed=3", "strategy=margin", "data=iris", "model=mlp")
+
+
+def test_name_knows_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = name_of()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert name_of() == first
+
+
+HASHED = [
+    "seed=1",
+    "query_size=11",
+    "split.kind=merged",
+    "split.validation=0.1",
+    "split.test_fraction=0.2",
+    "split.stratified=false",
+    "data=iris",
+    "data.size=32",
+    "model=mlp",
+    "strategy=margin",
+    "strategy.window=4",
+    "trainer.epochs=3",
+    "trainer.restart=cold",
+    "trainer.precision=bfloat16",
+    "trainer.early_stopping=null",
+    "trainer.early_stopping.patience=3",
+    "trainer/optimizer=adam",
+    "trainer.optimizer.lr=0.02",
+    "trainer/scheduler=cosine",
+    "oracle=files",
+    "initial=per_class",
+    "initial.count=21",
+]
+NOT_HASHED = {
+    "budget": "7",
+    "max_rounds": "3",
+    "device": "cpu",
+    "threads": "2",
+    "batch_size": "64",
+    "data_dir": "elsewhere",
+    "saved_dir": "elsewhere",
+    "keep_history": "true",
+    "save_every": "5",
+    "profile": "true",
+    "plugins": "[mine]",
+}
+
+
+def test_every_hashed_setting_changes_the_name() -> None:
+    names = [name_of(), *(name_of(setting) for setting in HASHED)]
+    assert len({name[-8:] for name in names}) == len(names)
+
+
+def test_unhashed_settings_are_all_tried() -> None:
+    assert set(NOT_HASHED) == set(UNHASHED)
+
+
+@pytest.mark.parametrize("key", UNHASHED)
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_unhashed_setting_keeps_the_name(key: str, data: str) -> None:
+    assert name_of(f"data={data}", f"{key}={NOT_HASHED[key]}") == name_of(f"data={data}")
+
+
+def test_place_of_the_data_keeps_the_name() -> None:
+    assert name_of("data=mnist", "data.root=elsewhere") == name_of("data=mnist")
+
+
+def test_environment_sets_the_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAL_SAVED_DIR", "one")
+    monkeypatch.setenv("DAL_DATA_DIR", "two")
+    config, _ = compose("data=mnist")
+    assert (config["saved_dir"], config["data"]["root"]) == ("one", "two")
+    monkeypatch.delenv("DAL_SAVED_DIR")
+    monkeypatch.delenv("DAL_DATA_DIR")
+    config, _ = compose("data=mnist")
+    assert (config["saved_dir"], config["data"]["root"]) == ("saved", "~/.cache/dal")
+
+
+COMPLETE = {"status": "complete", "reason": "budget", "queried": 20, "round": 4}
+
+
+@pytest.mark.parametrize(
+    ("status", "budget", "max_rounds", "expected"),
+    [
+        ({}, 20, None, True),
+        ({"status": "running"}, 10, None, False),
+        ({"status": "failed"}, 10, None, False),
+        ({"status": "preempted"}, 10, None, False),
+        ({"status": "waiting"}, 10, None, False),
+        ({}, 19, None, True),
+        ({}, 21, None, False),
+        ({}, 21, 4, True),
+        ({}, 21, 3, True),
+        ({}, 21, 5, False),
+        ({}, 20, 9, True),
+        ({"reason": "max_rounds"}, 40, None, False),
+        ({"reason": "max_rounds"}, 40, 4, True),
+        ({"reason": "pool_exhausted"}, 4000, None, True),
+    ],
+)
+def test_complete_already_asks_whether_anything_is_left(
+    status: dict[str, Any], budget: int, max_rounds: int | None, expected: bool
+) -> None:
+    found = COMPLETE | status
+    settings = {"budget": budget, "max_rounds": max_rounds}
+    before = copy.deepcopy(found)
+    assert complete_already(found, settings) is expected
+    assert found == before
+
+
+def test_complete_already_is_false_without_a_status() -> None:
+    assert not complete_already({}, {"budget": 1, "max_rounds": None})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["strategy=instabilty"], ["did you mean strategy=instability?"]),
+        (["strategy=random,entrpy"], ["did you mean strategy=entropy?"]),
+        (["trainer/optimizer=adamm"], ["did you mean trainer/optimizer=adam?"]),
+        (["trainer/optimiser=adam"], ["did you mean trainer/optimizer=adam?"]),
+        (["stratgy=entropy"], ["did you mean strategy=entropy?"]),
+        (["experiment=instability/mnst"], ["did you mean experiment=instability/mnist?"]),
+        (["budgt=3"], ["did you mean budget=3?"]),
+        (["+budgt=3"], ["did you mean budget=3?"]),
+        (["strategy.windw=3"], ["did you mean strategy.window=3?"]),
+        (["trainer.lr=3"], ["did you mean trainer.optimizer.lr=3?"]),
+        (["window=3"], ["did you mean strategy.window=3?"]),
+        (["model=mlp", "model.hiden=[3]"], ["did you mean model.hidden=[3]?"]),
+        (["strategy=random", "strategy.window=3"], []),
+        (["data=iris", "data.root=/tmp"], []),
+        (["trainer.early_stoping=null"], ["did you mean trainer.early_stopping=null?"]),
+        (["budget=3", "data=mnist", "-m", "hydra.verbose=true", "--cfg", "job"], []),
+        (["sed=1", "budgt=2"], ["did you mean seed=1?", "did you mean budget=2?"]),
+        (["", "=", "zzzzzz=1", "/etc=1"], []),
+    ],
+)
+def test_suggestions_for_mistyped_settings(arguments: list[str], lines: list[str]) -> None:
+    singleton = GlobalHydra.instance().hydra
+    try:
+        assert list(suggestions(arguments, CONF)) == lines
+    finally:
+        GlobalHydra.instance().clear()
+        if singleton is not None:
+            GlobalHydra.instance().initialize(singleton)

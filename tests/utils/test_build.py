@@ -1,0 +1,149 @@
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import pytest
+
+from dal.models import MLP
+from dal.trainer import EarlyStopping, Trainer
+from dal.utils.build import TARGET, build, check_arguments, factory, find, fits, spec_of
+
+HERE = __name__
+
+
+@dataclass
+class Part:
+    number: float = 1.0
+
+
+@dataclass
+class Whole:
+    name: str
+    part: Part = field(default_factory=Part)
+    extra: int | None = None
+
+    def method(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "expected"),
+    [
+        (1, float, True),
+        (1.5, float, True),
+        (True, float, False),
+        ("1", float, False),
+        (1, int, True),
+        (1.0, int, False),
+        (True, int, False),
+        ("1", int, False),
+        (True, bool, True),
+        (1, bool, False),
+        ("a", str, True),
+        (1, str, False),
+        (None, int | None, True),
+        (1, int | None, True),
+        ("1", int | None, False),
+        (None, int, False),
+        ([1, 2], Sequence[int], True),
+        ((1, 2), list[int], True),
+        ([1, "2"], Sequence[int], False),
+        ([], Sequence[int], True),
+        (5, Sequence[int], False),
+        ("ab", Sequence[str], False),
+        ([0.9, 1], tuple[float, float], True),
+        ([0.9, "1"], tuple[float, float], False),
+        ([1, 2], tuple[int, ...], True),
+        ("any", Literal["one", "two"], True),
+        (object(), Any, True),
+    ],
+)
+def test_fits_checks_plain_types(value: object, hint: Any, expected: bool) -> None:
+    assert fits(value, hint) is expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        ({"epoch": 3}, "no setting epoch; did you mean epochs?"),
+        ({"zzz": 3}, "no setting zzz; it takes epochs, batch_size"),
+        ({"epochs": "3"}, "epochs='3' is not of type int"),
+        ({"epochs": True}, "epochs=True is not of type int"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], fact: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        check_arguments(Trainer, arguments, "dal.trainer.Trainer")
+    assert fact in str(caught.value)
+    assert "dal.trainer.Trainer" in str(caught.value)
+
+
+def test_build_makes_nested_targets_first() -> None:
+    settings = {
+        TARGET: "dal.trainer.Trainer",
+        "epochs": 3,
+        "early_stopping": {TARGET: "dal.trainer.EarlyStopping", "patience": None},
+        "optimizer": {TARGET: "dal.optim.adam", "lr": 1},
+    }
+    trainer = build(settings)
+    assert isinstance(trainer, Trainer)
+    assert trainer.epochs == 3
+    assert trainer.early_stopping == EarlyStopping(patience=None)
+
+
+def test_nested_mistakes_name_the_nested_target() -> None:
+    nested = {TARGET: "dal.trainer.EarlyStopping", "patients": 3}
+    with pytest.raises(TypeError, match=r"EarlyStopping has no setting patients.*patience"):
+        build({TARGET: "dal.trainer.Trainer", "early_stopping": nested})
+
+
+def test_factory_waits_for_the_extra_arguments() -> None:
+    make = factory({TARGET: "dal.models.MLP", "hidden": [4]})
+    assert make(input_shape=(3,), num_classes=2).head.in_features == 4
+
+
+def test_packages_must_be_allowed() -> None:
+    settings = {TARGET: f"{HERE}.Whole", "name": "a", "part": {TARGET: f"{HERE}.Part", "number": 2}}
+    with pytest.raises(ValueError, match=rf"outside the packages.*add {HERE} to plugins"):
+        build(settings)
+    assert build(settings, allow=[HERE]) == Whole("a", Part(2))
+    assert build(settings, allow=[HERE], extra=3).extra == 3
+
+
+@pytest.mark.parametrize("name", ["os.system", "dalx.models.MLP", "builtins.eval", ""])
+def test_find_refuses_other_packages(name: str) -> None:
+    with pytest.raises(ValueError, match="outside the packages"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["dal.models.Nope", "dal.nope.MLP", "dal", "dal.", "dal.query", "dal.trainer.DTYPES"]
+)
+def test_find_refuses_what_is_no_class_or_function(name: str) -> None:
+    with pytest.raises(ValueError, match="check the _target_"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    "make", [MLP, partial(MLP, hidden=[4, 5]), partial(partial(MLP, hidden=[4]), dropout=0.1)]
+)
+def test_spec_of_round_trips(make: Any) -> None:
+    spec = spec_of(make)
+    assert spec is not None
+    rebuilt = factory(spec)
+    assert rebuilt.func is MLP
+    assert rebuilt.keywords == getattr(make, "keywords", {})
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: None, Whole("a").method, Whole.method, partial(MLP, (3,)), Whole("a")]
+)
+def test_spec_of_what_no_module_names_is_none(make: Any) -> None:
+    assert spec_of(make) is None
+
+
+def test_spec_of_a_local_function_is_none() -> None:
+    def local() -> None: ...
+
+    assert spec_of(local) is None
+    assert spec_of(partial(local)) is None

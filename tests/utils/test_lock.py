@@ -1,0 +1,133 @@
+import errno
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from dal.recording.run_directory import RunDirectory, read_status
+from dal.utils.lock import STALE_AFTER, LockedError, RunLock
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_second_lock_is_refused_and_names_the_holder(tmp_path: Path) -> None:
+    with RunLock(tmp_path / "run"):
+        with pytest.raises(LockedError, match=rf'"pid": {os.getpid()}.*wait for it, or stop it'):
+            RunLock(tmp_path / "run").__enter__()
+        with pytest.raises(LockedError):
+            RunLock(tmp_path / "run").__enter__()
+    with RunLock(tmp_path / "run"):
+        pass
+
+
+def test_lock_tells_host_process_and_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    for _ in range(2):
+        with RunLock(tmp_path):
+            holder = json.loads((tmp_path / "run.lock").read_text())
+            assert (holder["pid"], holder["job"]) == (os.getpid(), "4711")
+
+
+def test_lock_is_released_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), RunLock(tmp_path):
+        raise KeyError
+    with RunLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["flock", "no_flock"])
+def test_refused_run_directory_writes_nothing(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    if kind == "no_flock":
+        request.getfixturevalue(kind)
+    with RunDirectory(tmp_path):
+        before = content(tmp_path)
+        with pytest.raises(LockedError), RunDirectory(tmp_path):
+            pass
+        assert content(tmp_path) == before
+        assert read_status(tmp_path)["status"] == "running"
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_fresh_heartbeat_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        with pytest.raises(LockedError):
+            RunLock(tmp_path).__enter__()
+        assert (tmp_path / "run.heartbeat").exists()
+    assert not (tmp_path / "run.heartbeat").exists()
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize(("age", "taken"), [(STALE_AFTER - 30, False), (STALE_AFTER + 30, True)])
+def test_stale_heartbeat_is_taken_over(tmp_path: Path, age: float, taken: bool) -> None:
+    heartbeat = tmp_path / "run.heartbeat"
+    heartbeat.touch()
+    then = time.time() - age
+    os.utime(heartbeat, (then, then))
+    if not taken:
+        with pytest.raises(LockedError, match="an unknown process"):
+            RunLock(tmp_path).__enter__()
+        return
+    with RunLock(tmp_path):
+        assert time.time() - heartbeat.stat().st_mtime < 30
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_heartbeat_beats_while_held_and_stops_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dal.utils.lock.BEAT_EVERY", 0.01)
+    heartbeat = tmp_path / "run.heartbeat"
+    with RunLock(tmp_path):
+        os.utime(heartbeat, (1, 1))
+        deadline = time.time() + 5
+        while heartbeat.stat().st_mtime == 1 and time.time() < deadline:
+            time.sleep(0.01)
+        assert heartbeat.stat().st_mtime > 1
+    time.sleep(0.05)
+    assert not heartbeat.exists()
+
+
+def test_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot write in the run directory.*set saved_dir"):
+        RunLock(tmp_path / "file" / "run").__enter__()
+
+
+def test_run_directory_may_be_entered_again_inside(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with directory:
+        with directory:
+            directory.update(status="complete", reason="budget")
+        with pytest.raises(LockedError):
+            RunLock(tmp_path).__enter__()
+    assert read_status(tmp_path)["reason"] == "budget"
+
+
+def test_failed_run_directory_keeps_reason_and_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="too much"), RunDirectory(tmp_path):
+        raise ValueError("too much")
+    status = read_status(tmp_path)
+    assert (status["status"], status["reason"]) == ("failed", "ValueError: too much")
+    assert "Traceback" in (tmp_path / "train.log").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "3", "\x00"])
+def test_status_that_cannot_be_read_is_empty(tmp_path: Path, text: str) -> None:
+    (tmp_path / "status.json").write_text(text)
+    assert read_status(tmp_path) == {}
+    assert read_status(tmp_path / "none") == {}
