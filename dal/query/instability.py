@@ -82,7 +82,7 @@ def instability(
         ground: See `wasserstein`; no effect on the other distances.
 
     Returns:
-        float64, (N,), >= 0; higher = query first. All zero for T = 1.
+        float64, (N,), >= 0 up to rounding; higher = query first. All zero for T = 1.
 
     Reference:
         H. He and S.-J. Huang. Active learning based on instability sampling (in Chinese), 2022,

@@ -1,0 +1,184 @@
+"""The loop as a library: without files, with people as the oracle, with bad strategies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from resume_job import dataset
+
+import dal
+from dal.data import initial_labels, make_source
+from dal.models import MLP, LogisticRegression
+from dal.oracles import Answers, FilesOracle, SimulatedOracle
+from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
+from dal.trainer import Trainer
+
+SOURCE = make_source(dataset(), seed=0)
+INITIAL = initial_labels(SOURCE.train.targets, seed=0, count=9)
+
+
+def run(strategy: Strategy, run_dir: Path | None = None, **options: Any) -> dal.Result:
+    settings = {"budget": 12, "query_size": 6, "threads": 1} | options.pop("settings", {})
+    parts = {"initial": INITIAL, "trainer": Trainer(epochs=3)} | options
+    made = dal.Settings(**settings)
+    return dal.run(SOURCE, MLP, strategy, settings=made, run_dir=run_dir, **parts)
+
+
+def test_run_without_directory_spends_the_budget() -> None:
+    result = run(Entropy())
+    assert (result.status, result.reason) == ("complete", "budget")
+    assert [row["labels"] for row in result.rows] == [9, 15, 21]
+    assert result.job.pool.num_queried == 12
+    assert 0 <= result.aubc <= 1
+
+
+def test_run_leaves_torch_as_it_was() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    run(Entropy(), settings={"threads": 2})
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_run_budget_no_multiple_of_query_size_asks_the_rest() -> None:
+    result = run(Entropy(), settings={"budget": 8})
+    assert [row["query/size"] for row in result.rows[:-1]] == [6, 2]
+
+
+def test_run_budget_beyond_the_pool_empties_it() -> None:
+    result = run(Random(), settings={"budget": 1000, "query_size": 100})
+    assert result.reason == "pool_exhausted"
+    assert result.job.pool.num_unlabeled == 0
+    assert result.job.pool.num_labeled == len(SOURCE.train)
+
+
+def test_run_query_size_beyond_the_pool_is_refused() -> None:
+    with pytest.raises(ValueError, match="query_size=500 but only 201"):
+        run(Random(), settings={"query_size": 500, "budget": 1000})
+
+
+def test_run_max_rounds_zero_fits_once() -> None:
+    result = run(Random(), settings={"max_rounds": 0})
+    assert (result.reason, len(result.rows)) == ("max_rounds", 1)
+
+
+def test_run_strategies_at_one_seed_share_round_0() -> None:
+    rows = [run(strategy).rows[0] for strategy in (Random(), Entropy())]
+    shared = [
+        {k: v for k, v in row.items() if "query" not in k and not k.endswith("_s")} for row in rows
+    ]
+    assert shared[0] == shared[1]
+
+
+def test_run_instability_first_query_is_random_and_recorded() -> None:
+    rows = run(Instability()).rows
+    assert rows[0]["query/random"] is True
+    assert "query/random" not in rows[1]
+    assert rows[1]["query/tied"] >= 0
+
+
+def test_run_keep_history_shows_a_sample_over_all_rounds(tmp_path: Path) -> None:
+    result = run(Random(), tmp_path, settings={"keep_history": True})
+    index = int(result.job.pool.unlabeled_idx[0])
+    probs = result.job.history.of_sample(index)
+    assert probs.shape == (2, 3)
+    assert torch.allclose(probs.sum(1), torch.ones(2))
+    queried = result.job.state.queries[0][1]
+    assert result.job.history.of_sample(queried)[1].isnan().all()
+
+
+def test_run_cold_restart_differs_from_warm() -> None:
+    cold = run(Random(), trainer=Trainer(epochs=3, restart="cold")).rows
+    warm = run(Random(), trainer=Trainer(epochs=3)).rows
+    assert cold[0]["test/loss"] == warm[0]["test/loss"]
+    assert cold[1]["test/loss"] != warm[1]["test/loss"]
+
+
+def test_run_files_oracle_waits_and_goes_on(tmp_path: Path) -> None:
+    oracle = FilesOracle(tmp_path / "queries", SOURCE.class_names)
+    settings = {"budget": 6}
+    for _ in range(2):  # asking again changes nothing
+        waiting = run(Entropy(), tmp_path / "run", oracle=oracle, settings=settings)
+        assert (waiting.status, waiting.reason) == ("waiting", "answers")
+        assert waiting.job.pool.num_queried == 0
+    path = tmp_path / "queries" / "round_0000.csv"
+    header, *lines = path.read_text().splitlines()
+    labels = ["a", "b", "c", "0", "?", "?"]
+    filled = [line + label for line, label in zip(lines, labels, strict=True)]
+    path.write_text("\n".join([header, *filled]) + "\n")
+    result = run(Entropy(), tmp_path / "run", oracle=oracle, settings=settings)
+    assert (result.status, result.reason) == ("complete", "budget")
+    assert [target for *_, target in result.job.state.queries] == [0, 1, 2, 0, -1, -1]
+    assert result.rows[-1]["labels"] == 13
+    assert (tmp_path / "run" / "queries.csv").read_text().count("?") == 2
+
+
+def test_run_files_oracle_equals_simulated(tmp_path: Path) -> None:
+    """The detour over files and three processes' worth of states changes no result."""
+    settings = {"budget": 6}
+    oracle = FilesOracle(tmp_path / "queries", SOURCE.class_names)
+    run(Instability(), tmp_path / "run", oracle=oracle, settings=settings)
+    path = tmp_path / "queries" / "round_0000.csv"
+    header, *lines = path.read_text().splitlines()
+    targets = [int(SOURCE.train.targets[int(line.split(",")[0])]) for line in lines]
+    filled = [line + str(target) for line, target in zip(lines, targets, strict=True)]
+    path.write_text("\n".join([header, *filled]))
+    by_hand = run(Instability(), tmp_path / "run", oracle=oracle, settings=settings)
+    simulated = run(Instability(), settings=settings)
+    assert by_hand.rows[-1]["test/loss"] == simulated.rows[-1]["test/loss"]
+
+
+class Wrong(Strategy):
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+        indices = view.indices[:query_size].clone()
+        if self.kind == "repeats":
+            indices[1] = indices[0]
+        elif self.kind == "labeled":
+            indices[0] = INITIAL[0]
+        elif self.kind == "short":
+            indices = indices[:-1]
+        return Query(indices, torch.zeros(len(indices)))
+
+
+@pytest.mark.parametrize("kind", ["repeats", "labeled", "short"])
+def test_run_bad_query_is_refused_and_nothing_is_lost(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Wrong must return 6 distinct candidates"):
+        run(Wrong(kind), tmp_path)
+    assert '"failed"' in (tmp_path / "status.json").read_text()
+    assert "Traceback" in (tmp_path / "train.log").read_text()
+    assert run(Entropy(), tmp_path).reason == "budget"
+
+
+class Liar(SimulatedOracle):
+    def collect(self, ticket: dict[str, Any]) -> Answers:
+        answers = super().collect(ticket)
+        return Answers(answers.indices, answers.targets + 7, answers.abstained, answers.cost)
+
+
+def test_run_answer_that_is_no_class_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not one of the 3 classes"):
+        run(Random(), oracle=Liar(SOURCE.train.targets))
+
+
+def test_run_absent_class_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    only_two = (SOURCE.train.targets < 2).nonzero().squeeze(1)[:8]
+    run(Random(), initial=only_two)
+    assert "1 classes have no label yet: c" in caplog.text
+
+
+def test_run_works_with_a_model_of_one_layer() -> None:
+    settings = dal.Settings(budget=6, query_size=6, threads=1)
+    result = dal.run(
+        SOURCE,
+        LogisticRegression,
+        Entropy(),
+        initial=INITIAL,
+        trainer=Trainer(epochs=3),
+        settings=settings,
+    )
+    assert result.reason == "budget"
