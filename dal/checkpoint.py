@@ -125,7 +125,8 @@ class Checkpoints:
         return None
 
     def _numbers(self) -> list[int]:
-        return sorted(int(p.stem.removeprefix("state_")) for p in self.folder.glob("state_*.pt"))
+        names = [path.stem.removeprefix("state_") for path in self.folder.glob("state_*.pt")]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def _path(self, number: int) -> Path:
         return self.folder / f"state_{number:06d}.pt"

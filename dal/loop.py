@@ -14,6 +14,7 @@ After the fit, the query and the answers the whole state is saved; a killed run 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -169,6 +170,11 @@ def fit(job: Job) -> None:
     with clock(state.row, "test_s"):
         logits = job.learner.predict(source.test, context)
         values, state.confusion = job.task.evaluate(logits, source.test.targets)
+    if not math.isfinite(values["loss"]):
+        raise FloatingPointError(
+            f"the model fitted in round {state.round} predicts infinite or NaN values; lower "
+            "trainer.optimizer.lr"
+        )
     validation = 0 if source.validation is None else len(source.validation)
     best = fitted.history[fitted.best_epoch]
     state.row = {

@@ -121,12 +121,17 @@ class TensorBoard:
         Raises:
             OSError: An earlier record could not be written.
         """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
         writer = self._round
         if writer is None or round_number != self._round_number:
             writer = self._open_round(round_number)
-        for tag, value in values.items():
-            self._steps.add_scalar(tag, value, step)
-            writer.add_scalar(tag, value, epoch)
+        # One event for all values: a fit has hundreds of epochs, some of a few milliseconds.
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        )
+        self._steps.file_writer.add_summary(summary, step)
+        writer.file_writer.add_summary(summary, epoch)
 
     def round(self, labels: int, values: Mapping[str, float]) -> None:
         """Record the results of one round.

@@ -83,10 +83,11 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], na
         TypeError: Naming target and argument.
     """
     parameters = inspect.signature(target).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     constructor: Any = target.__init__ if inspect.isclass(target) else target
     hints = get_type_hints(constructor)
     for key, value in arguments.items():
-        if key not in parameters:
+        if key not in parameters and not takes_any:
             close = difflib.get_close_matches(key, parameters, 1)
             remedy = f"did you mean {close[0]}?" if close else f"it takes {', '.join(parameters)}"
             raise TypeError(f"{name} has no setting {key}; {remedy}")

@@ -54,12 +54,15 @@ class Interrupts:
     ) -> None:
         for signum, previous in self._previous.items():
             signal.signal(signum, previous)
-        if isinstance(error, PreemptedError) and self._pending is not None:
-            signum, frame = self._pending
-            previous = self._previous[signum]
-            # Python's own SIGINT handler would only raise; a launcher's handler must requeue.
-            if callable(previous) and previous is not signal.default_int_handler:
-                previous(signum, frame)
+        if self._pending is None or not (error is None or isinstance(error, PreemptedError)):
+            return
+        signum, frame = self._pending
+        previous = self._previous[signum]
+        # Python's own SIGINT handler would only raise; a launcher's handler must requeue.
+        if callable(previous) and previous is not signal.default_int_handler:
+            previous(signum, frame)
+        if error is None:  # it came after the last check: the work is done, yet the caller must end
+            raise PreemptedError(signum)
 
     @property
     def pending(self) -> bool:

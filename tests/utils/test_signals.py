@@ -49,6 +49,11 @@ def test_handler_before_is_called_once_and_only_afterwards() -> None:
     assert len(calls) == 2
 
 
+def test_signal_after_the_last_check_still_ends_the_caller() -> None:
+    with pytest.raises(PreemptedError, match="SIGTERM"), Interrupts():
+        signal.raise_signal(signal.SIGTERM)
+
+
 def test_handler_before_is_not_called_without_a_signal() -> None:
     calls: list[Any] = []
     signal.signal(signal.SIGTERM, lambda *arguments: calls.append(arguments))
