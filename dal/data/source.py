@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -45,17 +46,26 @@ class Prepare:
         Returns:
             float32, (B, channels, size, size) or (B, D).
         """
-        x = raw.to(torch.float32) / 255 if raw.dtype == torch.uint8 else raw
+        x = raw.to(torch.float32)
         if self.size is not None and x.ndim == 4 and x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(
                 x, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True
             )
-        if self.mean:
-            shape = (1, -1) + (1,) * (x.ndim - 2)
-            mean = torch.tensor(self.mean, dtype=x.dtype, device=x.device).view(shape)
-            std = torch.tensor(self.std, dtype=x.dtype, device=x.device).view(shape)
-            x = (x - mean) / std
-        return x
+        unit = 255.0 if raw.dtype == torch.uint8 else 1.0
+        if unit == 1 and not self.mean:
+            return x
+        scale, shift = _affine(self.mean or (0.0,), self.std or (1.0,), unit, x.ndim, x.device)
+        return torch.addcmul(shift, x, scale)
+
+
+@lru_cache
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...], unit: float, ndim: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Factor and summand that make (x / unit - mean) / std one multiply-add, channels second."""
+    shape = (1, -1) + (1,) * (ndim - 2)
+    means, stds = (torch.tensor(values, dtype=torch.float64).view(shape) for values in (mean, std))
+    return (1 / (unit * stds)).float().to(device), (-means / stds).float().to(device)
 
 
 @dataclass

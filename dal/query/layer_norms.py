@@ -60,11 +60,10 @@ def _linear(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
     layer = cast(nn.Linear, layer)
     x_BKT = inputs.flatten(1, -2).mT if inputs.dim() > 2 else inputs.unsqueeze(-1)
     delta_BLOT = cotangents.flatten(2, -2).mT if inputs.dim() > 2 else cotangents.unsqueeze(-1)
-    if not _trains(layer.weight):
-        x_BKT = x_BKT[:, :0]
-    if _trains(layer.bias):
-        x_BKT = torch.cat([x_BKT, x_BKT.new_ones(len(inputs), 1, delta_BLOT.shape[-1])], 1)
-    return _product_lengths(delta_BLOT, x_BKT)
+    squares = cotangents.new_zeros(cotangents.shape[:2])
+    if _trains(layer.weight):
+        squares = squares + _product_lengths(delta_BLOT, x_BKT)
+    return squares + _bias_lengths(delta_BLOT) if _trains(layer.bias) else squares
 
 
 def _conv(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
@@ -78,14 +77,17 @@ def _conv(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
 def _conv_piece(layer: nn.Conv2d, inputs: Tensor, delta_BLOT: Tensor) -> Tensor:
     """The groups of a convolution are so many samples; their squared lengths add up."""
     groups = layer.groups
-    x_BGKT = _patches(layer, inputs)
-    delta_BGLOT = torch.unflatten(delta_BLOT, 2, (groups, -1)).transpose(1, 2)
-    squares = _product_lengths(delta_BGLOT.flatten(0, 1), x_BGKT.flatten(0, 1))
-    return torch.unflatten(squares, 0, (-1, groups)).sum(1)
+    squares = delta_BLOT.new_zeros(delta_BLOT.shape[:2])
+    if _trains(layer.weight):
+        x_BGKT = _patches(layer, inputs)
+        delta_BGLOT = torch.unflatten(delta_BLOT, 2, (groups, -1)).transpose(1, 2)
+        grouped = _product_lengths(delta_BGLOT.flatten(0, 1), x_BGKT.flatten(0, 1))
+        squares = squares + torch.unflatten(grouped, 0, (-1, groups)).sum(1)
+    return squares + _bias_lengths(delta_BLOT) if _trains(layer.bias) else squares
 
 
 def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
-    """What each output position sees: (B, groups, K, T), with a row of ones for the bias.
+    """What each output position sees: (B, groups, K, T).
 
     One strided copy; on CPU about eight times faster than `torch.nn.functional.unfold`.
     """
@@ -96,13 +98,7 @@ def _patches(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
         view = view.unfold(3 + axis, reach, layer.stride[axis])[..., :: layer.dilation[axis]]
     places, taps = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
     view = view.permute(0, 1, 2, *taps, *places)  # (B, G, I/G, *kernel, *out)
-    kept = math.prod(view.shape[2 : 3 + dims]) if _trains(layer.weight) else 0
-    positions = math.prod(view.shape[3 + dims :])
-    ones = int(_trains(layer.bias))
-    patches = inputs.new_ones(*view.shape[:2], kept + ones, positions)
-    if kept:
-        patches[:, :, :kept].view(view.shape).copy_(view)
-    return patches
+    return view.flatten(3 + dims).flatten(2, 2 + dims)
 
 
 def _pad(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
@@ -202,8 +198,13 @@ def _product_lengths(delta_BLOT: Tensor, x_BKT: Tensor) -> Tensor:
 def _by_product(rows_BRT: Tensor, x_BKT: Tensor) -> Tensor:
     """Forms the gradients of the given samples, at most `MAX_ELEMENTS` numbers at a time."""
     step = max(1, MAX_ELEMENTS // max(1, x_BKT.shape[1] * len(x_BKT)))
-    parts = [torch.bmm(rows, x_BKT.mT) for rows in torch.split(rows_BRT, step, 1)]
-    return torch.cat([torch.linalg.vector_norm(part, dim=-1).square() for part in parts], 1)
+    parts = [torch.bmm(x_BKT, rows.mT) for rows in torch.split(rows_BRT, step, 1)]
+    return torch.cat([part.square_().sum(1) for part in parts], 1)
+
+
+def _bias_lengths(delta_BLOT: Tensor) -> Tensor:
+    """Squared norm of ``Σ_t δ_t``; a row of ones among the inputs would slow their product."""
+    return delta_BLOT.sum(-1).square().sum(-1)
 
 
 def _by_positions(rows_BRT: Tensor, x_BKT: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,10 +25,10 @@ Take = Callable[[Tensor, torch.device], Tensor]
 def auto_batch_size(numel: int, device: torch.device) -> int:
     """Batch size of the pass for samples of ``numel`` numbers: a power of two.
 
-    A batch of about a quarter million numbers keeps the activations of small networks in the
-    caches of a CPU; a GPU wants about 64 times as much to be busy.
+    A batch of about half a million numbers keeps the activations of small networks in the caches
+    of a CPU; a GPU wants about 32 times as much to be busy.
     """
-    budget = 2**18 if device.type == "cpu" else 2**24
+    budget = 2**19 if device.type == "cpu" else 2**24
     exponent = max(budget // max(numel, 1), 1).bit_length() - 1
     return 1 << min(max(exponent, 5), 14)
 
@@ -130,10 +131,7 @@ def _run(
     results: dict[Need, Tensor] = {}
     position = 0
     with evaluating(model):
-        engines: dict[Need, GradientNorms] = {
-            need: GradientNorms(model, need.scope, need.labels, task.cotangents)
-            for need in sorted((n for n in needs if isinstance(n, GradNorms)), key=repr)
-        }
+        engines = _gradient_engines(model, needs, task, device)
         for batch, kept in batches:
             inputs = take(batch, device)
             values: dict[Need, Tensor] = {}
@@ -152,6 +150,16 @@ def _run(
                     results[need][position : position + kept] = value[:kept]
             position += kept
     return results
+
+
+def _gradient_engines(
+    model: nn.Module, needs: Needs, task: Multiclass, device: torch.device
+) -> dict[Need, GradientNorms]:
+    wanted = sorted((need for need in needs if isinstance(need, GradNorms)), key=repr)
+    if wanted and device.type == "cpu":
+        # Backward passes to the inputs of convolutions are a tenth faster with channels first.
+        model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+    return {need: GradientNorms(model, need.scope, need.labels, task.cotangents) for need in wanted}
 
 
 def _read(output: Output, needs: Needs, task: Multiclass) -> dict[Need, Tensor]:
