@@ -42,7 +42,7 @@ class Setup:
     repeat: int = 5
     epochs: int = 100
     rounds: int = 6
-    items: int = 2048
+    items: int = 8192
     items_autograd: int = 100
     steps: int = 20
     batch_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)

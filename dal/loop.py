@@ -163,7 +163,9 @@ def fit(job: Job) -> None:
     absent = (job.task.class_counts(train_set.targets) == 0).nonzero().squeeze(1)
     if len(absent) and state.round == 0:
         names = ", ".join(source.class_names[c] for c in absent[:10])
-        log.warning("%d classes have no label yet: %s", len(absent), names)
+        log.warning(
+            "no label yet for %d of %d classes: %s", len(absent), len(source.class_names), names
+        )
     context = _context(job, on_epoch=lambda fitted, save: _after_epoch(job, fitted, save))
     with clock(state.row, "fit_s"):
         fitted = job.learner.fit(train_set, context)

@@ -17,7 +17,7 @@ from dal.data.source import Dataset, Split
 from dal.models import MLP
 from dal.optim import adam
 from dal.query import ExpectedGradientLength, Instability, Margin, Strategy
-from dal.trainer import EarlyStopping, Trainer
+from dal.trainer import EarlyStopping, Trainer, _Fit
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,
@@ -70,9 +70,9 @@ def run_to_exit_code(run_dir: Path, **options: Any) -> None:
 
 
 def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
-    """Run until a random event kills the process: a batch taken, a file synced or renamed."""
+    """Run until a random event kills the process: a step, a batch, a file synced or renamed."""
     rng = random.Random(seed)
-    left = rng.randrange(1, 120)
+    left = rng.randrange(1, 200)
 
     def dying(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -84,6 +84,7 @@ def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
 
         return call
 
+    _Fit._step = dying(_Fit._step)  # type: ignore[method-assign]
     Split.take = dying(Split.take)  # type: ignore[method-assign]
     Path.replace = dying(Path.replace)  # type: ignore[method-assign]
     os.fsync = dying(os.fsync)
