@@ -20,7 +20,7 @@ from dal.query.base import Features, GradNorms, Need, Needs, PoolView, Probs
 from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Multiclass
 from dal.trainer import FitContext, FitState, Samples, Trainer
-from dal.utils.seeding import derive
+from dal.utils.seeding import derive, seeded
 
 log = logging.getLogger(__name__)
 
@@ -218,8 +218,7 @@ class TorchLearner(Learner):
 
     def _fresh(self, round_number: int) -> nn.Module:
         """A network whose weights depend on seed and round alone; the global RNG is untouched."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, round_number, "weights"))
+        with seeded(derive(self.seed, round_number, "weights"), torch.device("cpu")):
             model = self.make_model(self.source.input_shape, self.source.num_classes)
         # Convolutions and pooling are up to twice as fast with channels last; `to` also sets the
         # strides of one-channel weights, where `contiguous` would change nothing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Multiclass
-from dal.utils.seeding import derive, generator
+from dal.utils.seeding import derive, generator, seeded
 
 log = logging.getLogger(__name__)
 
@@ -253,9 +252,7 @@ class _Fit:
         epoch = self.state.epoch
         seed, number = self.context.seed, self.context.round
         order = torch.randperm(len(self.samples), generator=generator(seed, number, "order", epoch))
-        devices = [self.device.index or 0] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derive(seed, number, "noise", epoch))
+        with seeded(derive(seed, number, "noise", epoch), self.device):
             metrics = self._train(order)
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
@@ -306,8 +303,9 @@ class _Fit:
         else:
             value = _monitored(metrics, rule)
             if rule.improved(value, state.best_value):
-                # A deep copy: the live weights go on changing under any alias.
-                state.best = copy.deepcopy(self.model.state_dict())
+                # Copies: the live weights go on changing under any alias.
+                weights = self.model.state_dict()
+                state.best = {name: value.clone() for name, value in weights.items()}
                 state.best_epoch, state.best_value, state.stale = state.epoch - 1, value, 0
             else:
                 state.stale += 1

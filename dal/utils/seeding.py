@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,3 +22,19 @@ def derive(seed: int, *keys: int | str) -> int:
 def generator(seed: int, *keys: int | str) -> torch.Generator:
     """A CPU generator seeded with `derive`."""
     return torch.Generator().manual_seed(derive(seed, *keys))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators of the CPU and one device for a block; their states come back.
+
+    What dropout and the initialization of layers draw from. (``torch.manual_seed`` would also
+    queue a seed for every GPU that might be used one day, a growing list.)
+    """
+    index = device.index or 0
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[index] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.default_generators[index].manual_seed(seed)
+        yield
