@@ -17,7 +17,7 @@ from dal import app
 from dal.data.source import Dataset
 from dal.job import Settings
 from dal.utils.build import find
-from dal.utils.config import UNHASHED, Config, complete_already, run_name, suggestions
+from dal.utils.config import UNHASHED, VERSION, Config, complete_already, run_name, suggestions
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
@@ -44,7 +44,7 @@ IDS = ["=".join(option(path)) for path in FILES]
 def composing() -> Iterator[None]:
     ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), **VERSION):
         yield
 
 

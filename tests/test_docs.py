@@ -6,11 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
-import hydra
 import pytest
-from hydra.core.config_store import ConfigStore
 
-from dal.utils.config import Config
+from dal.utils.config import compose
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,10 +32,8 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_documents_commands_compose(command: str) -> None:
-    ConfigStore.instance().store(name="schema", node=Config)
     overrides = [word for word in shlex.split(command)[2:] if not word.startswith("-")]
-    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        hydra.compose("config", [re.sub(",.*", "", override) for override in overrides])
+    compose(ROOT / "conf", [re.sub(",.*", "", override) for override in overrides])
 
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,9 @@ from dal.utils.logs import log_to_console
 
 log = logging.getLogger(__name__)
 
+VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
+"""Hydra 1.3 warns without it, Hydra 1.4 with it."""
+
 UNHASHED = (
     "budget",
     "max_rounds",
@@ -136,7 +139,7 @@ def main(config_dir: Path) -> None:
         SystemExit: With code 1 after any error.
     """
     ConfigStore.instance().store(name="schema", node=Config)
-    command = hydra.main(version_base="1.3", config_path=str(config_dir), config_name="config")
+    command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:
         command(start)()
     except SystemExit as end:
@@ -171,6 +174,14 @@ class SweepReport(Callback):
         cls.ends.clear()
 
 
+def compose(config_dir: Path, overrides: Sequence[str]) -> DictConfig:
+    """The settings that ``config_dir`` and some overrides make, outside of a command line."""
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store(name="schema", node=Config)
+    with hydra.initialize_config_dir(str(config_dir), **VERSION):
+        return hydra.compose("config", list(overrides))
+
+
 def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
     """What a mistyped option or key may have meant.
 
@@ -181,13 +192,11 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
     Yields:
         ``did you mean strategy.window=3?``, one line a mistake.
     """
-    GlobalHydra.instance().clear()
     pairs = [a.lstrip("+~").split("=", 1) for a in arguments if "=" in a and a[0] != "-"]
     groups = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
     chosen = [(key, value) for key, value in pairs if key in groups]
-    with hydra.initialize_config_dir(str(config_dir), version_base="1.3"):
-        good = [f"{key}={value}" for key, value in chosen if value in _options(config_dir / key)]
-        keys = list(_dotted(hydra.compose("config", good)))
+    good = [f"{key}={value}" for key, value in chosen if value in _options(config_dir / key)]
+    keys = list(_dotted(compose(config_dir, good)))
     branches = {key.rpartition(".")[0] for key in keys}
     leaves = [key for key in keys if key not in branches and not key.endswith("_target_")]
     for key, value in pairs:
