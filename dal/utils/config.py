@@ -16,7 +16,6 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -116,20 +115,17 @@ def start(settings: DictConfig) -> None:
     Raises:
         SystemExit: With code 1 after an error, 128 + the signal's number after a signal.
     """
-    _Started.jobs += 1
+    _Jobs.begun += 1
     config: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore
-    run_dir = _run_dir(settings, HydraConfig.get().runtime.choices)
+    name = run_name(config, HydraConfig.get().runtime.choices)
+    run_dir = Path(config["saved_dir"]).expanduser() / name
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     with log_to_console():
-        status = read_status(run_dir)
-        if complete_already(status, config):
-            log.info(
-                "complete already: %d labels, test accuracy %.4f, in %s",
-                status["labels"],
-                status["accuracy"],
-                run_dir,
-            )
-            return
-        _execute(config, run_dir)
+        try:
+            _run(config, run_dir, sweep)
+        finally:
+            if sweep:
+                _Jobs.ends.append((read_status(run_dir).get("status", "failed"), run_dir))
 
 
 def main(config_dir: Path) -> None:
@@ -143,35 +139,12 @@ def main(config_dir: Path) -> None:
     try:
         command(start)()
     except SystemExit as end:
-        if end.code and not _Started.jobs:
+        if end.code and not _Jobs.begun:
             for line in suggestions(sys.argv[1:], config_dir):
                 sys.stderr.write(line + "\n")
         raise
     finally:
-        SweepReport.show()
-
-
-class SweepReport(Callback):
-    """Notes what became of each job of a sweep in this process, and tells at the end.
-
-    Hydra's own `on_multirun_end` is not called where a job failed.
-    """
-
-    ends: ClassVar[list[tuple[str, str]]] = []
-
-    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
-        """Note a job's run directory and status."""
-        if config.hydra.mode == RunMode.MULTIRUN:
-            run_dir = _run_dir(job_return.cfg, config.hydra.runtime.choices)
-            self.ends.append((read_status(run_dir).get("status", "failed"), str(run_dir)))
-
-    @classmethod
-    def show(cls) -> None:
-        """Show the table of jobs, once."""
-        with log_to_console():
-            for number, (status, run_dir) in enumerate(cls.ends):
-                log.info("%3d  %-9s  %s", number, status, run_dir)
-        cls.ends.clear()
+        _Jobs.show()
 
 
 def compose(config_dir: Path, overrides: Sequence[str]) -> DictConfig:
@@ -216,19 +189,35 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
                 yield f"did you mean {close}={value}?"
 
 
-class _Started:
-    """How many jobs Hydra has begun; none means that the settings could not be composed."""
+class _Jobs:
+    """The jobs that Hydra has begun in this process, and what became of those of a sweep."""
 
-    jobs = 0
+    begun = 0
+    ends: ClassVar[list[tuple[str, Path]]] = []
+
+    @classmethod
+    def show(cls) -> None:
+        """Show the table of a sweep, once."""
+        with log_to_console():
+            for number, (status, run_dir) in enumerate(cls.ends):
+                log.info("%3d  %-9s  %s", number, status, run_dir)
+        cls.ends.clear()
 
 
-def _execute(config: dict[str, Any], run_dir: Path) -> None:
-    log.debug("importing torch")
-    from dal.app import execute
+def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
+    status = read_status(run_dir)
+    if complete_already(status, config):
+        log.info(
+            "complete already: %d labels, test accuracy %.4f, in %s",
+            status["labels"],
+            status["accuracy"],
+            run_dir,
+        )
+        return
+    from dal.app import execute  # the first import of torch
     from dal.utils.lock import LockedError
     from dal.utils.signals import PreemptedError
 
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         execute(config, run_dir)
     except PreemptedError as end:
@@ -247,12 +236,6 @@ def _execute(config: dict[str, Any], run_dir: Path) -> None:
         if sweep:
             raise
         raise SystemExit(1) from None
-
-
-def _run_dir(settings: DictConfig, choices: Mapping[str, str]) -> Path:
-    config: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore
-    name = run_name(config, choices)
-    return Path(config["saved_dir"]).expanduser() / name
 
 
 def _options(group: Path) -> list[str]:
