@@ -63,6 +63,7 @@ def run_to_exit_code(run_dir: Path, **options: Any) -> None:
     """As the command line does: a signal becomes the exit code."""
     from dal.utils.signals import PreemptedError
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
     try:
         run(run_dir, **options)
     except PreemptedError as end:

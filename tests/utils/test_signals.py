@@ -10,8 +10,11 @@ from dal.utils.signals import WATCHED, Interrupts, PreemptedError
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Give back every handler after a test."""
+    """Default handlers for a test, whatever the shell ignores; give back those before it."""
     before = {signum: signal.getsignal(signum) for signum in WATCHED}
+    for signum in WATCHED:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
