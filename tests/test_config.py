@@ -9,7 +9,6 @@ import hydra
 import pytest
 import torch
 import yaml
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -42,7 +41,6 @@ IDS = ["=".join(option(path)) for path in FILES]
 
 @pytest.fixture(scope="module", autouse=True)
 def composing() -> Iterator[None]:
-    ConfigStore.instance().store(name="schema", node=Config)
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), **VERSION):
         yield

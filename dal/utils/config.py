@@ -79,6 +79,9 @@ class Config:
     initial: Any = MISSING
 
 
+ConfigStore.instance().store(name="schema", node=Config)
+
+
 def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """Name of the run directory: a pure function of the settings that make the run.
 
@@ -134,7 +137,6 @@ def main(config_dir: Path) -> None:
     Raises:
         SystemExit: With code 1 after any error.
     """
-    ConfigStore.instance().store(name="schema", node=Config)
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:
         command(start)()
@@ -150,7 +152,6 @@ def main(config_dir: Path) -> None:
 def compose(config_dir: Path, overrides: Sequence[str]) -> DictConfig:
     """The settings that ``config_dir`` and some overrides make, outside of a command line."""
     GlobalHydra.instance().clear()
-    ConfigStore.instance().store(name="schema", node=Config)
     with hydra.initialize_config_dir(str(config_dir), **VERSION):
         return hydra.compose("config", list(overrides))
 
