@@ -66,8 +66,8 @@ class Recorder:
         """Open TensorBoard where the state stands, and write what the state already tells."""
         if self.directory is None:
             return
-        environment_ = {**environment(), "numerics": dict(numerics)}
-        self.directory.write("env.json", json.dumps(environment_, indent=2) + "\n")
+        env = {**environment(), "numerics": dict(numerics)}
+        self.directory.write("env.json", json.dumps(env, indent=2) + "\n")
         text = _yaml(self.config)
         self.directory.write("config.yaml", text)
         fitted = state.next != "fit"
