@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.data import make_source
+from dal.data import Source, make_source
 from dal.job import Settings
 from dal.loop import Result, run
 from dal.oracles import Oracle
@@ -58,7 +59,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             strategy,
             initial=initial,
             trainer=trainer,
-            oracle=_oracle(config["oracle"], allow, run_dir, source.train.targets, source),
+            oracle=_oracle(config["oracle"], allow, run_dir, source),
             settings=settings,
             run_dir=directory,
             config=config,
@@ -130,17 +131,16 @@ def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
 
 
 def _oracle(
-    config: Mapping[str, Any], allow: tuple[str, ...], run_dir: Path, targets: Tensor, source: Any
+    config: Mapping[str, Any], allow: tuple[str, ...], run_dir: Path, source: Source
 ) -> Oracle:
-    """An oracle takes what it asks for by name: targets, a folder, class names."""
+    """An oracle takes what it asks for by name."""
     make = factory(config, allow=allow)
     at_hand = {
-        "targets": targets,
+        "targets": source.train.targets,
         "folder": run_dir / "queries",
         "class_names": source.class_names,
+        "positions": source.train.positions,
     }
-    import inspect
-
     wanted = inspect.signature(make).parameters
     oracle: Oracle = make(**{name: value for name, value in at_hand.items() if name in wanted})
     return oracle

@@ -138,7 +138,7 @@ def test_run_leaves_its_files_and_shows_a_table(finished: tuple[Path, Ended]) ->
     assert status(run_dir)["reason"] == "budget"
     assert [row["labels"] for row in rows(run_dir)] == [20, 25, 30]
     queries = (run_dir / "queries.csv").read_text().splitlines()
-    assert queries[0] == "round,index,score,label"
+    assert queries[0] == "round,index,score,label,sample"
     assert len(queries) == 11
     assert len({line.split(",")[1] for line in queries[1:]}) == 10
     for text in ("round   2 |", "test accuracy", "area under", "versicolor", "macro avg"):

@@ -22,7 +22,7 @@ CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
     "model": {"input_shape", "num_classes"},
-    "oracle": {"targets", "folder", "class_names"},
+    "oracle": {"targets", "folder", "class_names", "positions"},
     "initial": {"targets", "seed"},
 }
 NESTED = {"trainer/default": {"optimizer", "scheduler"}}

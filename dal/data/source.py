@@ -76,12 +76,24 @@ class Split:
         inputs: uint8 or float32 images (N, channels, H, W), or float32 features (N, D); on the CPU.
         targets: int64, (N,), class numbers in class-name order, or `UNKNOWN`.
         prepare: Applied to every batch.
+        positions: int64, (N,), where each sample stands in the data set's own arrays, the training
+            ones followed by the test ones; None for 0 to N - 1. People and files use these.
     """
 
     inputs: Tensor
     targets: Tensor
     prepare: Prepare = field(default_factory=Prepare)
+    positions: Tensor | None = None
     _resident: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.positions is None:
+            self.positions = torch.arange(len(self.inputs))
+
+    def original(self, indices: Tensor) -> list[int]:
+        """Where some samples of this split stand in the data set's own arrays."""
+        assert self.positions is not None
+        return list(self.positions[indices].tolist())
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -21,9 +21,10 @@ _CHUNK = 4096
 class _Part(NamedTuple):
     inputs: Tensor
     targets: Tensor
+    positions: Tensor
 
     def select(self, indices: Tensor) -> _Part:
-        return _Part(self.inputs[indices], self.targets[indices])
+        return _Part(self.inputs[indices], self.targets[indices], self.positions[indices])
 
 
 def make_source(
@@ -78,9 +79,11 @@ def make_source(
     prepare = _prepare(dataset, train.inputs)
     return Source(
         name=dataset.name,
-        train=Split(train.inputs, train.targets, prepare),
-        test=Split(test.inputs, test.targets, prepare),
-        validation=None if held_out is None else Split(*held_out, prepare),
+        train=Split(train.inputs, train.targets, prepare, train.positions),
+        test=Split(test.inputs, test.targets, prepare, test.positions),
+        validation=None
+        if held_out is None
+        else Split(held_out.inputs, held_out.targets, prepare, held_out.positions),
         class_names=dataset.class_names,
     )
 
@@ -88,7 +91,7 @@ def make_source(
 def _divide(
     dataset: Dataset, seed: int, kind: str, test_fraction: float, stratified: bool
 ) -> tuple[_Part, _Part]:
-    train = _Part(dataset.inputs, dataset.targets)
+    train = _Part(dataset.inputs, dataset.targets, torch.arange(len(dataset.inputs)))
     test = _official_test(dataset)
     if kind != "merged" and test is not None:
         return train, test
@@ -107,7 +110,8 @@ def _divide(
 def _official_test(dataset: Dataset) -> _Part | None:
     if dataset.test_inputs is None or dataset.test_targets is None:
         return None
-    return _Part(dataset.test_inputs, dataset.test_targets)
+    first, count = len(dataset.inputs), len(dataset.test_inputs)
+    return _Part(dataset.test_inputs, dataset.test_targets, torch.arange(first, first + count))
 
 
 def _take_out(
@@ -206,7 +210,9 @@ def _check_dataset(dataset: Dataset) -> None:
             f"{dataset.name} has a mean and standardize=true; drop one of the two, "
             "standardizing computes the mean itself"
         )
-    _check_part(dataset, "training", _Part(dataset.inputs, dataset.targets), UNKNOWN)
+    _check_part(
+        dataset, "training", _Part(dataset.inputs, dataset.targets, torch.arange(0)), UNKNOWN
+    )
     test = _official_test(dataset)
     if test is not None:
         _check_part(dataset, "test", test, 0)

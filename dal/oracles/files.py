@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dal.oracles.base import Answers, Oracle
 from dal.query.base import Query
@@ -24,26 +25,40 @@ class FilesOracle(Oracle):
     Args:
         folder: Where the files go; created if it is missing.
         class_names: The C class names.
+        positions: int64, (num_total,), the number that people know each sample of the training
+            part by: its position in the arrays they gave (`Split.positions`). None for its own.
     """
 
     name = "files"
 
-    def __init__(self, folder: str | Path, class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        class_names: tuple[str, ...],
+        positions: Tensor | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.class_names = class_names
+        self.positions = positions
 
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
-        """Write the file, unless it is there already from before an interruption."""
+        """Write the file, unless it is there already from before an interruption.
+
+        Raises:
+            ValueError: A file that people have begun to fill in asks for other samples.
+        """
         path = self.folder / f"round_{round_number:04d}.csv"
         indices = query.indices.tolist()
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            rows = [
-                f"{index},{score:.6g},\n"
-                for index, score in zip(indices, query.scores.tolist(), strict=True)
-            ]
-            write_text_atomically(path, "index,score,label\n" + "".join(rows), sync=True)
-        return {"indices": indices, "file": path.name}
+        samples = indices if self.positions is None else self.positions[query.indices].tolist()
+        if path.exists() and _asks_for(path, samples):
+            return {"indices": indices, "samples": samples, "file": path.name}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        rows = [
+            f"{sample},{score:.6g},\n"
+            for sample, score in zip(samples, query.scores.tolist(), strict=True)
+        ]
+        write_text_atomically(path, "index,score,label\n" + "".join(rows), sync=True)
+        return {"indices": indices, "samples": samples, "file": path.name}
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
         """Read the file; None while a label is missing.
@@ -53,21 +68,21 @@ class FilesOracle(Oracle):
         """
         path = self.folder / ticket["file"]
         rows = _read(path)
-        labels = dict(rows)
-        indices: list[int] = ticket["indices"]
-        if sorted(index for index, _ in rows) != sorted(indices):
+        given = dict(rows)
+        samples: list[int] = ticket["samples"]
+        if sorted(sample for sample, _ in rows) != sorted(samples):
             raise ValueError(
-                f"{path}: the column index must hold the {len(indices)} numbers that were asked "
+                f"{path}: the column index must hold the {len(samples)} numbers that were asked "
                 "for, each once; restore them and run the same command again"
             )
-        if not all(labels.values()):
+        if not all(given.values()):
             return None
-        targets = [self._target(path, labels[index]) for index in indices]
+        labels = [given[sample] for sample in samples]
         return Answers(
-            indices=torch.tensor(indices, dtype=torch.int64),
-            targets=torch.tensor(targets, dtype=torch.int64),
-            abstained=torch.tensor([labels[index] == ABSTAIN for index in indices]),
-            cost=torch.ones(len(indices)),
+            indices=torch.tensor(ticket["indices"], dtype=torch.int64),
+            targets=torch.tensor([self._target(path, label) for label in labels]),
+            abstained=torch.tensor([label == ABSTAIN for label in labels]),
+            cost=torch.ones(len(labels)),
         )
 
     def _target(self, path: Path, label: str) -> int:
@@ -81,6 +96,19 @@ class FilesOracle(Oracle):
             f"{path}: label {label!r} is not a class; give one of {', '.join(self.class_names)}, "
             f"or {ABSTAIN} where no label can be given"
         )
+
+
+def _asks_for(path: Path, samples: list[int]) -> bool:
+    """Whether a file asks for these samples; one without any label may be written anew."""
+    rows = _read(path)
+    if sorted(sample for sample, _ in rows) == sorted(samples):
+        return True
+    if any(label for _, label in rows):
+        raise ValueError(
+            f"{path} holds labels for other samples than this query asks for; move it away to be "
+            "asked anew"
+        )
+    return False
 
 
 def _read(path: Path) -> list[tuple[int, str]]:

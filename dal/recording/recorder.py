@@ -135,11 +135,12 @@ class Recorder:
         lines = [json.dumps(row) + "\n" for row in state.all_rows]
         self.directory.write("metrics.jsonl", "".join(lines))
         names = self.source.class_names
+        samples = self.source.train.original(torch.tensor([q[1] for q in state.queries]).long())
         queries = [
-            f"{number},{index},{score!r},{names[target] if target >= 0 else '?'}\n"
-            for number, index, score, target in state.queries
+            f"{number},{index},{score!r},{names[target] if target >= 0 else '?'},{sample}\n"
+            for (number, index, score, target), sample in zip(state.queries, samples, strict=True)
         ]
-        self.directory.write("queries.csv", "round,index,score,label\n" + "".join(queries))
+        self.directory.write("queries.csv", "round,index,score,label,sample\n" + "".join(queries))
         last = state.all_rows[-1] if state.all_rows else {}
         self.directory.update(
             round=state.round,
