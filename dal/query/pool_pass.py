@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,11 @@ from dal.models.base import Output, forward
 from dal.query.base import Features, GradNorms, Need, Needs, Probs
 from dal.query.gradients import GradientNorms
 from dal.task import Multiclass
+from dal.utils.memory import out_of_memory
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Take = Callable[[Tensor, torch.device], Tensor]
 """Gives the prepared inputs of some indices on a device."""
@@ -67,6 +71,10 @@ def pool_pass(
     out-of-memory the pass starts over with half the batch size, so that a result never depends on
     where in the pool memory ran out.
 
+    Gradient lengths are always measured in float32, whatever ``dtype`` says: with `GradNorms` among
+    the needs the whole forward, probabilities and features included, is float32 without autocast
+    (and on CUDA without TF32).
+
     Args:
         model: Any network of `dal.models.base`; its modes, buffers and gradients stay as they are.
         take: Gives the inputs of a batch on the device.
@@ -76,6 +84,7 @@ def pool_pass(
         device: Where the model is.
         batch_size: The size to start with.
         dtype: bfloat16 or float16 to run the forward under autocast; results are float32 still.
+            Without effect when gradient lengths are asked for.
         on_batch: Called before each batch; may raise to abandon the pass.
         description: Shown at the progress bar.
 
@@ -86,17 +95,12 @@ def pool_pass(
         RuntimeError: Out of memory with a batch of one.
         ValueError: Features are asked of a network that has none to give.
     """
-    while True:
-        try:
-            batches = _batches(indices, batch_size, on_batch, description)
-            return _run(model, take, batches, len(indices), needs, task, device, dtype), batch_size
-        except RuntimeError as error:
-            if not _out_of_memory(error) or batch_size == 1:
-                raise
-        batch_size //= 2
-        log.warning("out of memory in the pool pass; going on with batches of %d", batch_size)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+
+    def run(size: int) -> dict[Need, Tensor]:
+        batches = _batches(indices, size, on_batch, description)
+        return _run(model, take, batches, len(indices), needs, task, device, dtype)
+
+    return _halving(run, batch_size, device, "the pool pass")
 
 
 def predict_logits(
@@ -109,13 +113,43 @@ def predict_logits(
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Logits of samples 0 to count - 1: float32, (count, C), by batches like those of the pass."""
-    with evaluating(model), torch.inference_mode():
-        parts = [
-            _forward(model, take(batch, device), dtype).logits.float()[:kept]
-            for batch, kept in _batches(torch.arange(count), batch_size, on_batch, None)
-        ]
-    return torch.cat(parts).clone()
+    """Logits of samples 0 to count - 1, by batches like those of the pass.
+
+    Out of memory, it starts over with half the batch size, as the pass does.
+
+    Returns:
+        float32, (count, C), on the device.
+
+    Raises:
+        RuntimeError: Out of memory with a batch of one.
+    """
+
+    def run(size: int) -> Tensor:
+        with evaluating(model), torch.inference_mode():
+            parts = [
+                _forward(model, take(batch, device), dtype).logits.float()[:kept]
+                for batch, kept in _batches(torch.arange(count), size, on_batch, None)
+            ]
+            joined = torch.cat(parts)
+        return joined.clone()
+
+    return _halving(run, batch_size, device, "the prediction")[0]
+
+
+def _halving(
+    run: Callable[[int], T], batch_size: int, device: torch.device, what: str
+) -> tuple[T, int]:
+    """Run with batches of that size, or half of it while memory runs out; result and size."""
+    while True:
+        try:
+            return run(batch_size), batch_size
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or batch_size == 1:
+                raise
+        batch_size //= 2
+        log.warning("out of memory in %s; going on with batches of %d", what, batch_size)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _run(
@@ -193,8 +227,3 @@ def _batches(
         if missing:
             batch = torch.cat([batch, batch[-1:].expand(missing)])
         yield batch, batch_size - missing
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error is the device's or the CPU allocator's out-of-memory."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dal.models.base import Output
 from dal.query.layer_norms import MAX_ELEMENTS
 from dal.query.layer_tape import layer_title
+from dal.utils.memory import out_of_memory
 
 
 def sample_squares(
@@ -70,10 +71,8 @@ def _naming_the_culprit(model: nn.Module) -> Iterator[None]:
         handles.append(layer.register_forward_hook(lambda *_: _drop_last(entered)))
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        if "not enough memory" in str(error):
+        if out_of_memory(error):
             raise
         raise TypeError(
             f"gradient lengths: {entered[-1]} cannot be vectorised over samples by torch.func.vmap "

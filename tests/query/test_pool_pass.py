@@ -271,6 +271,23 @@ def test_out_of_memory_halves_the_batch(
     assert all(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize("fail", [raise_device_error, exhaust_the_cpu])
+def test_prediction_halves_the_batch_too(
+    fail: Callable[[], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Hungry(16, fail)
+    with caplog.at_level(logging.WARNING, "dal.query.pool_pass"):
+        got = predict_logits(model, taking(images()), 50, device=CPU, batch_size=32)
+    assert model.sizes == [32, 16, 16, 16, 16]
+    assert [r.getMessage() for r in caplog.records] == [
+        "out of memory in the prediction; going on with batches of 16"
+    ]
+    want = predict_logits(model.inner, taking(images()), 50, device=CPU, batch_size=16)
+    assert torch.equal(got, want)
+    with pytest.raises(RuntimeError, match=r"memory"):
+        predict_logits(Hungry(0, fail), taking(images()), 5, device=CPU, batch_size=2)
+
+
 def test_out_of_memory_late_in_the_pool_starts_over() -> None:
     model = Hungry(1000, raise_device_error)
     seen: list[int] = []
