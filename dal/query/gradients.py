@@ -16,6 +16,7 @@ from dal.models.base import Output, forward, last_layer
 from dal.query.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.query.sample_gradients import sample_squares
 from dal.task import softmax_cotangents
+from dal.utils.numerics import full_float32
 
 Scope = Literal["all", "last", "input"]
 Labels = Literal["all", "predicted"]
@@ -64,7 +65,8 @@ class GradientNorms:
     fast path cannot measure (unknown parametrised layers, shared parameters, a layer used twice or
     without being called) goes, with one warning, through `dal.query.sample_gradients`: exact too,
     but slower. Nothing is left out silently. The network's parameters, their ``grad``, buffers,
-    modes and hooks, and the global random state stay as they are.
+    modes and hooks, and the global random state stay as they are. On CUDA, TF32 is off while
+    measuring.
 
     Args:
         model: The network, in evaluation mode; its logits for a sample must not depend on the rest
@@ -120,7 +122,7 @@ class GradientNorms:
             TypeError: Neither path can measure the network; the layer is named.
         """
         self._check(inputs)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), full_float32(inputs.device):
             inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
             if self._rows == 0:
                 self._prepare(inputs[:1])
@@ -325,10 +327,8 @@ def _compare(fast: dict[str, float], plain: dict[str, float], tolerance: float) 
 
 
 def _tolerance(sample: Tensor) -> float:
-    """Rounding only; GPUs may multiply float32 with the 10 bits of TF32."""
-    if sample.dtype == torch.float64:
-        return 1e-6
-    return 1e-3 if sample.device.type == "cpu" else 1e-2
+    """Rounding only; the same on every device, because TF32 is off."""
+    return 1e-6 if sample.dtype == torch.float64 else 1e-3
 
 
 def _head_factor(model: nn.Module, features: Tensor | None) -> Tensor:

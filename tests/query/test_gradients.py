@@ -24,6 +24,7 @@ from dal.models.mlp import MLP
 from dal.models.resnet18 import ResNet18
 from dal.query import gradients, layer_norms
 from dal.query.gradients import GradientNorms, gradient_norms, softmax_cotangents
+from dal.utils.numerics import full_float32
 
 SLOW = "slower exact path"
 
@@ -722,3 +723,19 @@ def test_engine_checks_a_network_once() -> None:
         engine(x)
     handle.remove()
     assert len(calls) - first == 1
+
+
+def test_measuring_is_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(gradients, "full_float32", lambda device: full_float32(cuda))
+    seen: list[bool] = []
+
+    def cotangents(logits: Tensor) -> Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return softmax_cotangents(logits)
+
+    before = torch.backends.cudnn.allow_tf32
+    gradient_norms(MLP((4,), 3).eval(), torch.randn(2, 4), cotangents=cotangents)
+    assert seen
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32 == before

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from dal.utils.numerics import differences, environment, pick_device, signature
+from dal.utils.numerics import differences, environment, full_float32, pick_device, signature
 
 CPU = torch.device("cpu")
+CUDA = torch.device("cuda", 0)
 
 
 def test_pick_device_finds_what_is_there() -> None:
@@ -47,3 +48,59 @@ def test_environment_without_git_says_nothing_of_commits(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "run", missing)
     assert (environment()["git_commit"], environment()["git_dirty"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["meta", "meta:0"])
+def test_pick_device_refuses_what_is_not_supported(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"device={name} is not supported.*there is cpu"):
+        pick_device(name)
+
+
+def tf32_settings() -> tuple[Any, ...]:
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    newer = [cudnn.conv, cudnn.rnn, matmul] if hasattr(cudnn, "conv") else []
+    old = (cudnn.allow_tf32, torch.get_float32_matmul_precision())
+    return *old, *(holder.fp32_precision for holder in newer)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_full_float32_is_without_tf32_and_restores(precision: str) -> None:
+    was = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        before = tf32_settings()
+        with full_float32(CPU):
+            assert tf32_settings() == before
+        with full_float32(CUDA):
+            assert tf32_settings()[:2] == (False, "highest")
+            assert set(tf32_settings()[2:]) <= {"ieee"}
+        assert tf32_settings() == before
+    finally:
+        torch.set_float32_matmul_precision(was)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch before 2.9")
+def test_full_float32_keeps_newer_settings_of_the_caller() -> None:
+    conv: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    rnn: Any = torch.backends.cudnn.rnn  # type: ignore[attr-defined]
+    was = rnn.fp32_precision
+    rnn.fp32_precision = "ieee"
+    try:
+        before = (conv.fp32_precision, rnn.fp32_precision)
+        with full_float32(CUDA):
+            assert (conv.fp32_precision, rnn.fp32_precision) == ("ieee", "ieee")
+        assert (conv.fp32_precision, rnn.fp32_precision) == before
+    finally:
+        rnn.fp32_precision = was
+
+
+def test_device_decides_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: f"gpu of {device}")
+    assert (environment(CPU)["gpu"], environment(CUDA)["gpu"]) == (None, "gpu of cuda:0")
+    flags = {key: value for key, value in signature(CUDA).items() if key.startswith("tf32")}
+    assert set(flags) == {"tf32_matmul", "tf32_conv"}
+    with full_float32(CUDA):
+        off = signature(CUDA)
+    assert (off["tf32_matmul"], off["tf32_conv"]) == (False, False)
+    assert not any(key.startswith("tf32") for key in signature(CPU))
