@@ -184,7 +184,7 @@ class Job:
         return {
             "format": FORMAT,
             "data": self.fingerprint,
-            "numerics": self.numerics,
+            "numerics": {**self.numerics, **self.learner.numerics()},
             "state": {f.name: getattr(self.state, f.name) for f in fields(State)},
             "pool": self.pool.state_dict(),
             "learner": self.learner.state_dict(),

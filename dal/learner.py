@@ -134,6 +134,7 @@ class TorchLearner(Learner):
         self.model = self._fresh(0)
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
         self.batch_size = batch_size or auto_batch_size(numel, device)
+        self._asked_batch_size = batch_size
         kinds: set[type[Need]] = {Probs, GradNorms}
         if last_layer(self.model) is not None:
             kinds.add(Features)
@@ -201,7 +202,7 @@ class TorchLearner(Learner):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
-        self.batch_size = state["batch_size"]
+        self.batch_size = self._asked_batch_size or state["batch_size"]
 
     def numerics(self) -> dict[str, Any]:
         """Batch size of the pass, precision, and how many processes and replicas share the work."""

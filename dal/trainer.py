@@ -13,58 +13,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from dal.early_stopping import EarlyStopping
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Multiclass
 from dal.utils.seeding import derive, generator, seeded
 
+__all__ = ["EarlyStopping", "FitContext", "FitState", "Samples", "Trainer", "split_batches"]
+
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EVALUATED_AT_ONCE = 512
 RESIDENT_LIMIT = 2**28
 """Bytes of prepared training inputs kept on the device during a fit; above it, one batch."""
-
-
-@dataclass(frozen=True)
-class EarlyStopping:
-    """Which epoch is the best, and when to stop looking for a better one.
-
-    Attributes:
-        monitor: A metric that is logged every epoch: ``train/loss``, ``train/accuracy``, and with
-            a validation split ``val/loss``, ``val/accuracy``, ``val/ece``, ``val/macro_f1``.
-        mode: Whether ``min`` or ``max`` is better.
-        patience: Stop after so many epochs without an improvement; None never stops early, and
-            the best epoch is restored all the same.
-        min_delta: A change counts as an improvement when it exceeds this.
-        min_epochs: Never stop before so many epochs.
-
-    Raises:
-        ValueError: A value is out of range.
-    """
-
-    monitor: str = "train/loss"
-    mode: Literal["min", "max"] = "min"
-    patience: int | None = 10
-    min_delta: float = 0.0
-    min_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("min", "max"):
-            raise ValueError(f"trainer.early_stopping.mode={self.mode!r}; choose min or max")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(
-                f"trainer.early_stopping.patience={self.patience}; give at least 1, "
-                "or null for never"
-            )
-        if not self.min_delta >= 0:  # negated, so that NaN is refused as well
-            raise ValueError(f"trainer.early_stopping.min_delta={self.min_delta}; give 0 or more")
-
-    def improved(self, value: float, best: float | None) -> bool:
-        """Whether a value is better than the best so far by more than ``min_delta``."""
-        if best is None:
-            return True
-        gain = best - value if self.mode == "min" else value - best
-        return gain > self.min_delta
 
 
 @dataclass(frozen=True)
@@ -256,6 +218,9 @@ class _Fit:
             metrics = self._train(order)
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
+        rule = self.trainer.early_stopping
+        if rule is not None and rule.monitor.startswith("train/"):
+            metrics |= self._measure()
         if self.context.evaluate is not None:
             metrics |= {f"val/{name}": value for name, value in self.context.evaluate().items()}
         self.state.history.append(metrics)
@@ -272,22 +237,47 @@ class _Fit:
             losses.append(loss * len(batch))
             correct.append((logits.argmax(1) == targets).sum())
         count = sum(len(batch) for batch in batches)
-        mean = float(torch.stack(losses).sum()) / count
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the training loss became {mean} in round {self.context.round}, epoch "
-                f"{self.state.epoch}; lower trainer.optimizer.lr, or check the inputs for "
-                "extreme values"
-            )
+        mean = self._finite(float(torch.stack(losses).sum()) / count)
         self.state.steps += len(batches)
         return {"train/loss": mean, "train/accuracy": float(torch.stack(correct).sum()) / count}
 
+    def _measure(self) -> dict[str, float]:
+        """Loss and accuracy over all samples of the weights as they are now.
+
+        The means of `_train` belong to the weights before each step: kept as the best, the ones
+        after it can be far worse.
+        """
+        self.model.eval()
+        targets = self.samples.targets
+        everything = torch.arange(len(targets), device=self.device)
+        with torch.no_grad(), self._autocast():
+            batches = torch.split(everything, max(self.trainer.batch_size, EVALUATED_AT_ONCE))
+            parts = [forward(self.model, self.inputs(batch)).logits for batch in batches]
+            logits = torch.cat(parts).float()
+        loss = self._finite(float(self.task.loss(logits, targets, self.samples.weights)))
+        return {
+            "train/loss": loss,
+            "train/accuracy": float((logits.argmax(1) == targets).sum()) / len(targets),
+        }
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.trainer.dtype
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _finite(self, loss: float) -> float:
+        if math.isfinite(loss):
+            return loss
+        raise FloatingPointError(
+            f"the training loss became {loss} in round {self.context.round}, epoch "
+            f"{self.state.epoch}; lower trainer.optimizer.lr, or check the inputs for extreme "
+            "values"
+        )
+
     def _step(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.samples.weights
-        dtype = self.trainer.dtype
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        with self._autocast():
             logits = forward(self.model, self.inputs(batch)).logits
-        logits = logits.float() if dtype != torch.float32 else logits
+        logits = logits.float()
         loss = self.task.loss(logits, targets, None if weights is None else weights[batch])
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -301,7 +291,7 @@ class _Fit:
         if rule is None:
             state.best_epoch = state.epoch - 1
         else:
-            value = _monitored(metrics, rule)
+            value = rule.value(metrics)
             if rule.improved(value, state.best_value):
                 # Copies: the live weights go on changing under any alias.
                 weights = self.model.state_dict()
@@ -339,7 +329,8 @@ class _Fit:
         self.model.load_state_dict(saved.pop("model"))
         self.optimizer.load_state_dict(saved.pop("optimizer"))
         self.scheduler.load_state_dict(saved.pop("scheduler"))
-        self.scaler.load_state_dict(saved.pop("scaler"))
+        if scaler := saved.pop("scaler"):  # empty where it was saved without scaling
+            self.scaler.load_state_dict(scaler)
         self.state = FitState(**saved)
 
     def _resident_inputs(self) -> Callable[[Tensor], Tensor]:
@@ -374,16 +365,6 @@ def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
-
-
-def _monitored(metrics: Mapping[str, float], rule: EarlyStopping) -> float:
-    if rule.monitor in metrics:
-        return metrics[rule.monitor]
-    remedy = "; set split.validation=0.1" if rule.monitor.startswith("val/") else ""
-    raise ValueError(
-        f"trainer.early_stopping.monitor={rule.monitor} is not logged; there are "
-        f"{', '.join(metrics)}{remedy}"
-    )
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

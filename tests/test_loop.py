@@ -182,3 +182,22 @@ def test_run_works_with_a_model_of_one_layer() -> None:
         settings=settings,
     )
     assert result.reason == "budget"
+
+
+def test_run_files_oracle_asks_for_rows_of_the_arrays_given(tmp_path: Path) -> None:
+    positions = SOURCE.train.positions
+    assert positions is not None
+    assert torch.equal(dataset().inputs[positions], SOURCE.train.inputs)
+    oracle = FilesOracle(tmp_path / "queries", SOURCE.class_names, positions)
+    waiting = run(Entropy(), tmp_path / "run", oracle=oracle, settings={"budget": 6})
+    path = tmp_path / "queries" / "round_0000.csv"
+    header, *lines = path.read_text().splitlines()
+    asked = [int(line.split(",")[0]) for line in lines]
+    assert asked == positions[waiting.job.state.pending["indices"]].tolist()
+    labels = [dataset().targets[row] for row in asked]
+    filled = [f"{line}{label}" for line, label in zip(lines, labels, strict=True)]
+    path.write_text("\n".join([header, *filled]))
+    run(Entropy(), tmp_path / "run", oracle=oracle, settings={"budget": 6})
+    rows = (tmp_path / "run" / "queries.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[-1]) for row in rows] == asked
+    assert [row.split(",")[3] for row in rows] == [SOURCE.class_names[c] for c in labels]

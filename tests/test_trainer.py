@@ -351,3 +351,19 @@ def test_fit_resumed_after_any_epoch_gives_the_same_bits(optimizer: Any, schedul
         assert torch.equal(weights_of(model), weights_of(whole)), state["epoch"]
         assert fitted.history == expected.history
         assert (fitted.best_epoch, fitted.steps) == (expected.best_epoch, expected.steps)
+
+
+def test_fit_best_weights_are_those_that_were_measured() -> None:
+    """One step an epoch at a rate that overshoots: the loss before a step says nothing of it."""
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(20, 6, generator=generator)
+    targets = torch.randint(0, 3, (20,), generator=generator)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.ReLU(), torch.nn.Linear(32, 3))
+    rule = EarlyStopping("train/loss", patience=None)
+    trainer = Trainer(epochs=12, optimizer=sgd(lr=2.0), early_stopping=rule)
+    samples = Samples(lambda batch: inputs[batch], targets)
+    state = trainer.fit(model, samples, Multiclass(3), FitContext())
+    loss = F.cross_entropy(model(inputs), targets).detach()
+    assert float(loss) == pytest.approx(state.best_value, rel=1e-6)
+    assert state.best_value == min(epoch["train/loss"] for epoch in state.history)

@@ -28,7 +28,7 @@ _COLUMNS = 8
 _LAYOUT = {
     "labels vs accuracy": {
         "test accuracy": ["Multiline", ["^test/accuracy$"]],
-        "test calibration and loss": ["Multiline", ["^test/ece$", "^test/nll$"]],
+        "test calibration and loss": ["Multiline", ["^test/ece$", "^test/loss$"]],
     }
 }
 
