@@ -15,7 +15,7 @@ class ResNet18(nn.Module):
     """torchvision's ResNet-18 with the features before its last layer.
 
     Args:
-        input_shape: (channels, height, width); weights by name need 3 channels.
+        input_shape: (channels, height, width).
         num_classes: Number of classes C; the last layer is always fresh.
         stem: ``small`` starts with a 3x3 convolution of stride 1 and no pooling (for images of
             about 32 pixels); ``imagenet`` is torchvision's 7x7, stride 2, and pooling.
@@ -26,6 +26,7 @@ class ResNet18(nn.Module):
     Raises:
         ValueError: The weights are unknown, or do not fit a ResNet-18.
         FileNotFoundError: A weights file is not there.
+        OSError: The weights of that name could not be downloaded.
 
     Reference:
         K. He, X. Zhang, S. Ren and J. Sun. Deep residual learning for image recognition.
@@ -81,7 +82,16 @@ def _read_weights(weights: str) -> dict[str, Tensor]:
             f"model.weights={weights!r} is neither a file (.pt, .pth) nor one of torchvision's "
             f"names: {', '.join(ResNet18_Weights.__members__)}"
         )
-    return dict(ResNet18_Weights[weights].get_state_dict(progress=True, check_hash=True))
+    chosen = ResNet18_Weights[weights]
+    try:
+        return dict(chosen.get_state_dict(progress=True, check_hash=True))
+    except OSError as error:  # URLError is one
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise OSError(
+            f"the weights {weights} could not be downloaded ({error}); put "
+            f"{chosen.url.rpartition('/')[2]} from {chosen.url} into {folder} by hand, or set "
+            "model.weights to such a file"
+        ) from error
 
 
 def _load_matching(network: nn.Module, state: dict[str, Tensor]) -> None:

@@ -1,6 +1,7 @@
 import inspect
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -142,6 +143,19 @@ def test_resnet18_refuses_unknown_settings(
 ) -> None:
     with pytest.raises(error, match=fact):
         ResNet18(shape, 5, **settings)
+
+
+def test_resnet18_says_where_to_put_weights_it_cannot_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*arguments: object, **options: object) -> None:
+        raise URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    with pytest.raises(OSError, match=rf"resnet18-\w+\.pth from https.* into {folder} by hand"):
+        ResNet18((3, 32, 32), 10, weights="IMAGENET1K_V1")
 
 
 def test_resnet18_refuses_weights_of_another_network(tmp_path: Path) -> None:
