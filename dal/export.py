@@ -17,6 +17,7 @@ from dal.data.source import Prepare, Source, Split
 from dal.models.base import MakeModel
 from dal.query.pool_pass import auto_batch_size, predict_logits
 from dal.utils.build import build, spec_of
+from dal.utils.numerics import pick_device
 
 FILE = "model.pt"
 
@@ -48,7 +49,8 @@ class Predictor:
 
         Args:
             inputs: Raw inputs as in the training data: uint8 images (N, H, W),
-                (N, H, W, channels) or (N, channels, H, W), or features (N, D).
+                (N, H, W, channels) or (N, channels, H, W), or features (N, D); a tensor may be on
+                any device.
 
         Returns:
             float32, (N, C), on the CPU.
@@ -56,6 +58,8 @@ class Predictor:
         Raises:
             ValueError: The inputs are of no such shape, or not finite.
         """
+        if isinstance(inputs, Tensor):
+            inputs = inputs.detach().cpu().numpy()
         raw = as_inputs(np.asarray(inputs), "inputs")
         shape = tuple(raw.shape[1:])
         resized = self.prepare.size is not None and len(shape) == 3
@@ -105,7 +109,7 @@ def load(
         run_dir: The run directory.
         model: A network to load the weights into; needed only if it was built by a function that
             cannot be found again by name.
-        device: Where to predict.
+        device: Where to predict: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA if there).
         allow: Packages besides ``dal`` that the network's class may come from.
 
     Returns:
@@ -113,8 +117,10 @@ def load(
 
     Raises:
         FileNotFoundError: The directory holds no model.
-        ValueError: The file is damaged, or the network cannot be built without ``model``.
+        ValueError: The file is damaged, the network cannot be built without ``model``, or there is
+            no such device.
     """
+    where = pick_device(device)
     path = Path(run_dir).expanduser() / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; has the run fitted its first model?")
@@ -126,7 +132,7 @@ def load(
     prepare = Prepare(
         state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
     )
-    return Predictor(model, names, prepare, tuple(state["input_shape"]), torch.device(device))
+    return Predictor(model, names, prepare, tuple(state["input_shape"]), where)
 
 
 def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> nn.Module:

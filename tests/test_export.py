@@ -12,6 +12,7 @@ from dal.data import digits, make_source, two_gaussians
 from dal.data.source import Source
 from dal.export import FILE, save_model
 from dal.models import MLP, LeNet5, ResNet18
+from dal.utils.numerics import pick_device
 
 TABLE = make_source(two_gaussians(60, standardize=True), seed=0)
 
@@ -50,6 +51,20 @@ def test_images_without_a_channel_axis_are_taken(tmp_path: Path) -> None:
     saved(tmp_path, LeNet5, source)
     predictor, raw = dal.load(tmp_path), source.test.inputs[:4]
     assert torch.equal(predictor.predict_proba(raw[:, 0]), predictor.predict_proba(raw))
+
+
+def test_tensors_with_a_gradient_are_taken(tmp_path: Path) -> None:
+    saved(tmp_path)
+    predictor, raw = dal.load(tmp_path), TABLE.test.inputs[:4].float()
+    got = predictor.predict_proba(raw.clone().requires_grad_())
+    assert torch.equal(got, predictor.predict_proba(raw))
+
+
+def test_device_is_picked_by_name(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert dal.load(tmp_path, device="auto").device == pick_device("auto")
+    with pytest.raises(ValueError, match="device=cuda:77 is not there"):
+        dal.load(tmp_path, device="cuda:77")
 
 
 def test_loading_leaves_out_the_weights_it_was_fine_tuned_from(tmp_path: Path) -> None:
