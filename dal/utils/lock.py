@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -26,7 +27,8 @@ class RunLock:
 
     The lock file tells host, process and job of its holder. A refused process leaves the
     directory as it was. On file systems without ``flock`` the holder touches ``run.heartbeat``
-    every minute, and a heartbeat older than five minutes counts as dead.
+    every minute, and a heartbeat older than five minutes counts as dead. Of several processes that
+    start at once, the one that creates the heartbeat goes on.
 
     Args:
         run_dir: The run directory; created if it is missing.
@@ -37,6 +39,7 @@ class RunLock:
         self.heartbeat = run_dir / "run.heartbeat"
         self._file: IO[str] | None = None
         self._stop = threading.Event()
+        self._beating: threading.Thread | None = None
 
     def __enter__(self) -> RunLock:
         try:
@@ -67,8 +70,10 @@ class RunLock:
     ) -> None:
         if self._file is not None:
             self._file.close()
-        if not self._stop.is_set() and self.heartbeat.exists():
+        if self._beating is not None:
             self._stop.set()
+            self._beating.join()  # so that it cannot create the file again
+            self._beating = None
             self.heartbeat.unlink(missing_ok=True)
 
     def _refuse(self) -> None:
@@ -82,17 +87,56 @@ class RunLock:
 
     def _beat(self) -> None:
         """Take the lock by heartbeat and keep it alive from a thread."""
-        if self.heartbeat.exists():
-            age = time.time() - self.heartbeat.stat().st_mtime
-            if age < STALE_AFTER:
+        if not _create(self.heartbeat):
+            if _age(self.heartbeat) < STALE_AFTER:
                 self._refuse()
-        self.heartbeat.touch()
+            self._take_over()
+        self._stop.clear()
+        self._beating = threading.Thread(target=self._keep_alive, daemon=True)
+        self._beating.start()
 
-        def beat() -> None:
-            while not self._stop.wait(BEAT_EVERY):
+    def _take_over(self) -> None:
+        """Refresh a stale heartbeat, one process at a time; it is never missing meanwhile."""
+        guard = self.heartbeat.with_name("run.heartbeat.takeover")
+        if _age(guard) >= STALE_AFTER:  # left by a process that was killed in here
+            guard.unlink(missing_ok=True)
+        if not _create(guard):
+            self._refuse()
+        try:
+            if _age(self.heartbeat) < STALE_AFTER:
+                self._refuse()
+            self._refresh()
+        finally:
+            guard.unlink(missing_ok=True)
+
+    def _refresh(self) -> None:
+        try:
+            os.utime(self.heartbeat)
+        except FileNotFoundError:  # its holder ended just now
+            if not _create(self.heartbeat):
+                self._refuse()
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(BEAT_EVERY):
+            with contextlib.suppress(OSError):  # the next beat may succeed
                 self.heartbeat.touch()
 
-        threading.Thread(target=beat, daemon=True).start()
+
+def _create(path: Path) -> bool:
+    """Create a file; False if it is there. Of several processes only one gets True."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _age(heartbeat: Path) -> float:
+    """Seconds since the last beat; a heartbeat just removed is as old as can be."""
+    try:
+        return time.time() - heartbeat.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _holder() -> dict[str, object]:

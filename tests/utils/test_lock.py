@@ -2,7 +2,9 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,64 @@ def test_heartbeat_beats_while_held_and_stops_after(
         assert heartbeat.stat().st_mtime > 1
     time.sleep(0.05)
     assert not heartbeat.exists()
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_beating_stops_though_the_heartbeat_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = threading.active_count()
+    lock = RunLock(tmp_path)
+    for _ in range(2):  # the same lock again beats again
+        with lock:
+            assert threading.active_count() == before + 1
+            (tmp_path / "run.heartbeat").unlink()
+        assert threading.active_count() == before
+    monkeypatch.setattr("dal.utils.lock.BEAT_EVERY", 0.001)
+    for _ in range(20):
+        with lock:
+            (tmp_path / "run.heartbeat").unlink()
+            time.sleep(0.002)
+        assert not (tmp_path / "run.heartbeat").exists()
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_many_that_start_at_once_one_goes_on(tmp_path: Path, stale: bool) -> None:
+    if stale:
+        (tmp_path / "run.heartbeat").touch()
+        os.utime(tmp_path / "run.heartbeat", (1, 1))
+    locks = [RunLock(tmp_path) for _ in range(8)]
+    together = threading.Barrier(len(locks))
+
+    def start(lock: RunLock) -> bool:
+        together.wait()
+        try:
+            lock.__enter__()
+        except LockedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(locks)) as pool:
+        held = list(pool.map(start, locks))
+    for lock, holds in zip(locks, held, strict=True):
+        if holds:
+            lock.__exit__(None, None, None)
+    assert sum(held) == 1
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize(("age", "taken"), [(1, False), (STALE_AFTER + 30, True)])
+def test_takeover_waits_for_another_unless_it_died(tmp_path: Path, age: float, taken: bool) -> None:
+    for name, seconds in (("run.heartbeat", STALE_AFTER + 30), ("run.heartbeat.takeover", age)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - seconds,) * 2)
+    if not taken:
+        with pytest.raises(LockedError):
+            RunLock(tmp_path).__enter__()
+        return
+    with RunLock(tmp_path):
+        assert not (tmp_path / "run.heartbeat.takeover").exists()
 
 
 def test_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
