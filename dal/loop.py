@@ -135,7 +135,7 @@ def run(
             checkpoints=Checkpoints(directory.path / "checkpoints") if directory else None,
             device=device,
         )
-        recorder.start(job.state, job.pool, job.numerics, job.resumed)
+        recorder.start(job.state, job.pool, job.numerics, device, job.resumed)
         status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
 
@@ -307,7 +307,7 @@ def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:
     absent = (job.task.class_counts(train_set.targets) == 0).nonzero().squeeze(1)
     if len(absent):
         names = job.source.class_names
-        listed = ", ".join(names[c] for c in absent[:10])
+        listed = ", ".join(repr(names[c]) for c in absent[:10])
         log.warning("no label yet for %d of %d classes: %s", len(absent), len(names), listed)
 
 

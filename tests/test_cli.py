@@ -310,7 +310,6 @@ def test_settings_that_do_not_compose_are_refused(
         (["model=mlp", "trainer.optimizer.lr=1e38", "trainer.epochs=30"], "loss became", "lower"),
         (["strategy._target_=os.system"], "os.system is outside", "plugins"),
         (["strategy._target_=dal.query.Nope"], "there is no dal.query.Nope", "_target_"),
-        (["data=npz"], "does not exist", "data.path"),
         (["data=npz", "data.path=/nowhere/mine.npz"], "/nowhere/mine.npz", "does not exist"),
     ],
 )

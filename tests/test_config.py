@@ -16,7 +16,16 @@ from dal import app
 from dal.data.source import Dataset
 from dal.job import Settings
 from dal.utils.build import find
-from dal.utils.config import UNHASHED, VERSION, Config, complete_already, run_name, suggestions
+from dal.utils.config import (
+    UNHASHED,
+    VERSION,
+    Config,
+    check_groups,
+    check_keys,
+    complete_already,
+    run_name,
+    suggestions,
+)
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
@@ -163,7 +172,7 @@ HASHED = [
     "trainer.precision=bfloat16",
     "trainer.early_stopping=null",
     "trainer.early_stopping.patience=3",
-    "trainer/optimizer=adam",
+    "trainer/optimizer=sgd",
     "trainer.optimizer.lr=0.02",
     "trainer/scheduler=cosine",
     "oracle=files",
@@ -282,3 +291,27 @@ def test_suggestions_for_mistyped_settings(arguments: list[str], lines: list[str
         GlobalHydra.instance().clear()
         if singleton is not None:
             GlobalHydra.instance().initialize(singleton)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+foo=1"], "no setting foo"),
+        (["+query_sizes=1"], "did you mean query_size"),
+        (["data=npz"], "data.path is missing"),
+    ],
+)
+def test_settings_unread_or_missing_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        check_keys(hydra.compose("config", overrides))
+
+
+def test_settings_of_every_group_are_known() -> None:
+    check_keys(hydra.compose("config", ["experiment=instability/mnist", "debug=fast"]))
+
+
+@pytest.mark.parametrize("argument", ["initial=50", "trainer/optimizer=0.1"])
+def test_number_for_a_group_is_refused_with_its_options(argument: str) -> None:
+    with pytest.raises(SystemExit, match="is a group: choose one of"):
+        check_groups([argument], CONF)
+    check_groups(["seed=3", "strategy=entropy", "--help"], CONF)

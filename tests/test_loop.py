@@ -168,7 +168,7 @@ def test_run_answer_that_is_no_class_is_refused() -> None:
 def test_run_absent_class_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     only_two = (SOURCE.train.targets < 2).nonzero().squeeze(1)[:8]
     run(Random(), initial=only_two)
-    assert "no label yet for 1 of 3 classes: c" in caplog.text
+    assert "no label yet for 1 of 3 classes: 'c'" in caplog.text
 
 
 def test_run_works_with_a_model_of_one_layer() -> None:

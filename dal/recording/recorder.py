@@ -62,11 +62,18 @@ class Recorder:
         if self._board is not None:
             self._board.close()
 
-    def start(self, state: State, pool: Pool, numerics: Mapping[str, Any], resumed: bool) -> None:
+    def start(
+        self,
+        state: State,
+        pool: Pool,
+        numerics: Mapping[str, Any],
+        device: torch.device,
+        resumed: bool,
+    ) -> None:
         """Open TensorBoard where the state stands, and write what the state already tells."""
         if self.directory is None:
             return
-        env = {**environment(), "numerics": dict(numerics)}
+        env = {**environment(device), "numerics": dict(numerics)}
         self.directory.write("env.json", json.dumps(env, indent=2) + "\n")
         text = _yaml(self.config)
         self.directory.write("config.yaml", text)
@@ -75,7 +82,7 @@ class Recorder:
         begun = (state.fit or {}).get("steps", 0)
         place = {
             "labels": pool.num_labeled,
-            "step": state.steps + begun,
+            "step": state.steps + begun + 1,
             "round_number": state.round,
             "epoch": done,
         }
@@ -96,11 +103,11 @@ class Recorder:
         """One line a round."""
         row = state.row
         log.info(
-            "round %3d | %5d labels | test accuracy %.4f | loss %.4f | %s",
+            "round %3d | %5d labels | train accuracy %.4f | test accuracy %.4f | %s",
             row["round"],
             row["labels"],
+            row["train/accuracy"],
             row["test/accuracy"],
-            row["test/loss"],
             f"fit {row['fit/epochs']} epochs, {row['fit_s']:.1f} s",
         )
 
@@ -182,9 +189,11 @@ def _is_scalar(name: str, value: object) -> bool:
 
 
 def _tag(name: str) -> str:
-    """TensorBoard's name of a metric: seconds and counts get a section of their own."""
+    """TensorBoard's name of a metric; what the curves over steps show too is named apart."""
     if name.endswith("_s"):
         return f"time/{name}"
+    if name == "lr" or name.startswith(("train/", "val/")):
+        return f"best/{name}"
     return name if "/" in name else f"labels/{name}"
 
 

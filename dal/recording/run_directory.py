@@ -44,6 +44,7 @@ class RunDirectory:
                 remove_temporary(self.path)
                 stack.enter_context(log_to_file(self.path / "train.log"))
                 self._stack = stack.pop_all()
+            self._status = read_status(self.path)
             self.update(status="running", reason="")
         self._depth += 1
         return self

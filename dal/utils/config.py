@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -119,6 +119,7 @@ def start(settings: DictConfig) -> None:
         SystemExit: With code 1 after an error, 128 + the signal's number after a signal.
     """
     _Jobs.begun += 1
+    check_keys(settings)
     config: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore
     name = run_name(config, HydraConfig.get().runtime.choices)
     run_dir = Path(config["saved_dir"]).expanduser() / name
@@ -131,12 +132,44 @@ def start(settings: DictConfig) -> None:
                 _Jobs.ends.append((read_status(run_dir).get("status", "failed"), run_dir))
 
 
+def check_keys(settings: DictConfig) -> None:
+    """Refuse settings that are missing, or that nothing reads.
+
+    Raises:
+        SystemExit: Naming the key, what to do, and with code 1.
+    """
+    known = {f.name for f in fields(Config)}
+    for missing in sorted(OmegaConf.missing_keys(settings)):
+        raise SystemExit(f"error: {missing} is missing; set {missing}=...")
+    for key in sorted({str(key) for key in settings} - known):
+        close = difflib.get_close_matches(key, known, 1)
+        remedy = f"did you mean {close[0]}?" if close else "--help lists the settings"
+        raise SystemExit(f"error: there is no setting {key}; {remedy}")
+
+
+def check_groups(arguments: Sequence[str], config_dir: Path) -> None:
+    """Refuse a number given for a group, on which Hydra would show its own insides.
+
+    Raises:
+        SystemExit: Naming the options of the group, and with code 1.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if value.replace(".", "").isdecimal() and (config_dir / key).is_dir():
+            options = ", ".join(_options(config_dir / key))
+            raise SystemExit(
+                f"error: {argument}, but {key} is a group: choose one of {options}, and set its "
+                f"keys with a dot (see {key} in --cfg job)"
+            )
+
+
 def main(config_dir: Path) -> None:
     """Compose the settings from ``config_dir`` and the command line, and run.
 
     Raises:
         SystemExit: With code 1 after any error.
     """
+    check_groups(sys.argv[1:], config_dir)
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:
         command(start)()
