@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Multiclass
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.seeding import derive, seeded
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from dal.utils.seeding import derive, generator, seeded
 
 __all__ = ["EarlyStopping", "FitContext", "FitState", "Samples", "Trainer", "split_batches"]
 
-log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EVALUATED_AT_ONCE = 512
