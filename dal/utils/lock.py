@@ -88,26 +88,33 @@ class RunLock:
     def _beat(self) -> None:
         """Take the lock by heartbeat and keep it alive from a thread."""
         if not _create(self.heartbeat):
-            if _age(self.heartbeat) < STALE_AFTER:
+            seen = _beat_time(self.heartbeat)
+            if _age(seen) < STALE_AFTER:
                 self._refuse()
-            self._take_over()
+            self._take_over(seen)
         self._stop.clear()
         self._beating = threading.Thread(target=self._keep_alive, daemon=True)
         self._beating.start()
 
-    def _take_over(self) -> None:
-        """Refresh a stale heartbeat, one process at a time; it is never missing meanwhile."""
-        guard = self.heartbeat.with_name("run.heartbeat.takeover")
-        if _age(guard) >= STALE_AFTER:  # left by a process that was killed in here
-            guard.unlink(missing_ok=True)
-        if not _create(guard):
+    def _take_over(self, seen: int) -> None:
+        """Refresh a stale heartbeat, one process at a time; it is never missing meanwhile.
+
+        The claim to it carries the time of the beat that was found stale. Whoever takes over
+        refreshes the heartbeat before the claim is removed, so a slower process either finds the
+        claim or finds another beat than it had seen.
+        """
+        claims: list[Path] = []
+        while not claims or _age(_beat_time(claims[-1])) >= STALE_AFTER:  # left by a process killed in here
+            claims.append(self.heartbeat.with_name(f"run.takeover-{seen}-{len(claims)}"))
+        if not _create(claims[-1]):
             self._refuse()
         try:
-            if _age(self.heartbeat) < STALE_AFTER:
+            if _beat_time(self.heartbeat) != seen:
                 self._refuse()
             self._refresh()
         finally:
-            guard.unlink(missing_ok=True)
+            for claim in claims:
+                claim.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
         try:
@@ -131,12 +138,17 @@ def _create(path: Path) -> bool:
     return True
 
 
-def _age(heartbeat: Path) -> float:
-    """Seconds since the last beat; a heartbeat just removed is as old as can be."""
+def _beat_time(path: Path) -> int:
+    """Time of the last beat, in nanoseconds; 0 for a file that is not there."""
     try:
-        return time.time() - heartbeat.stat().st_mtime
+        return path.stat().st_mtime_ns
     except FileNotFoundError:
-        return float("inf")
+        return 0
+
+
+def _age(beat: int) -> float:
+    """Seconds since a beat; one of a file that is not there ended just now."""
+    return time.time() - beat / 1e9 if beat else 0.0
 
 
 def _holder() -> dict[str, object]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dal.recording.run_directory import RunDirectory, read_status
+from dal.utils import lock
 from dal.utils.lock import STALE_AFTER, LockedError, RunLock
 
 
@@ -109,15 +110,15 @@ def test_beating_stops_though_the_heartbeat_was_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = threading.active_count()
-    lock = RunLock(tmp_path)
+    held = RunLock(tmp_path)
     for _ in range(2):  # the same lock again beats again
-        with lock:
+        with held:
             assert threading.active_count() == before + 1
             (tmp_path / "run.heartbeat").unlink()
         assert threading.active_count() == before
     monkeypatch.setattr("dal.utils.lock.BEAT_EVERY", 0.001)
     for _ in range(20):
-        with lock:
+        with held:
             (tmp_path / "run.heartbeat").unlink()
             time.sleep(0.002)
         assert not (tmp_path / "run.heartbeat").exists()
@@ -132,34 +133,69 @@ def test_of_many_that_start_at_once_one_goes_on(tmp_path: Path, stale: bool) -> 
     locks = [RunLock(tmp_path) for _ in range(8)]
     together = threading.Barrier(len(locks))
 
-    def start(lock: RunLock) -> bool:
+    def start(each: RunLock) -> bool:
         together.wait()
         try:
-            lock.__enter__()
+            each.__enter__()
         except LockedError:
             return False
         return True
 
     with ThreadPoolExecutor(len(locks)) as pool:
         held = list(pool.map(start, locks))
-    for lock, holds in zip(locks, held, strict=True):
+    for each, holds in zip(locks, held, strict=True):
         if holds:
-            lock.__exit__(None, None, None)
+            each.__exit__(None, None, None)
     assert sum(held) == 1
 
 
 @pytest.mark.usefixtures("no_flock")
 @pytest.mark.parametrize(("age", "taken"), [(1, False), (STALE_AFTER + 30, True)])
 def test_takeover_waits_for_another_unless_it_died(tmp_path: Path, age: float, taken: bool) -> None:
-    for name, seconds in (("run.heartbeat", STALE_AFTER + 30), ("run.heartbeat.takeover", age)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (time.time() - seconds,) * 2)
+    (tmp_path / "run.heartbeat").touch()
+    os.utime(tmp_path / "run.heartbeat", (1, 1))
+    claim = tmp_path / "run.takeover-1000000000-0"
+    claim.touch()
+    os.utime(claim, (time.time() - age,) * 2)
     if not taken:
         with pytest.raises(LockedError):
             RunLock(tmp_path).__enter__()
         return
     with RunLock(tmp_path):
-        assert not (tmp_path / "run.heartbeat.takeover").exists()
+        assert not list(tmp_path.glob("run.takeover*"))
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize("when", ["before its claim", "after its claim"])
+def test_takeover_finds_that_another_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    (tmp_path / "run.heartbeat").touch()
+    os.utime(tmp_path / "run.heartbeat", (1, 1))
+    faster, create, calls = RunLock(tmp_path), lock._create, 0
+
+    def slow(path: Path) -> bool:
+        nonlocal calls
+        calls += "takeover" in path.name
+        if calls == 1 and "takeover" in path.name and when == "before its claim":
+            faster.__enter__()
+        done = create(path)
+        if calls == 1 and "takeover" in path.name and when == "after its claim":
+            with pytest.raises(LockedError):
+                RunLock(tmp_path).__enter__()
+        return done
+
+    monkeypatch.setattr(lock, "_create", slow)
+    slower = RunLock(tmp_path)
+    if when == "before its claim":
+        with pytest.raises(LockedError):
+            slower.__enter__()
+        faster.__exit__(None, None, None)
+    else:
+        with slower:
+            pass
+    assert calls > 1
+    assert not list(tmp_path.glob("run.takeover*"))
 
 
 def test_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
