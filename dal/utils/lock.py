@@ -104,7 +104,8 @@ class RunLock:
         claim or finds another beat than it had seen.
         """
         claims: list[Path] = []
-        while not claims or _age(_beat_time(claims[-1])) >= STALE_AFTER:  # left by a process killed in here
+        # A stale claim was left by a process that was killed in here.
+        while not claims or _age(_beat_time(claims[-1])) >= STALE_AFTER:
             claims.append(self.heartbeat.with_name(f"run.takeover-{seen}-{len(claims)}"))
         if not _create(claims[-1]):
             self._refuse()
