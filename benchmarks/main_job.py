@@ -26,7 +26,7 @@ from dal.loop import Result, run
 from dal.models import LeNet5
 from dal.oracles import Answers, SimulatedOracle
 from dal.query import Instability
-from dal.task import Multiclass
+from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.numerics import pick_device
 
@@ -51,9 +51,7 @@ class MarkingTrainer(Trainer):
 
     seconds: list[float]
 
-    def fit(
-        self, model: nn.Module, samples: Samples, task: Multiclass, context: FitContext
-    ) -> FitState:
+    def fit(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> FitState:
         """Fit with a clock around the callback."""
         vars(self).setdefault("seconds", []).append(0.0)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks.setup import Setup
 from benchmarks.table import Row
 from benchmarks.timing import MATRIX, forward_macs, interleave, matrix_product
-from dal.learner import RoundContext, TorchLearner
+from dal.learners import RoundContext, TorchLearner
 from dal.query import Features, GradNorms, History, Instability, PredictionHistory, Probs
 from dal.query.base import Needs, PoolView
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.data import Dataset, Source, initial_labels, make_source, mnist
-from dal.learner import RoundContext, TorchLearner
+from dal.learners import RoundContext, TorchLearner
 from dal.models import LeNet5
 from dal.optim import sgd, step
 from dal.pool import Pool

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from benchmarks.setup import Setup
 from benchmarks.table import Row
 from benchmarks.timing import MATRIX, interleave, matrix_product, training_macs
-from dal.learner import RoundContext
+from dal.learners import RoundContext
 from dal.pool import Pool
 
 BATCH, BATCHES = 64, 10

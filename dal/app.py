@@ -60,6 +60,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             initial=initial,
             trainer=trainer,
             oracle=_oracle(config["oracle"], allow, run_dir, source),
+            committee=build(config["committee"], allow=allow),
             settings=settings,
             run_dir=directory,
             config=config,

@@ -13,14 +13,16 @@ from torch import Tensor
 
 from dal.checkpoint import Checkpoints
 from dal.data.source import Source
-from dal.learner import Learner
+from dal.learners import Committee, Learner, Rounds
 from dal.oracles import Oracle
 from dal.pool import Pool
-from dal.query import History, PredictionHistory, Probs, Strategy
+from dal.query import History, Members, Need, Needs, PredictionHistory, Probs, Strategy
+from dal.query.selection import random_keys
 from dal.recording.recorder import Recorder
-from dal.task import Multiclass
+from dal.task import Task
 from dal.utils.clock import clock
 from dal.utils.numerics import differences, signature
+from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run goes; all but ``seed`` and ``query_size`` may change when a run goes on.
+    """How a run goes; all but ``seed``, ``query_size``, ``candidates`` may change as a run goes on.
 
     Attributes:
         seed: Decides weights, training order and ties.
@@ -43,6 +45,8 @@ class Settings:
         batch_size: Batch size of the pool pass; None for what the run used before, or automatic.
         keep_history: Keep the predictions of all rounds, for pictures of a sample over time.
         save_every: Save inside a fit as well, every so many epochs; None for never.
+        candidates: Choose among so many samples only, drawn at the start of the run by its seed
+            and thus the same for every strategy; None for the whole pool.
 
     Raises:
         ValueError: A number is out of range.
@@ -57,9 +61,10 @@ class Settings:
     batch_size: int | None = None
     keep_history: bool = False
     save_every: int | None = None
+    candidates: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("query_size", "budget", "threads", "batch_size", "save_every"):
+        for name in ("query_size", "budget", "threads", "batch_size", "save_every", "candidates"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}; give at least 1")
@@ -107,8 +112,9 @@ class Job:
 
     settings: Settings
     source: Source
-    task: Multiclass
+    task: Task
     learner: Learner
+    committee: Committee
     strategy: Strategy
     oracle: Oracle
     initial: Tensor
@@ -121,19 +127,22 @@ class Job:
     state: State = field(init=False)
     numerics: dict[str, Any] = field(init=False)
     fingerprint: str = field(init=False)
+    _subset: Tensor | None = field(init=False)
     resumed: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.learner.check_needs(
-            frozenset(need for need in self.strategy.needs if not isinstance(need, History)),
-            type(self.strategy).__name__,
-        )
+        name = type(self.strategy).__name__
+        if self.task.kind not in self.strategy.tasks:
+            raise TypeError(
+                f"{name} is meant for {' and '.join(sorted(self.strategy.tasks))} targets, and "
+                f"those of {self.source.name} are {self.task.kind}; choose another strategy"
+            )
+        self.learner.check_needs(self.strategy.needs - set(self.from_history), name)
         folder = self.checkpoints.folder.parent / "history" if self.checkpoints else None
-        windows = [need.rounds for need in self.strategy.needs if isinstance(need, History)]
         self.history = PredictionHistory(
             len(self.source.train),
             self.source.num_classes,
-            keep=None if self.settings.keep_history else max(windows, default=0),
+            keep=None if self.settings.keep_history else max(self.from_history.values(), default=0),
             folder=folder,
         )
         self.fingerprint = self.source.fingerprint() if self.checkpoints else ""
@@ -149,13 +158,30 @@ class Job:
         targets = self.source.train.targets[self.initial]
         self.task.check_targets(targets)
         self.pool.label(0, self.initial, targets, origin="initial")
-        left, settings = self.pool.num_unlabeled, self.settings
+        self._subset = self._draw_subset()
+        left, settings = len(self.candidates), self.settings
         if 0 < left < settings.query_size:
             raise ValueError(
-                f"query_size={settings.query_size} but only {left} samples are unlabeled; lower it"
+                f"query_size={settings.query_size} but only {left} samples can be chosen; lower it"
             )
         if left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
+
+    def _draw_subset(self) -> Tensor | None:
+        """bool, (num_total,): the samples among which strategies choose; None for all."""
+        count, total = self.settings.candidates, len(self.source.train)
+        if count is None:
+            return None
+        unlabeled = self.pool.unlabeled_idx
+        if count > len(unlabeled):
+            raise ValueError(
+                f"candidates={count} but only {len(unlabeled)} samples are unlabeled; lower it, "
+                "or leave it out for all"
+            )
+        keys = random_keys(total, generator(self.settings.seed, 0, "candidates"))
+        subset = torch.zeros(total, dtype=torch.bool)
+        subset[unlabeled[keys[unlabeled].argsort()[:count]]] = True
+        return subset
 
     @property
     def remembers(self) -> bool:
@@ -163,10 +189,27 @@ class Job:
         return self.history.keep != 0
 
     @property
-    def scan_needs(self) -> frozenset[Any]:
+    def from_history(self) -> dict[Need, int]:
+        """The strategy's needs that remembered predictions answer, each with its rounds."""
+        found: dict[Need, int] = {}
+        for need in self.strategy.needs:
+            if isinstance(need, History):
+                found[need] = need.rounds
+            if isinstance(need, Members) and isinstance(self.committee, Rounds):
+                found[need] = self.committee.size
+        return found
+
+    @property
+    def scan_needs(self) -> Needs:
         """What the pass must compute: the strategy's needs, the history's fed by probabilities."""
-        needs = {need for need in self.strategy.needs if not isinstance(need, History)}
-        return frozenset(needs | {Probs()} if self.remembers else needs)
+        needs = self.strategy.needs - set(self.from_history)
+        return needs | {Probs()} if self.remembers else needs
+
+    @property
+    def candidates(self) -> Tensor:
+        """int64, (N,), ascending: the unlabeled samples that the strategy may choose."""
+        unlabeled = self.pool.unlabeled_idx
+        return unlabeled if self._subset is None else unlabeled[self._subset[unlabeled]]
 
     def commit(self, following: Literal["fit", "query", "answers"]) -> None:
         """Save the whole state: a killed run goes on from here."""

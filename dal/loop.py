@@ -28,11 +28,11 @@ from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import Source
 from dal.job import Job, Settings, own_threads
-from dal.learner import RoundContext, TorchLearner
+from dal.learners import Committee, Dropout, RoundContext, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import TrainSet
-from dal.query import History, PoolView, Probs, Query, Strategy
+from dal.query import PoolView, Probs, Query, Strategy
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.task import Multiclass
@@ -76,6 +76,7 @@ def run(
     initial: Tensor,
     trainer: Trainer | None = None,
     oracle: Oracle | None = None,
+    committee: Committee | None = None,
     settings: Settings | None = None,
     run_dir: str | Path | RunDirectory | None = None,
     config: Mapping[str, Any] | None = None,
@@ -89,6 +90,8 @@ def run(
         initial: int64, samples whose labels are known at the start; see `dal.data.initial_labels`.
         trainer: How the network is trained; None for a `Trainer` with its defaults.
         oracle: Who answers; None for the data set's own labels.
+        committee: Who the members are, where the strategy asks for a committee; None for dropout
+            samples.
         settings: Seed, query size, budget, device.
         run_dir: Where files and checkpoints go; None keeps nothing.
         config: The settings in a form to be written down, for the record.
@@ -104,7 +107,7 @@ def run(
         LockedError: Another process works in the run directory.
         OSError: A file could not be written; the state saved before is intact.
     """
-    settings = settings or Settings()
+    settings, committee = settings or Settings(), committee or Dropout()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     with (
         own_threads(),
@@ -118,15 +121,17 @@ def run(
             settings=settings,
             source=source,
             task=task,
-            learner=TorchLearner(
+            learner=make_learner(
                 model,
                 trainer or Trainer(),
                 source,
                 task,
+                committee,
                 seed=settings.seed,
                 device=device,
                 batch_size=settings.batch_size,
             ),
+            committee=committee,
             strategy=strategy,
             oracle=oracle or SimulatedOracle(source.train.targets),
             initial=initial,
@@ -201,14 +206,14 @@ def stop_reason(job: Job) -> str:
         return "budget"
     if settings.max_rounds is not None and job.state.round >= settings.max_rounds:
         return "max_rounds"
-    return "pool_exhausted" if job.pool.num_unlabeled == 0 else ""
+    return "pool_exhausted" if len(job.candidates) == 0 else ""
 
 
 def predict(job: Job) -> PoolView:
     """One pass over the candidates computes everything the strategy needs."""
-    candidates = job.pool.unlabeled_idx
+    candidates, train_set = job.candidates, job.pool.train_set()
     with clock(job.state.row, "scan_s"):
-        return job.learner.scan(candidates, job.scan_needs, _context(job))
+        return job.learner.scan(candidates, job.scan_needs, _context(job), train_set)
 
 
 def remember(job: Job, view: PoolView) -> PoolView:
@@ -217,9 +222,8 @@ def remember(job: Job, view: PoolView) -> PoolView:
         return view
     with clock(job.state.row, "history_s"):
         job.history.append(job.state.round, view.indices, view[Probs()])
-        for need in job.strategy.needs:
-            if isinstance(need, History):
-                view = view.with_result(need, job.history.last(need.rounds, view.indices))
+        for need, count in job.from_history.items():
+            view = view.with_result(need, job.history.last(count, view.indices))
     return view
 
 

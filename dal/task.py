@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,16 +40,52 @@ def softmax_cotangents(logits: Tensor) -> Tensor:
     return miss.unsqueeze(-1) * (others.softmax(-1) - label.to(logits.dtype))
 
 
-@dataclass(frozen=True)
-class Multiclass:
-    """One of C classes a sample: softmax and cross-entropy.
+class Task(ABC):
+    """What a model's C outputs mean.
 
-    Outputs always have C columns in class-name order, whatever labels have been seen.
+    Attributes:
+        kind: Which strategies make sense: ``multiclass`` or ``multilabel``.
+        num_classes: C; outputs always have C columns in class-name order, whatever labels have
+            been seen.
+    """
+
+    kind: ClassVar[Literal["multiclass", "multilabel"]]
+    num_classes: int
+
+    @abstractmethod
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse targets that are none of this task's, naming the first: ValueError."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss in nats of logits (B, C): a scalar; with weights (B,), their weighted mean."""
+
+    @abstractmethod
+    def probs(self, logits: Tensor) -> Tensor:
+        """Probabilities (N, C) of logits (N, C), in the dtype of the logits."""
+
+    @abstractmethod
+    def cotangents(self, logits: Tensor) -> Tensor:
+        """Loss gradients at the logits (B, C) for each possible label, (C, B, C)."""
+
+    @abstractmethod
+    def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
+        """Metrics of predictions, ``accuracy`` and ``loss`` among them, and confusion counts."""
+
+    @abstractmethod
+    def class_counts(self, targets: Tensor) -> Tensor:
+        """How often each class occurs: int64, (C,)."""
+
+
+@dataclass(frozen=True)
+class Multiclass(Task):
+    """One of C classes a sample: softmax and cross-entropy.
 
     Attributes:
         num_classes: C, at least 2.
     """
 
+    kind: ClassVar[Literal["multiclass", "multilabel"]] = "multiclass"
     num_classes: int
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dal.early_stopping import EarlyStopping
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
-from dal.task import Multiclass
+from dal.task import Task
 from dal.utils.seeding import derive, generator, seeded
 
 __all__ = ["EarlyStopping", "FitContext", "FitState", "Samples", "Trainer", "split_batches"]
@@ -142,9 +142,7 @@ class Trainer:
         self.restart = restart
         self.dtype = DTYPES[precision]
 
-    def fit(
-        self, model: nn.Module, samples: Samples, task: Multiclass, context: FitContext
-    ) -> FitState:
+    def fit(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> FitState:
         """Train a model in place and leave it with its best weights.
 
         Deterministic on a CPU for equal seed, round, samples, starting weights and threads; the
@@ -190,7 +188,7 @@ class _Fit:
         trainer: Trainer,
         model: nn.Module,
         samples: Samples,
-        task: Multiclass,
+        task: Task,
         context: FitContext,
     ) -> None:
         self.trainer, self.model, self.samples = trainer, model, samples

@@ -101,7 +101,7 @@ def test_option_names_exactly_the_parameters_of_its_target(path: Path) -> None:
 
 def test_schema_knows_exactly_the_plain_settings() -> None:
     settings = yaml.safe_load((CONF / "config.yaml").read_text())
-    groups = {"data", "model", "strategy", "trainer", "oracle", "initial"}
+    groups = {"data", "model", "strategy", "trainer", "oracle", "initial", "committee"}
     keys = set(settings) - {"defaults", "hydra"} | groups
     assert keys == set(Config.__dataclass_fields__)
     assert set(Settings.__dataclass_fields__) <= keys

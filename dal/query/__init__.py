@@ -1,9 +1,13 @@
 """The query module: scores, selection, the pool pass and the prediction history."""
 
 from dal.query.base import (
+    BatchStrategy,
+    Decision,
     Features,
     GradNorms,
     History,
+    LookAhead,
+    Members,
     Need,
     Needs,
     PoolView,
@@ -26,6 +30,8 @@ from dal.query.uncertainty import (
 )
 
 __all__ = [
+    "BatchStrategy",
+    "Decision",
     "Entropy",
     "ExpectedGradientLength",
     "Features",
@@ -33,7 +39,9 @@ __all__ = [
     "History",
     "Instability",
     "LeastConfidence",
+    "LookAhead",
     "Margin",
+    "Members",
     "Need",
     "Needs",
     "PoolView",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dal.query.selection import random_keys, top_k
+from dal.query.selection import BLOCK, check_size, random_keys, top_k
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,42 @@ class Probs:
 
 @dataclass(frozen=True)
 class Features:
-    """Last hidden features of the current model: float32, (N, D)."""
+    """Last hidden features of the current model: float, (N, D), or (M, D) of labeled samples.
+
+    Attributes:
+        of: The candidates in the ``pool``, or the ``labeled`` samples in the order of labeling.
+    """
+
+    of: Literal["pool", "labeled"] = "pool"
+
+
+@dataclass(frozen=True)
+class Members:
+    """Class probabilities of the members of a committee: float32, (K, N, C).
+
+    Who they are is an option of the learner, not of the strategy: dropout samples, an ensemble,
+    the last rounds' models, scikit-learn estimators. K may be 1 in the first round of the last
+    kind only.
+    """
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Signed distances to the decision boundaries: float32, (N, C); (N, 1) for two classes."""
+
+
+@dataclass(frozen=True)
+class LookAhead:
+    """Risk over the pool after training on each candidate with each label: float32, (N, C).
+
+    The risk is the mean entropy of the predicted classes, in nats, over ``reference`` samples of
+    the pool (all of it if it is smaller), drawn from the run's seed.
+
+    Attributes:
+        reference: Size of the sample the risk is measured on.
+    """
+
+    reference: int = 500
 
 
 @dataclass(frozen=True)
@@ -47,7 +85,7 @@ class History:
     rounds: int
 
 
-Need = Probs | Features | GradNorms | History
+Need = Probs | Features | GradNorms | History | Members | Decision | LookAhead
 Needs = frozenset[Need]
 
 
@@ -83,6 +121,16 @@ class PoolView:
             {**self._results, need: value},
             num_total=self.num_total,
             num_classes=self.num_classes,
+        )
+
+    def ascending(self) -> PoolView:
+        """The same candidates in ascending order of their indices, itself if they are already."""
+        order = self.indices.argsort()
+        if torch.equal(order, torch.arange(len(order), device=order.device)):
+            return self
+        results = {need: _reorder(need, value, order) for need, value in self._results.items()}
+        return PoolView(
+            self.indices[order], results, num_total=self.num_total, num_classes=self.num_classes
         )
 
     def __len__(self) -> int:
@@ -121,9 +169,11 @@ class Strategy(ABC):
 
     Attributes:
         needs: What the pass must compute for `select`; the empty set means no pass.
+        tasks: Kinds of `dal.task.Task` for which the choice means something.
     """
 
     needs: Needs = frozenset()
+    tasks: frozenset[str] = frozenset({"multiclass"})
 
     @abstractmethod
     def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
@@ -138,6 +188,15 @@ class Strategy(ABC):
             ValueError: ``query_size`` is out of range, or a score is not finite.
         """
 
+    def ready(self, view: PoolView) -> bool:
+        """Whether there is anything to score by; a random subset is queried while there is not.
+
+        Scores of a committee, and of past models, need two members.
+        """
+        return all(
+            len(view[need]) > 1 for need in self.needs if isinstance(need, History | Members)
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """What the strategy must remember between rounds: plain containers and tensors."""
         return {}
@@ -149,16 +208,42 @@ class Strategy(ABC):
 
 
 class ScoreStrategy(Strategy):
-    """A strategy that scores each candidate alone and takes the highest scores."""
+    """A strategy that scores the candidates once and takes the highest scores.
+
+    Attributes:
+        lower_bound: No score can be lower; wrappers that multiply scores subtract it first, so
+            that a factor never turns the order round. -inf where there is no bound.
+        independent: A score depends on its candidate alone, not on which others there are.
+    """
+
+    lower_bound: float = 0.0
+    independent: bool = True
 
     @abstractmethod
     def score(self, view: PoolView) -> Tensor:
         """Score the candidates: float, (N,), higher means query first."""
 
+    def checked_scores(self, view: PoolView) -> Tensor:
+        """The scores, refused where one is not finite; the same ones for all are warned about."""
+        scores = self.score(view)
+        name = type(self).__name__
+        check_finite(scores, view.indices, name)
+        if len(scores) > 1 and bool((scores == scores[0]).all()):
+            log.warning(
+                "%s scored all %d candidates with %g: the query is random",
+                name,
+                len(scores),
+                scores[0].item(),
+            )
+        return scores
+
     def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
         """Take the highest scores; ties are broken by a seeded permutation and counted."""
-        scores = self.score(view)
-        check_finite(scores, view.indices, type(self).__name__)
+        if not self.ready(view):
+            return random_query(view, query_size, rng)
+        if not self.independent:
+            view = view.ascending()  # so that no sum depends on the order handed in
+        scores = self.checked_scores(view)
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
         positions, tied = top_k(scores, query_size, keys)
         return Query(
@@ -167,6 +252,51 @@ class ScoreStrategy(Strategy):
             info={"tied": tied},
             pool_scores=scores,
         )
+
+
+class BatchStrategy(Strategy):
+    """A strategy that chooses the batch as a whole, because the candidates bear on each other.
+
+    It sees the candidates in ascending order of their indices, so that no sum and no draw depends
+    on the order in which they were handed in.
+    """
+
+    @abstractmethod
+    def choose(
+        self, view: PoolView, query_size: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Choose from candidates in ascending order.
+
+        Args:
+            view: The candidates, ascending.
+            query_size: How many, from 1 to N.
+            rng: CPU generator. Keys drawn with `random_keys` and gathered by ``view.indices`` do
+                not depend on which other candidates there are.
+
+        Returns:
+            Positions in the view, int64, (b,), distinct, in the order of choice; a score of each,
+            float, (b,); plain values worth recording.
+        """
+
+    def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+        """See `choose`."""
+        check_size(query_size, len(view))
+        if not self.ready(view):
+            return random_query(view, query_size, rng)
+        view = view.ascending()
+        for need in sorted(self.needs, key=repr):
+            if need != Features("labeled"):
+                check_need(view[need], view.indices, need, type(self).__name__)
+        positions, scores, info = self.choose(view, query_size, rng)
+        return Query(view.indices[positions.to(view.indices.device)], scores, info)
+
+
+def random_query(view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+    """A uniformly random subset: the samples with the highest random keys; the key is the score."""
+    keys = random_keys(view.num_total, rng)[view.indices.cpu()]
+    positions, _ = top_k(keys, query_size, keys)
+    chosen = view.indices[positions.to(view.indices.device)]
+    return Query(chosen, keys[positions], {"random": True})
 
 
 def check_finite(scores: Tensor, indices: Tensor, strategy: str) -> None:
@@ -183,3 +313,36 @@ def check_finite(scores: Tensor, indices: Tensor, strategy: str) -> None:
             f"({int(bad.sum())} of {len(scores)} scores are not finite); check the inputs of "
             "that sample for extreme values, or lower the learning rate"
         )
+
+
+def check_need(value: Tensor, indices: Tensor, need: Need, strategy: str) -> None:
+    """Refuse what the model computed for the candidates where it is not finite.
+
+    Args:
+        value: Float, (N, ...), or (K, N, ...) for members and history; read in blocks.
+        indices: int64, (N,).
+        need: What it answers.
+        strategy: Named in the error.
+
+    Raises:
+        ValueError: Naming the strategy, the need and the first such sample.
+    """
+    rows = value.transpose(0, 1) if isinstance(need, Members | History) else value
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK].flatten(1)
+        bad = ~torch.isfinite(block).all(1)
+        if bad.any():
+            position = start + int(bad.nonzero()[0])
+            raise ValueError(
+                f"{strategy} was given {type(need).__name__.lower()} that are not finite for "
+                f"sample {int(indices[position])}; check the inputs of that sample for extreme "
+                "values, or lower the learning rate"
+            )
+
+
+def _reorder(need: Need, value: Tensor, order: Tensor) -> Tensor:
+    """One need's answer with its candidates in another order."""
+    if need == Features("labeled"):
+        return value
+    order = order.to(value.device)
+    return value[:, order] if isinstance(need, Members | History) else value[order]

@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dal.query.base import History, PoolView, Query, ScoreStrategy
-from dal.query.uncertainty import Random
+from dal.query.base import History, PoolView, ScoreStrategy
 
 Distance = Literal["wasserstein", "kl", "js"]
 Ground = Literal["discrete", "ordinal", "sorted"]
@@ -139,9 +138,3 @@ class Instability(ScoreStrategy):
     def score(self, view: PoolView) -> Tensor:
         """See `instability`."""
         return instability(view[History(self.window)], self.distance, self.ground)
-
-    def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
-        """Take the highest scores, or a random subset while there is one model only."""
-        if len(view[History(self.window)]) < 2:
-            return Random().select(view, query_size, rng)
-        return super().select(view, query_size, rng)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dal.models.base import Output, forward
 from dal.query.base import Features, GradNorms, Need, Needs, Probs
 from dal.query.gradients import GradientNorms
-from dal.task import Multiclass
+from dal.task import Task
 from dal.utils.memory import out_of_memory
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def pool_pass(
     take: Take,
     indices: Tensor,
     needs: Needs,
-    task: Multiclass,
+    task: Task,
     *,
     device: torch.device,
     batch_size: int,
@@ -158,7 +158,7 @@ def _run(
     batches: Iterator[tuple[Tensor, int]],
     count: int,
     needs: Needs,
-    task: Multiclass,
+    task: Task,
     device: torch.device,
     dtype: torch.dtype,
 ) -> dict[Need, Tensor]:
@@ -187,7 +187,7 @@ def _run(
 
 
 def _gradient_engines(
-    model: nn.Module, needs: Needs, task: Multiclass, device: torch.device
+    model: nn.Module, needs: Needs, task: Task, device: torch.device
 ) -> dict[Need, GradientNorms]:
     wanted = sorted((need for need in needs if isinstance(need, GradNorms)), key=repr)
     if wanted and device.type == "cpu":
@@ -196,7 +196,7 @@ def _gradient_engines(
     return {need: GradientNorms(model, need.scope, need.labels, task.cotangents) for need in wanted}
 
 
-def _read(output: Output, needs: Needs, task: Multiclass) -> dict[Need, Tensor]:
+def _read(output: Output, needs: Needs, task: Task) -> dict[Need, Tensor]:
     values: dict[Need, Tensor] = {}
     if Probs() in needs:
         values[Probs()] = task.probs(output.logits.float())

@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+BLOCK = 8192
+"""Rows of a large array that are worked on at once."""
+
+
+def check_size(query_size: int, num_candidates: int) -> None:
+    """Refuse a query that is empty or larger than the pool.
+
+    Raises:
+        ValueError: With both numbers.
+    """
+    if not 1 <= query_size <= num_candidates:
+        raise ValueError(
+            f"query_size={query_size} but {num_candidates} unlabeled items remain; "
+            "query_size must lie between 1 and that number"
+        )
 
 
 def random_keys(num_total: int, rng: torch.Generator) -> Tensor:
@@ -40,11 +58,7 @@ def top_k(scores: Tensor, k: int, keys: Tensor) -> tuple[Tensor, int]:
     Raises:
         ValueError: ``k`` is not between 1 and N.
     """
-    if not 1 <= k <= len(scores):
-        raise ValueError(
-            f"query_size={k} but {len(scores)} unlabeled items remain; "
-            "query_size must lie between 1 and that number"
-        )
+    check_size(k, len(scores))
     threshold = torch.topk(scores, k, sorted=False).values.min()
     above = (scores > threshold).nonzero().squeeze(1)
     level = (scores == threshold).nonzero().squeeze(1)
@@ -53,3 +67,45 @@ def top_k(scores: Tensor, k: int, keys: Tensor) -> tuple[Tensor, int]:
     above = above[keys[above].argsort()]
     above = above[scores[above].argsort(descending=True, stable=True)]
     return torch.cat([above, chosen]), len(level) if len(level) > wanted else 0
+
+
+def pick_max(values: Tensor, keys: Tensor) -> int:
+    """Position of the largest value; of equal ones that with the smallest random key.
+
+    Args:
+        values: float, (N,), not NaN; -inf for what must not be picked.
+        keys: float64, (N,), distinct random numbers, on the same device.
+    """
+    level = (values == values.max()).nonzero().squeeze(1)
+    return int(level[keys[level].argmin()]) if len(level) > 1 else int(level[0])
+
+
+def draw(weights: Tensor, rng: torch.Generator) -> int:
+    """Draw one position with probability proportional to its weight.
+
+    One uniform number is drawn whatever N is, and the cumulative sum is inverted in float64.
+
+    Args:
+        weights: float, (N,), >= 0, not all 0.
+        rng: CPU generator.
+    """
+    cumulative = weights.double().cumsum(0)
+    threshold = torch.rand((), generator=rng, dtype=torch.float64).to(weights.device)
+    position = torch.searchsorted(cumulative, threshold * cumulative[-1], right=True)
+    # Rounding may put the threshold at the very end; the last positive weight is meant then.
+    return min(int(position), int(weights.nonzero()[-1]))
+
+
+def blocks(rows: Tensor, size: int = BLOCK) -> Iterator[tuple[int, Tensor]]:
+    """Rows of a large array, float16 and memory-mapped ones too, as float32 (or 64) blocks.
+
+    Args:
+        rows: float, (N, D).
+        size: Rows of a block.
+
+    Yields:
+        The number of the first row, and a block of up to ``size`` rows.
+    """
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size]
+        yield start, block if block.dtype == torch.float64 else block.float()

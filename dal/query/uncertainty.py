@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dal.query.base import PoolView, Probs, Query, ScoreStrategy, Strategy
-from dal.query.selection import random_keys, top_k
+from dal.query.base import PoolView, Probs, Query, ScoreStrategy, Strategy, random_query
 
 
 def least_confidence(probs_NC: Tensor) -> Tensor:
@@ -70,11 +69,11 @@ def entropy(probs_NC: Tensor) -> Tensor:
 class Random(Strategy):
     """Query a uniformly random subset: the baseline every strategy must beat."""
 
+    tasks = frozenset({"multiclass", "multilabel"})
+
     def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
-        """Take the samples with the highest random keys; the key is the score."""
-        keys = random_keys(view.num_total, rng)[view.indices]
-        positions, _ = top_k(keys, query_size, keys)
-        return Query(view.indices[positions], keys[positions], {"random": True})
+        """See `random_query`."""
+        return random_query(view, query_size, rng)
 
 
 class LeastConfidence(ScoreStrategy):
@@ -91,6 +90,7 @@ class Margin(ScoreStrategy):
     """Query where the two most probable classes are closest; see `margin`."""
 
     needs = frozenset({Probs()})
+    lower_bound = -1.0
 
     def score(self, view: PoolView) -> Tensor:
         """See `margin`."""

@@ -68,6 +68,7 @@ class Config:
     saved_dir: str = MISSING
     keep_history: bool = False
     save_every: int | None = None
+    candidates: int | None = None
     profile: bool = False
     plugins: list[str] = field(default_factory=list)
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -76,6 +77,7 @@ class Config:
     strategy: Any = MISSING
     trainer: Any = MISSING
     oracle: Any = MISSING
+    committee: Any = MISSING
     initial: Any = MISSING
 
 

@@ -13,20 +13,48 @@ import yaml
 from torch import Tensor, nn
 
 from dal.data.source import Source, Split
-from dal.learner import RoundContext, TorchLearner
+from dal.learners import Dropout, RoundContext, TorchLearner
 from dal.models import MLP, LeNet5
-from dal.query import History, PoolView, Probs, Query, Random, ScoreStrategy, Strategy
+from dal.pool import TrainSet
+from dal.query import (
+    Decision,
+    Features,
+    History,
+    LookAhead,
+    Members,
+    PoolView,
+    Probs,
+    Query,
+    Random,
+    ScoreStrategy,
+    Strategy,
+)
 from dal.task import Multiclass
 from dal.trainer import Trainer
 from dal.utils.build import build, find
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "strategy").glob("*.yaml"))
-SETTINGS: dict[str, dict[str, Any]] = {
-    path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in FILES
-}
+FOLDER = Path(__file__).parents[2] / "conf" / "strategy"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """The settings of an option, its defaults (``/strategy@score: entropy``) put in their place."""
+    settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    for entry in settings.pop("defaults", []):
+        for place, option in entry.items() if isinstance(entry, dict) else []:
+            *path, last = place.partition("@")[2].split(".")
+            inner = settings
+            for key in path:
+                inner = inner.setdefault(key, {})
+            inner[last] = read(option) | inner.get(last, {})
+    return settings
+
+
+SETTINGS = {path.stem: read(path.stem) for path in FILES}
 TOTAL = 60
 CANDIDATES = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 != 1]
 """45 candidates; the others are labeled."""
+LABELED = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 == 1]
 
 
 def make_source(shape: tuple[int, ...], classes: int) -> Source:
@@ -47,6 +75,7 @@ def make_learner(kind: str, classes: int) -> TorchLearner:
         Trainer(),
         make_source(shape, classes),
         Multiclass(classes),
+        Dropout(4),
         seed=1,
         device=torch.device("cpu"),
     )
@@ -70,15 +99,26 @@ def learner(request: pytest.FixtureRequest) -> TorchLearner:
 
 
 def scan(learner: TorchLearner, strategy: Strategy, indices: Tensor) -> PoolView:
-    """What the loop shows a strategy: the pass, and the history with two random older models."""
-    histories = [need for need in strategy.needs if isinstance(need, History)]
-    needs = strategy.needs - set(histories)
-    view = learner.scan(indices, needs | {Probs()} if histories else needs, RoundContext())
-    for need in histories:
-        rng = torch.Generator().manual_seed(7)
-        older = torch.randn(need.rounds - 1, TOTAL, view.num_classes, generator=rng).softmax(-1)
-        history = torch.cat([older[:, indices], view[Probs()].unsqueeze(0)])
-        view = view.with_result(need, history)
+    """What the loop shows a strategy; where the learner or history cannot answer, made up."""
+    answered = frozenset(need for need in strategy.needs if type(need) in learner.capabilities)
+    targets = learner.source.train.targets[LABELED]
+    train_set = TrainSet(LABELED, targets, torch.ones(len(LABELED)))
+    view = learner.scan(indices, answered, RoundContext(), train_set)
+    rng = torch.Generator().manual_seed(7)
+    logits = torch.randn(4, TOTAL, view.num_classes, generator=rng)
+    for need in strategy.needs - answered:
+        if isinstance(need, History):
+            older = logits.softmax(-1)[: need.rounds - 1, indices]
+            newest = learner.scan(indices, frozenset({Probs()}), RoundContext())[Probs()]
+            value = torch.cat([older, newest.unsqueeze(0)])
+        elif isinstance(need, Members):
+            value = logits.softmax(-1)[:, indices]
+        elif isinstance(need, Decision):
+            value = logits[0, indices, : 1 if view.num_classes == 2 else None]
+        else:
+            assert isinstance(need, LookAhead)
+            value = logits[0, indices].exp()
+        view = view.with_result(need, value)
     return view
 
 
@@ -159,7 +199,8 @@ def test_ties_do_not_depend_on_the_order_of_the_pool(strategy: Strategy) -> None
 def test_query_does_not_depend_on_candidates_not_chosen(
     learner: TorchLearner, strategy: Strategy
 ) -> None:
-    if not isinstance(strategy, ScoreStrategy | Random):
+    independent = isinstance(strategy, ScoreStrategy) and strategy.independent
+    if not (independent or isinstance(strategy, Random)):
         pytest.skip("looks at candidates together")
     want = select(learner, strategy, CANDIDATES, 7)
     rest = CANDIDATES[~torch.isin(CANDIDATES, want.indices)]
@@ -202,28 +243,33 @@ def test_query_size_out_of_range_is_refused(strategy: Strategy, query_size: int)
         select(LEARNERS["mlp-3"], strategy, CANDIDATES[:4], query_size)
 
 
-def test_scores_that_are_not_finite_are_refused(strategy: Strategy) -> None:
-    if not isinstance(strategy, ScoreStrategy):
-        pytest.skip("scores no candidate alone")
-    learner = copy.copy(LEARNERS["mlp-3"])
-    learner.model = copy.deepcopy(learner.model)
-    with torch.no_grad():
-        next(learner.model.parameters()).fill_(torch.nan)
-    with pytest.raises(ValueError, match=rf"{type(strategy).__name__} scored sample 2 with nan"):
-        select(learner, strategy, torch.tensor([2, 3, 4]), 1)
-
-
 def test_first_sample_that_is_not_finite_is_named(strategy: Strategy) -> None:
+    if not strategy.needs:
+        pytest.skip("needs nothing")
+    whole = scan(LEARNERS["mlp-3"], strategy, CANDIDATES)
+    for need in strategy.needs - {Features("labeled")}:
+        value = whole[need].clone()
+        value.transpose(0, -2)[30:] = torch.nan
+        sample = int(CANDIDATES[30])
+        message = rf"{type(strategy).__name__} .* sample {sample}( with nan|;)"
+        with pytest.raises(ValueError, match=message):
+            strategy.select(whole.with_result(need, value), 1, torch.Generator())
+
+
+def test_same_score_for_all_is_warned_about(
+    strategy: Strategy, caplog: pytest.LogCaptureFixture
+) -> None:
     if not isinstance(strategy, ScoreStrategy):
         pytest.skip("scores no candidate alone")
     view = scan(LEARNERS["mlp-3"], strategy, CANDIDATES)
     for need in strategy.needs:
-        value = view[need].clone()
-        value.transpose(0, -2)[30:] = torch.nan
+        value = view[need]
+        if need != Features("labeled"):
+            value = value.transpose(0, -2)[:1].expand_as(value.transpose(0, -2)).transpose(0, -2)
         view = view.with_result(need, value)
-    name = type(strategy).__name__
-    with pytest.raises(ValueError, match=f"{name} scored sample {int(CANDIDATES[30])} with nan"):
-        strategy.select(view, 1, torch.Generator())
+    query = strategy.select(view, 7, torch.Generator().manual_seed(0))
+    assert "the query is random" in caplog.text
+    assert query.info["tied"] == len(CANDIDATES)
 
 
 def test_needs_must_be_listed(strategy: Strategy) -> None:

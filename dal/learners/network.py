@@ -1,10 +1,7 @@
-"""What the loop needs of a model: fit, scan, predict, state."""
+"""The learner of this package: a network trained by a `Trainer`, scored by the pool pass."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,84 +10,15 @@ from torch import Tensor, nn
 
 from dal.data.source import Source, Split
 from dal.export import save_model
+from dal.learners.base import Learner, RoundContext
+from dal.learners.committees import Committee
 from dal.models.base import MakeModel, last_layer
 from dal.pool import TrainSet
 from dal.query.base import Features, GradNorms, Need, Needs, PoolView, Probs
 from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
-from dal.task import Multiclass
+from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.seeding import derive, seeded
-
-
-@dataclass(frozen=True)
-class RoundContext:
-    """What one round's work takes from the loop.
-
-    Attributes:
-        round: Number of the round.
-        check: Called at moments when the process may end without loss; raises to end it.
-        on_epoch: See `FitContext.on_epoch`.
-        resume: A saved fit to go on from, or None.
-    """
-
-    round: int = 0
-    check: Callable[[], None] = lambda: None
-    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
-    resume: dict[str, Any] | None = None
-
-
-class Learner(ABC):
-    """A model that can be fitted on labels and asked about the pool.
-
-    Attributes:
-        capabilities: The kinds of needs that `scan` can answer.
-    """
-
-    capabilities: frozenset[type[Need]]
-
-    @abstractmethod
-    def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
-        """Fit on the labeled samples; see `Trainer.fit` for errors."""
-
-    @abstractmethod
-    def scan(self, indices: Tensor, needs: Needs, context: RoundContext) -> PoolView:
-        """Compute what a strategy needs for the candidates: int64, (N,), N >= 1.
-
-        Without needs nothing is run.
-        """
-
-    @abstractmethod
-    def predict(self, split: Split, context: RoundContext) -> Tensor:
-        """Logits for every sample of a split: float32, (N, C), on the CPU."""
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """The fitted model, as tensors and plain containers."""
-
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-
-    @abstractmethod
-    def numerics(self) -> dict[str, Any]:
-        """What besides device and threads decides the bits of its results, as plain values."""
-
-    @abstractmethod
-    def export(self, run_dir: Path) -> None:
-        """Write what `dal.load` reads into the run directory."""
-
-    def check_needs(self, needs: Needs, strategy: str) -> None:
-        """Refuse a strategy whose needs this learner cannot answer.
-
-        Raises:
-            TypeError: Naming strategy, need and learner.
-        """
-        for need in sorted(needs, key=repr):
-            if type(need) not in self.capabilities:
-                raise TypeError(
-                    f"{strategy} needs {need}, which this model cannot give; "
-                    "choose another model or strategy"
-                )
 
 
 class TorchLearner(Learner):
@@ -101,6 +29,7 @@ class TorchLearner(Learner):
         trainer: How it is trained.
         source: The data.
         task: Loss, probabilities, metrics.
+        committee: Who the members of a committee are, if a strategy asks for one.
         seed: Seed of the run.
         device: Where the network lives.
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
@@ -114,14 +43,15 @@ class TorchLearner(Learner):
         make_model: MakeModel,
         trainer: Trainer,
         source: Source,
-        task: Multiclass,
+        task: Task,
+        committee: Committee | None = None,
         *,
         seed: int,
         device: torch.device,
         batch_size: int | None = None,
     ) -> None:
         self.make_model, self.trainer, self.source, self.task = make_model, trainer, source, task
-        self.seed, self.device = seed, device
+        self.committee, self.seed, self.device = committee, seed, device
         rule = trainer.early_stopping
         if rule and rule.monitor.startswith("val/") and source.validation is None:
             raise ValueError(
@@ -157,28 +87,43 @@ class TorchLearner(Learner):
             ),
         )
 
-    def scan(self, indices: Tensor, needs: Needs, context: RoundContext) -> PoolView:
+    def scan(
+        self,
+        indices: Tensor,
+        needs: Needs,
+        context: RoundContext,
+        train_set: TrainSet | None = None,
+    ) -> PoolView:
         """One pass over the candidates; see `pool_pass`."""
         results: dict[Need, Tensor] = {}
-        if needs:
-            results, self.batch_size = pool_pass(
-                self.model,
-                self.source.train.take,
-                indices,
-                needs,
-                self.task,
-                device=self.device,
-                batch_size=self.batch_size,
-                dtype=self.trainer.dtype,
-                on_batch=context.check,
-                description=f"round {context.round}: pool pass",
-            )
+        of_pool = needs - {Features("labeled")}
+        if of_pool:
+            results = self._pass(indices, of_pool, context)
+        if Features("labeled") in needs:
+            assert train_set is not None
+            found = self._pass(train_set.indices, frozenset({Features()}), context)
+            results[Features("labeled")] = found[Features()]
         return PoolView(
             indices,
             results,
             num_total=len(self.source.train),
             num_classes=self.source.num_classes,
         )
+
+    def _pass(self, indices: Tensor, needs: Needs, context: RoundContext) -> dict[Need, Tensor]:
+        results, self.batch_size = pool_pass(
+            self.model,
+            self.source.train.take,
+            indices,
+            needs,
+            self.task,
+            device=self.device,
+            batch_size=self.batch_size,
+            dtype=self.trainer.dtype,
+            on_batch=context.check,
+            description=f"round {context.round}: pool pass",
+        )
+        return results
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """Logits for every sample of a split, by batches like those of the pass."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.data import make_source, two_gaussians
-from dal.learner import RoundContext, TorchLearner
+from dal.learners import RoundContext, TorchLearner
 from dal.models import MLP
 from dal.pool import TrainSet
 from dal.query import Features, GradNorms, Probs

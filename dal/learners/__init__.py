@@ -1,0 +1,17 @@
+"""Learners: what the loop trains and asks about the pool."""
+
+from dal.learners.base import Learner, RoundContext
+from dal.learners.committees import Committee, Dropout, Ensemble, Rounds
+from dal.learners.make import make_learner
+from dal.learners.network import TorchLearner
+
+__all__ = [
+    "Committee",
+    "Dropout",
+    "Ensemble",
+    "Learner",
+    "RoundContext",
+    "Rounds",
+    "TorchLearner",
+    "make_learner",
+]

@@ -1,0 +1,97 @@
+"""What the loop needs of a model: fit, scan, predict, state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dal.data.source import Split
+from dal.pool import TrainSet
+from dal.query.base import Need, Needs, PoolView
+from dal.trainer import FitState
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What one round's work takes from the loop.
+
+    Attributes:
+        round: Number of the round.
+        check: Called at moments when the process may end without loss; raises to end it.
+        on_epoch: See `FitContext.on_epoch`.
+        resume: A saved fit to go on from, or None.
+    """
+
+    round: int = 0
+    check: Callable[[], None] = lambda: None
+    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    resume: dict[str, Any] | None = None
+
+
+class Learner(ABC):
+    """A model that can be fitted on labels and asked about the pool.
+
+    Attributes:
+        capabilities: The kinds of needs that `scan` can answer.
+    """
+
+    capabilities: frozenset[type[Need]]
+
+    @abstractmethod
+    def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
+        """Fit on the labeled samples; see `Trainer.fit` for errors."""
+
+    @abstractmethod
+    def scan(
+        self,
+        indices: Tensor,
+        needs: Needs,
+        context: RoundContext,
+        train_set: TrainSet | None = None,
+    ) -> PoolView:
+        """Compute what a strategy needs.
+
+        Args:
+            indices: int64, (N,), N >= 1, the candidates.
+            needs: Without any, nothing is run.
+            context: The round.
+            train_set: The labeled samples, for the needs that look at them.
+        """
+
+    @abstractmethod
+    def predict(self, split: Split, context: RoundContext) -> Tensor:
+        """Logits for every sample of a split: float32, (N, C), on the CPU."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """The fitted model, as tensors and plain containers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+    @abstractmethod
+    def numerics(self) -> dict[str, Any]:
+        """What besides device and threads decides the bits of its results, as plain values."""
+
+    @abstractmethod
+    def export(self, run_dir: Path) -> None:
+        """Write what `dal.load` reads into the run directory."""
+
+    def check_needs(self, needs: Needs, strategy: str) -> None:
+        """Refuse a strategy whose needs this learner cannot answer.
+
+        Raises:
+            TypeError: Naming strategy, need and learner.
+        """
+        for need in sorted(needs, key=repr):
+            if type(need) not in self.capabilities:
+                raise TypeError(
+                    f"{strategy} needs {need}, which this model cannot give; "
+                    "choose another model or strategy"
+                )

@@ -1,0 +1,74 @@
+"""Who the members of a committee are: what answers the need `Members`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout samples of the one network: Monte-Carlo dropout.
+
+    A member is a mask of every dropout layer, the same for the whole pool, so that members can be
+    compared from sample to sample.
+
+    Attributes:
+        size: K, at least 2.
+
+    Reference:
+        Y. Gal and Z. Ghahramani. Dropout as a Bayesian approximation. ICML 2016.
+        A. Kirsch, J. van Amersfoort and Y. Gal. BatchBALD. NeurIPS 2019, section 3.2 (consistent
+        masks).
+    """
+
+    size: int = 20
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks that start from weights of their own.
+
+    The first is the network that is tested and exported, the same as without a committee; the
+    others only advise the strategy.
+
+    Attributes:
+        size: K, at least 2.
+        bootstrap: Fit each of the others on labels drawn with replacement.
+
+    Reference:
+        B. Lakshminarayanan, A. Pritzel and C. Blundell. Simple and scalable predictive uncertainty
+        estimation using deep ensembles. NIPS 2017.
+    """
+
+    size: int = 5
+    bootstrap: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The models of the last rounds, through their cached predictions; costs nothing.
+
+    Attributes:
+        size: K, at least 2; fewer while fewer models have been fitted.
+    """
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+
+Committee = Dropout | Ensemble | Rounds
+
+
+def _check_size(size: int) -> None:
+    if size < 2:
+        raise ValueError(
+            f"committee.size={size}: a committee of one cannot disagree; give 2 or more"
+        )
