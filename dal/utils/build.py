@@ -17,7 +17,8 @@ def build(settings: Mapping[str, Any], *, allow: Sequence[str] = (), **extra: An
     """Call the target of some settings with the rest of them; nested targets first.
 
     Args:
-        settings: ``_target_`` (a dotted name) and the keyword arguments for it.
+        settings: ``_target_`` (a dotted name) and the keyword arguments for it, which may be
+            settings of their own, or lists and dicts that hold some.
         allow: Packages besides ``dal`` that targets may come from.
         **extra: Keyword arguments that settings cannot hold, such as data.
 
@@ -34,11 +35,7 @@ def build(settings: Mapping[str, Any], *, allow: Sequence[str] = (), **extra: An
 def factory(settings: Mapping[str, Any], *, allow: Sequence[str] = ()) -> partial[Any]:
     """Like `build`, but not called yet: a partial to which the extra arguments are given."""
     target = find(str(settings[TARGET]), allow)
-    arguments = {
-        key: build(value, allow=allow) if _is_settings(value) else value
-        for key, value in settings.items()
-        if key != TARGET
-    }
+    arguments = {key: _built(value, allow) for key, value in settings.items() if key != TARGET}
     check_arguments(target, arguments, str(settings[TARGET]))
     return partial(target, **arguments)
 
@@ -118,5 +115,10 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _is_settings(value: object) -> bool:
-    return isinstance(value, Mapping) and TARGET in value
+def _built(value: Any, allow: Sequence[str]) -> Any:
+    """A value with the settings that it is, or holds, built."""
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return build(value, allow=allow)
+        return {key: _built(part, allow) for key, part in value.items()}
+    return [_built(part, allow) for part in value] if isinstance(value, list) else value

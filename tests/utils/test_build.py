@@ -91,6 +91,22 @@ def test_build_makes_nested_targets_first() -> None:
     assert trainer.early_stopping == EarlyStopping(patience=None)
 
 
+def test_build_makes_targets_in_lists_and_dicts() -> None:
+    part = {TARGET: f"{HERE}.Part", "number": 2}
+    mixed = {"one": part, "rest": [part, 3, {"deep": part}]}
+    whole = build(
+        {TARGET: f"{HERE}.Whole", "name": "a", "extra": None, "part": mixed}, allow=[HERE]
+    )
+    assert whole.part == {"one": Part(2), "rest": [Part(2), 3, {"deep": Part(2)}]}
+    assert part == {TARGET: f"{HERE}.Part", "number": 2}
+
+
+def test_mistakes_in_lists_name_the_nested_target() -> None:
+    settings = {TARGET: f"{HERE}.Whole", "name": "a", "part": [{TARGET: f"{HERE}.Part", "nr": 2}]}
+    with pytest.raises(TypeError, match="Part has no setting nr"):
+        build(settings, allow=[HERE])
+
+
 def test_nested_mistakes_name_the_nested_target() -> None:
     nested = {TARGET: "dal.trainer.EarlyStopping", "patients": 3}
     with pytest.raises(TypeError, match=r"EarlyStopping has no setting patients.*patience"):
