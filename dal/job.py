@@ -173,11 +173,9 @@ class Job:
         if count is None:
             return None
         unlabeled = self.pool.unlabeled_idx
-        if count > len(unlabeled):
-            raise ValueError(
-                f"candidates={count} but only {len(unlabeled)} samples are unlabeled; lower it, "
-                "or leave it out for all"
-            )
+        if count >= len(unlabeled):
+            log.info("candidates=%d: all %d unlabeled samples are", count, len(unlabeled))
+            return None
         keys = random_keys(total, generator(self.settings.seed, 0, "candidates"))
         subset = torch.zeros(total, dtype=torch.bool)
         subset[unlabeled[keys[unlabeled].argsort()[:count]]] = True

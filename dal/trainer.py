@@ -101,6 +101,9 @@ class Trainer:
         early_stopping: Which epoch's weights are kept, and when to stop; None keeps the last.
         restart: ``warm`` fine-tunes the best weights of the round before, ``cold`` starts every
             round from fresh weights.
+        samples_per_epoch: Go over the labeled samples again, in another order, until an epoch has
+            seen so many; None for once. With a handful of labels an epoch is a step or two, too
+            few to judge by.
         precision: ``float32``; or ``bfloat16`` or ``float16`` for mixed precision (autocast, and
             loss scaling with float16), meant for CUDA.
 
@@ -117,10 +120,12 @@ class Trainer:
         scheduler: MakeScheduler | None = None,
         early_stopping: EarlyStopping | None = None,
         restart: Literal["warm", "cold"] = "warm",
+        samples_per_epoch: int | None = None,
         precision: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if value < 1:
+        sizes = {"epochs": epochs, "batch_size": batch_size, "samples_per_epoch": samples_per_epoch}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise ValueError(f"trainer.{name}={value}; give at least 1")
         if restart not in ("warm", "cold"):
             raise ValueError(f"trainer.restart={restart!r}; choose warm or cold")
@@ -140,6 +145,7 @@ class Trainer:
             )
         self.early_stopping = early_stopping
         self.restart = restart
+        self.samples_per_epoch = samples_per_epoch
         self.dtype = DTYPES[precision]
 
     def fit(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> FitState:
@@ -209,7 +215,7 @@ class _Fit:
         self.model.train()
         epoch = self.state.epoch
         seed, number = self.context.seed, self.context.round
-        order = torch.randperm(len(self.samples), generator=generator(seed, number, "order", epoch))
+        order = self._order(generator(seed, number, "order", epoch))
         with seeded(derive(seed, number, "noise", epoch), self.device):
             metrics = self._train(order)
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
@@ -223,6 +229,13 @@ class _Fit:
         self.state.epoch = epoch + 1
         self._judge(metrics)
 
+    def _order(self, rng: torch.Generator) -> Tensor:
+        """All samples in random order; again, until there are as many as an epoch must see."""
+        count = len(self.samples)
+        wanted = max(self.trainer.samples_per_epoch or 0, count)
+        turns = [torch.randperm(count, generator=rng) for _ in range(-(-wanted // count))]
+        return torch.cat(turns)[:wanted]
+
     def _train(self, order: Tensor) -> dict[str, float]:
         """Step through the batches; means over them, with the weights as they changed."""
         losses, correct = [], []
@@ -231,7 +244,7 @@ class _Fit:
             targets = self.samples.targets[batch]
             logits, loss = self._step(batch, targets)
             losses.append(loss * len(batch))
-            correct.append((logits.argmax(1) == targets).sum())
+            correct.append(self.task.correct(logits, targets).sum())
         count = sum(len(batch) for batch in batches)
         mean = self._finite(float(torch.stack(losses).sum()) / count)
         self.state.steps += len(batches)
@@ -253,7 +266,7 @@ class _Fit:
         loss = self._finite(float(self.task.loss(logits, targets, self.samples.weights)))
         return {
             "train/loss": loss,
-            "train/accuracy": float((logits.argmax(1) == targets).sum()) / len(targets),
+            "train/accuracy": float(self.task.correct(logits, targets).sum()) / len(targets),
         }
 
     def _autocast(self) -> torch.autocast:

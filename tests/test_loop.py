@@ -55,8 +55,44 @@ def test_run_budget_beyond_the_pool_empties_it() -> None:
 
 
 def test_run_query_size_beyond_the_pool_is_refused() -> None:
-    with pytest.raises(ValueError, match="query_size=500 but only 201"):
+    with pytest.raises(ValueError, match="query_size=500 but only 201 samples"):
         run(Random(), settings={"query_size": 500, "budget": 1000})
+
+
+def test_run_candidates_are_a_fixed_subset_shared_by_strategies() -> None:
+    seen: list[set[int]] = []
+
+    class Seeing(Random):
+        def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+            seen.append(set(view.indices.tolist()))
+            return super().select(view, query_size, rng)
+
+    for seed in (3, 3, 4):
+        run(Seeing(), settings={"seed": seed, "query_size": 4, "budget": 8, "candidates": 12})
+    assert [len(candidates) for candidates in seen] == [12, 8] * 3
+    assert seen[1] < seen[0]
+    assert seen[2:4] == seen[:2]
+    assert seen[4] != seen[0]
+
+
+def test_run_ends_when_the_candidates_are_used_up() -> None:
+    result = run(Random(), settings={"query_size": 4, "budget": 40, "candidates": 10})
+    assert (result.reason, result.job.pool.num_queried) == ("pool_exhausted", 10)
+    with pytest.raises(ValueError, match="query_size=4 but only 3 samples can be chosen"):
+        run(Random(), settings={"query_size": 4, "candidates": 3})
+
+
+def test_run_candidates_beyond_the_pool_are_all_of_it() -> None:
+    result = run(Random(), settings={"candidates": 10**6})
+    assert len(result.job.candidates) == result.job.pool.num_unlabeled
+
+
+def test_run_strategy_meant_for_another_task_is_refused() -> None:
+    class ForLabelSets(Random):
+        tasks = frozenset({"multilabel"})
+
+    with pytest.raises(TypeError, match="ForLabelSets is meant for multilabel targets"):
+        run(ForLabelSets())
 
 
 def test_run_max_rounds_zero_fits_once() -> None:

@@ -204,6 +204,25 @@ def test_fit_leaves_the_global_random_state() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(("wanted", "seen"), [(None, 24), (10, 24), (24, 24), (60, 60)])
+def test_epoch_sees_as_many_samples_as_wanted(wanted: int | None, seen: int) -> None:
+    taken: list[Tensor] = []
+
+    class Recording(Multiclass):
+        def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+            taken.append(targets)
+            return super().loss(logits, targets, weights)
+
+    stopping = EarlyStopping(monitor="val/loss")
+    trainer = Trainer(1, 8, samples_per_epoch=wanted, early_stopping=stopping)
+    data = Samples(samples().take, torch.arange(24) % 3)
+    state = trainer.fit(network(), data, Recording(3), FitContext(evaluate=scripted([1.0])))
+    counts = torch.bincount(torch.cat(taken), minlength=3)
+    assert int(counts.sum()) == seen
+    assert state.steps == -(-seen // 8)
+    assert int(counts.max() - counts.min()) <= seen % 24
+
+
 def test_fit_learns_separable_samples() -> None:
     model, data = network(), samples()
     Trainer(epochs=200, optimizer=adam(0.02)).fit(model, data, TASK, FitContext())
