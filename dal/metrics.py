@@ -38,6 +38,67 @@ def f1_per_class(confusion_CC: Tensor) -> Tensor:
     return 2 * true_positive / occurrences.clamp(min=1)
 
 
+def label_outcomes(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Count the outcomes of every label of a multi-label prediction.
+
+    Args:
+        predicted: bool or int64, (N, L), 0 or 1.
+        targets: int64, (N, L), 0 or 1.
+
+    Returns:
+        int64, (L, 2, 2), ``[[TN, FP], [FN, TP]]`` of each label: row: true, column: predicted, as
+        scikit-learn's ``multilabel_confusion_matrix``.
+    """
+    said, true = predicted.bool(), targets.bool()
+    rows = [(~true & ~said).sum(0), (~true & said).sum(0), (true & ~said).sum(0)]
+    return torch.stack([*rows, (true & said).sum(0)], dim=1).view(-1, 2, 2)
+
+
+def hamming_loss(outcomes_L22: Tensor) -> float:
+    """Share of the N L single decisions that are wrong, in [0, 1], from `label_outcomes`."""
+    wrong = outcomes_L22[:, 0, 1] + outcomes_L22[:, 1, 0]
+    return int(wrong.sum()) / int(outcomes_L22.sum())
+
+
+def f1_per_label(outcomes_L22: Tensor) -> Tensor:
+    """F1 of every label: float64, (L,), in [0, 1]; 0 where a label neither occurs nor is predicted.
+
+    Their mean is the macro F1.
+    """
+    true_positive = outcomes_L22[:, 1, 1].double()
+    occurrences = (outcomes_L22[:, 1].sum(1) + outcomes_L22[:, :, 1].sum(1)).double()
+    return 2 * true_positive / occurrences.clamp(min=1)
+
+
+def micro_f1(outcomes_L22: Tensor) -> float:
+    """F1 of all N L decisions taken together, in [0, 1]: frequent labels weigh more.
+
+    0 where no label occurs and none is predicted.
+    """
+    return float(f1_per_label(outcomes_L22.sum(0, keepdim=True)))
+
+
+def sample_f1(predicted: Tensor, targets: Tensor) -> float:
+    """Mean over samples of the F1 between predicted and true set of labels, in [0, 1].
+
+    A sample without any label, for which none is predicted, counts 0, as in scikit-learn with
+    ``zero_division=0``.
+
+    Args:
+        predicted: bool or int64, (N, L), 0 or 1.
+        targets: int64, (N, L), 0 or 1.
+    """
+    said, true = predicted.bool(), targets.bool()
+    both = (said & true).sum(1).double()
+    sizes = (said.sum(1) + true.sum(1)).double()
+    return float((2 * both / sizes.clamp(min=1)).mean())
+
+
+def subset_accuracy(predicted: Tensor, targets: Tensor) -> float:
+    """Share of samples of which every label is right, in [0, 1]; see `sample_f1`."""
+    return float((predicted.bool() == targets.bool()).all(1).double().mean())
+
+
 def nll(log_probs: Tensor, targets: Tensor) -> float:
     """Mean negative log-likelihood in nats.
 

@@ -45,11 +45,13 @@ class Task(ABC):
 
     Attributes:
         kind: Which strategies make sense: ``multiclass`` or ``multilabel``.
+        headline: The metric of `evaluate` that the learning curve shows.
         num_classes: C; outputs always have C columns in class-name order, whatever labels have
             been seen.
     """
 
     kind: ClassVar[Literal["multiclass", "multilabel"]]
+    headline: ClassVar[str]
     num_classes: int
 
     @abstractmethod
@@ -69,12 +71,16 @@ class Task(ABC):
         """Loss gradients at the logits (B, C) for each possible label, (C, B, C)."""
 
     @abstractmethod
+    def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Which predictions of logits (B, C) are right, as ``accuracy`` counts them: bool, (B,)."""
+
+    @abstractmethod
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions, ``accuracy`` and ``loss`` among them, and confusion counts."""
 
     @abstractmethod
     def class_counts(self, targets: Tensor) -> Tensor:
-        """How often each class occurs: int64, (C,)."""
+        """How often each class occurs among targets, unknown ones left out: int64, (C,)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ class Multiclass(Task):
     """
 
     kind: ClassVar[Literal["multiclass", "multilabel"]] = "multiclass"
+    headline: ClassVar[str] = "accuracy"
     num_classes: int
 
     def __post_init__(self) -> None:
@@ -133,6 +140,10 @@ class Multiclass(Task):
         """Loss gradients at the logits (B, C) for each label, (C, B, C); see the function."""
         return softmax_cotangents(logits)
 
+    def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Where the class of the highest logit is the target: bool, (B,)."""
+        return logits.argmax(1) == targets
+
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions.
 
@@ -155,5 +166,121 @@ class Multiclass(Task):
         return values, counts.cpu()
 
     def class_counts(self, targets: Tensor) -> Tensor:
-        """How often each class occurs: int64, (C,)."""
-        return torch.bincount(targets, minlength=self.num_classes)
+        """How often each class occurs among targets, unknown ones left out: int64, (C,)."""
+        return torch.bincount(targets[targets >= 0], minlength=self.num_classes)
+
+
+@dataclass(frozen=True)
+class Multilabel(Task):
+    """Any of C labels a sample, none as well: sigmoid outputs and binary cross-entropy.
+
+    Targets are int64, (N, C), 1 where a label holds and 0 where it does not. A label is predicted
+    where its probability is above one half.
+
+    Attributes:
+        num_classes: C, the number of labels, at least 2.
+    """
+
+    kind: ClassVar[Literal["multiclass", "multilabel"]] = "multilabel"
+    headline: ClassVar[str] = "micro_f1"
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(
+                f"multi-label targets need at least 2 labels, not {self.num_classes}; a single "
+                "label that holds or not is a classification with 2 classes"
+            )
+
+    def check_targets(self, targets: Tensor) -> None:
+        """Refuse targets that are no rows of 0 and 1.
+
+        Args:
+            targets: int64, (N, C), 0 or 1.
+
+        Raises:
+            ValueError: The shape is another, or naming the first row with another number.
+        """
+        if targets.ndim != 2 or targets.shape[1] != self.num_classes:
+            raise ValueError(
+                f"targets have shape {tuple(targets.shape)}; multi-label targets are rows of "
+                f"{self.num_classes} numbers, 1 where the label holds and 0 where it does not"
+            )
+        bad = (targets != 0) & (targets != 1)
+        if bad.any():
+            row, label = (int(number) for number in bad.nonzero()[0])
+            raise ValueError(
+                f"target {int(targets[row, label])} (row {row}, label {label}) is neither 1 (the "
+                "label holds) nor 0 (it does not)"
+            )
+
+    def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean binary cross-entropy in nats: over the labels of a sample, then over samples.
+
+        The mean over labels (not their sum) keeps learning rates and stopping rules comparable
+        whatever the number of labels.
+
+        Args:
+            logits: float, (B, C).
+            targets: int64, (B, C), 0 or 1.
+            weights: float, (B,), weight of each sample, or None for equal ones.
+
+        Returns:
+            A scalar; with weights, their weighted mean.
+        """
+        wanted = targets.to(logits.dtype)
+        losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
+        return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """Probability of every label (N, C), of logits (N, C), in the dtype of the logits."""
+        return logits.sigmoid()
+
+    def cotangents(self, logits: Tensor) -> Tensor:
+        """Refused: there are 2**C possible sets of labels, not C.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            "gradient lengths for each possible label are defined where a sample has one of C "
+            "classes, not for multi-label targets; choose another strategy"
+        )
+
+    def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Where every label of the sample is right: bool, (B,)."""
+        return ((logits > 0) == targets.bool()).all(1)
+
+    def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
+        """Metrics of predictions.
+
+        Args:
+            logits: float, (N, C).
+            targets: int64, (N, C), 0 or 1.
+
+        Returns:
+            ``accuracy`` (the subset accuracy, as scikit-learn has it: the share of samples of
+            which every label is right), ``loss`` (see `loss`), ``micro_f1``, ``macro_f1``,
+            ``sample_f1`` and ``hamming_loss``; and the outcomes of each label, int64, (C, 2, 2),
+            ``[[TN, FP], [FN, TP]]``.
+        """
+        predicted = logits > 0
+        outcomes = metrics.label_outcomes(predicted, targets)
+        values = {
+            "accuracy": metrics.subset_accuracy(predicted, targets),
+            "loss": float(self.loss(logits.double(), targets)),
+            "micro_f1": metrics.micro_f1(outcomes),
+            "macro_f1": float(metrics.f1_per_label(outcomes).mean()),
+            "sample_f1": metrics.sample_f1(predicted, targets),
+            "hamming_loss": metrics.hamming_loss(outcomes),
+        }
+        return values, outcomes.cpu()
+
+    def class_counts(self, targets: Tensor) -> Tensor:
+        """How many samples have each label, those with unknown ones left out: int64, (C,)."""
+        return targets.clamp(min=0).sum(0)
+
+
+def task_of(targets: Tensor, num_classes: int) -> Task:
+    """The task that targets belong to: multi-label for rows (N, C), else one class a sample."""
+    return Multilabel(num_classes) if targets.ndim == 2 else Multiclass(num_classes)

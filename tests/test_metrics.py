@@ -9,7 +9,20 @@ import torch
 from sklearn import metrics as reference
 from torch import Tensor
 
-from dal.metrics import accuracy, aubc, confusion, expected_calibration_error, f1_per_class, nll
+from dal.metrics import (
+    accuracy,
+    aubc,
+    confusion,
+    expected_calibration_error,
+    f1_per_class,
+    f1_per_label,
+    hamming_loss,
+    label_outcomes,
+    micro_f1,
+    nll,
+    sample_f1,
+    subset_accuracy,
+)
 
 
 def predictions(classes: int, count: int = 200) -> tuple[Tensor, Tensor]:
@@ -107,3 +120,40 @@ def test_nll_of_a_saturated_prediction_is_finite() -> None:
     log_probs = torch.tensor([[0.0, -300.0]]).double().log_softmax(1)
     assert nll(log_probs, torch.tensor([1])) == pytest.approx(300)
     assert math.isfinite(nll(log_probs.float(), torch.tensor([1])))
+
+
+def label_sets(labels: int) -> tuple[Tensor, Tensor]:
+    """Sparse sets; the last label never occurs and is never predicted, some rows are empty."""
+    rng = torch.Generator().manual_seed(labels)
+    targets = (torch.rand(200, labels, generator=rng) < 0.3).long()
+    predicted = torch.where(torch.rand(200, labels, generator=rng) < 0.3, 1 - targets, targets)
+    targets[:, -1] = predicted[:, -1] = 0
+    return predicted, targets
+
+
+@pytest.mark.parametrize("labels", [2, 3, 12])
+def test_multilabel_metrics_equal_sklearn(labels: int) -> None:
+    predicted, targets = label_sets(labels)
+    outcomes = label_outcomes(predicted, targets)
+    want = reference.multilabel_confusion_matrix(targets, predicted)
+    assert outcomes.dtype == torch.int64
+    assert outcomes.tolist() == want.tolist()
+    f1 = {
+        average: reference.f1_score(targets, predicted, average=average, zero_division=0)
+        for average in ("micro", "macro", "samples", None)
+    }
+    assert f1_per_label(outcomes).tolist() == pytest.approx(f1[None])
+    assert float(f1_per_label(outcomes).mean()) == pytest.approx(f1["macro"])
+    assert micro_f1(outcomes) == pytest.approx(f1["micro"])
+    assert sample_f1(predicted, targets) == pytest.approx(f1["samples"])
+    assert hamming_loss(outcomes) == pytest.approx(reference.hamming_loss(targets, predicted))
+    want_accuracy = reference.accuracy_score(targets, predicted)
+    assert subset_accuracy(predicted.bool(), targets) == pytest.approx(want_accuracy)
+
+
+def test_multilabel_metrics_without_any_label() -> None:
+    nothing = torch.zeros(4, 3, dtype=torch.int64)
+    outcomes = label_outcomes(nothing, nothing)
+    assert outcomes[:, 0, 0].tolist() == [4, 4, 4]
+    assert (micro_f1(outcomes), sample_f1(nothing, nothing), hamming_loss(outcomes)) == (0, 0, 0)
+    assert subset_accuracy(nothing, nothing) == 1

@@ -1,4 +1,4 @@
-"""The multiclass task against scikit-learn and hand-written losses."""
+"""The tasks against scikit-learn and hand-written losses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from sklearn import metrics as reference
 from torch import Tensor
 
-from dal.task import Multiclass
+from dal.task import Multiclass, Multilabel, task_of
 
 
 def predictions(classes: int) -> tuple[Tensor, Tensor]:
@@ -89,3 +89,103 @@ def test_class_counts_include_absent_classes() -> None:
 def test_fewer_than_two_classes_are_refused(classes: int) -> None:
     with pytest.raises(ValueError, match=f"at least 2 classes, not {classes}"):
         Multiclass(classes)
+
+
+def label_predictions(labels: int) -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(labels)
+    logits = 3 * torch.randn(100, labels, generator=rng)
+    return logits, (torch.rand(100, labels, generator=rng) < logits.sigmoid()).long()
+
+
+def binary_cross_entropies(logits: Tensor, targets: Tensor) -> list[float]:
+    """Of each sample, the mean over its labels."""
+    return [
+        sum(math.log1p(math.exp(-z if y else z)) for z, y in zip(zs, ys, strict=True)) / len(zs)
+        for zs, ys in zip(logits.tolist(), targets.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("labels", [2, 3, 10])
+def test_multilabel_evaluate_equals_sklearn(labels: int) -> None:
+    logits, targets = label_predictions(labels)
+    values, outcomes = Multilabel(labels).evaluate(logits, targets)
+    predicted = (logits.double().sigmoid() > 0.5).long()
+    f1 = {
+        kind: reference.f1_score(targets, predicted, average=kind, zero_division=0)
+        for kind in ("micro", "macro", "samples")
+    }
+    losses = [
+        reference.log_loss(targets[:, label], logits[:, label].double().sigmoid(), labels=[0, 1])
+        for label in range(labels)
+    ]
+    assert values == {
+        "accuracy": pytest.approx(reference.accuracy_score(targets, predicted)),
+        "loss": pytest.approx(sum(losses) / labels),
+        "micro_f1": pytest.approx(f1["micro"]),
+        "macro_f1": pytest.approx(f1["macro"]),
+        "sample_f1": pytest.approx(f1["samples"]),
+        "hamming_loss": pytest.approx(reference.hamming_loss(targets, predicted)),
+    }
+    want = reference.multilabel_confusion_matrix(targets, predicted)
+    assert outcomes.tolist() == want.tolist()
+    right = Multilabel(labels).correct(logits, targets)
+    assert float(right.double().mean()) == pytest.approx(values["accuracy"])
+
+
+def test_multilabel_loss_is_the_mean_binary_cross_entropy() -> None:
+    logits, targets = label_predictions(4)
+    losses = binary_cross_entropies(logits, targets)
+    task = Multilabel(4)
+    assert float(task.loss(logits, targets)) == pytest.approx(sum(losses) / 100, rel=1e-5)
+    weights = torch.rand(100, generator=torch.Generator().manual_seed(1))
+    want = sum(w * x for w, x in zip(weights.tolist(), losses, strict=True)) / sum(weights.tolist())
+    assert float(task.loss(logits, targets, weights)) == pytest.approx(want, rel=1e-5)
+
+
+def test_multilabel_saturated_logits_have_a_finite_loss() -> None:
+    logits = torch.tensor([[500.0, -500.0]])
+    values, _ = Multilabel(2).evaluate(logits, torch.tensor([[0, 0]]))
+    assert values["loss"] == pytest.approx(250)
+
+
+def test_multilabel_probs_are_the_sigmoid_in_the_dtype_of_the_logits() -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    assert Multilabel(2).probs(logits).tolist() == [pytest.approx([0.5, 0.75])]
+    assert Multilabel(2).probs(logits.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("value", [-1, 2])
+def test_multilabel_targets_other_than_0_and_1_are_refused(value: int) -> None:
+    targets = torch.tensor([[0, 1, 0], [1, 1, 0]])
+    Multilabel(3).check_targets(targets)
+    Multilabel(3).check_targets(targets[:0])
+    targets[1, 2] = value
+    with pytest.raises(ValueError, match=rf"target {value} \(row 1, label 2\)"):
+        Multilabel(3).check_targets(targets)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (4, 3, 1)])
+def test_multilabel_targets_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="rows of 3 numbers"):
+        Multilabel(3).check_targets(torch.zeros(shape, dtype=torch.int64))
+
+
+def test_class_counts_leave_out_unknown_targets() -> None:
+    rows = torch.tensor([[1, 0, 1], [-1, -1, -1], [1, 0, 0]])
+    assert Multilabel(3).class_counts(rows).tolist() == [2, 0, 1]
+    assert Multiclass(3).class_counts(torch.tensor([2, -1, 2])).tolist() == [0, 0, 2]
+
+
+def test_multilabel_gradient_lengths_are_refused() -> None:
+    with pytest.raises(TypeError, match="not for multi-label targets"):
+        Multilabel(3).cotangents(torch.zeros(2, 3))
+
+
+def test_multilabel_of_one_label_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 labels, not 1"):
+        Multilabel(1)
+
+
+def test_task_of_targets() -> None:
+    assert task_of(torch.tensor([0, 1]), 2) == Multiclass(2)
+    assert task_of(torch.tensor([[0, 1, 1]]), 3) == Multilabel(3)
