@@ -19,6 +19,14 @@ from dal.query.base import (
 from dal.query.history import PredictionHistory
 from dal.query.instability import Instability, instability
 from dal.query.model_change import ExpectedGradientLength, expected_gradient_length
+from dal.query.multilabel import (
+    MaxBinaryEntropy,
+    MeanBinaryEntropy,
+    MultilabelMargin,
+    max_binary_entropy,
+    mean_binary_entropy,
+    multilabel_margin,
+)
 from dal.query.uncertainty import (
     Entropy,
     LeastConfidence,
@@ -41,7 +49,10 @@ __all__ = [
     "LeastConfidence",
     "LookAhead",
     "Margin",
+    "MaxBinaryEntropy",
+    "MeanBinaryEntropy",
     "Members",
+    "MultilabelMargin",
     "Need",
     "Needs",
     "PoolView",
@@ -56,4 +67,7 @@ __all__ = [
     "instability",
     "least_confidence",
     "margin",
+    "max_binary_entropy",
+    "mean_binary_entropy",
+    "multilabel_margin",
 ]

@@ -29,7 +29,7 @@ from dal.query import (
     ScoreStrategy,
     Strategy,
 )
-from dal.task import Multiclass
+from dal.task import task_of
 from dal.trainer import Trainer
 from dal.utils.build import build, find
 
@@ -57,10 +57,14 @@ CANDIDATES = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 != 1]
 LABELED = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 == 1]
 
 
-def make_source(shape: tuple[int, ...], classes: int) -> Source:
+def make_source(shape: tuple[int, ...], classes: int, multilabel: bool) -> Source:
     rng = torch.Generator().manual_seed(0)
     inputs = torch.randn(TOTAL, *shape, generator=rng)
-    split = Split(inputs, torch.arange(TOTAL) % classes)
+    targets = torch.arange(TOTAL) % classes
+    if multilabel:
+        targets = torch.stack([targets, torch.arange(TOTAL) // classes % classes], 1)
+        targets = torch.nn.functional.one_hot(targets, classes).amax(1)
+    split = Split(inputs, targets)
     return Source("tiny", split, split, None, tuple(f"class {c}" for c in range(classes)))
 
 
@@ -70,11 +74,12 @@ def make_learner(kind: str, classes: int) -> TorchLearner:
     def model(shape: tuple[int, ...], classes: int) -> nn.Module:
         return LeNet5(shape, classes) if kind == "lenet5" else MLP(shape, classes, [16], 0.5)
 
+    source = make_source(shape, classes, kind == "multilabel")
     return TorchLearner(
         model,
         Trainer(),
-        make_source(shape, classes),
-        Multiclass(classes),
+        source,
+        task_of(source.train.targets, classes),
         Dropout(4),
         seed=1,
         device=torch.device("cpu"),
@@ -83,8 +88,13 @@ def make_learner(kind: str, classes: int) -> TorchLearner:
 
 LEARNERS = {
     f"{kind}-{classes}": make_learner(kind, classes)
-    for kind, classes in [("mlp", 2), ("mlp", 3), ("lenet5", 3)]
+    for kind, classes in [("mlp", 2), ("mlp", 3), ("lenet5", 3), ("multilabel", 3)]
 }
+
+
+def small_learner(strategy: Strategy) -> TorchLearner:
+    """A small one of a task that the strategy is meant for."""
+    return LEARNERS["mlp-3" if "multiclass" in strategy.tasks else "multilabel-3"]
 
 
 @pytest.fixture(params=list(SETTINGS))
@@ -94,8 +104,11 @@ def strategy(request: pytest.FixtureRequest) -> Strategy:
 
 
 @pytest.fixture(params=list(LEARNERS))
-def learner(request: pytest.FixtureRequest) -> TorchLearner:
-    return LEARNERS[request.param]
+def learner(request: pytest.FixtureRequest, strategy: Strategy) -> TorchLearner:
+    learner = LEARNERS[request.param]
+    if learner.task.kind not in strategy.tasks:
+        pytest.skip(f"not meant for {learner.task.kind} targets")
+    return learner
 
 
 def scan(learner: TorchLearner, strategy: Strategy, indices: Tensor) -> PoolView:
@@ -106,13 +119,14 @@ def scan(learner: TorchLearner, strategy: Strategy, indices: Tensor) -> PoolView
     view = learner.scan(indices, answered, RoundContext(), train_set)
     rng = torch.Generator().manual_seed(7)
     logits = torch.randn(4, TOTAL, view.num_classes, generator=rng)
+    probs = torch.stack([learner.task.probs(member) for member in logits])
     for need in strategy.needs - answered:
         if isinstance(need, History):
-            older = logits.softmax(-1)[: need.rounds - 1, indices]
+            older = probs[: need.rounds - 1, indices]
             newest = learner.scan(indices, frozenset({Probs()}), RoundContext())[Probs()]
             value = torch.cat([older, newest.unsqueeze(0)])
         elif isinstance(need, Members):
-            value = logits.softmax(-1)[:, indices]
+            value = probs[:, indices]
         elif isinstance(need, Decision):
             value = logits[0, indices, : 1 if view.num_classes == 2 else None]
         else:
@@ -130,7 +144,7 @@ def select(
 
 
 def test_every_setting_file_is_found() -> None:
-    assert {"random", "entropy", "instability", "expected_gradient_length"} <= set(SETTINGS)
+    assert {"random", "entropy", "instability", "multilabel_margin"} <= set(SETTINGS)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -186,7 +200,7 @@ def test_query_does_not_depend_on_the_order_of_the_pool(
 
 
 def test_ties_do_not_depend_on_the_order_of_the_pool(strategy: Strategy) -> None:
-    learner = copy.copy(LEARNERS["mlp-3"])
+    learner = copy.copy(small_learner(strategy))
     learner.model = copy.deepcopy(learner.model)
     with torch.no_grad():
         for parameter in learner.model.parameters():
@@ -240,13 +254,13 @@ def test_one_item_left_is_taken(learner: TorchLearner, strategy: Strategy) -> No
 @pytest.mark.parametrize("query_size", [0, -1, 5])
 def test_query_size_out_of_range_is_refused(strategy: Strategy, query_size: int) -> None:
     with pytest.raises(ValueError, match=rf"query_size={query_size} but 4 "):
-        select(LEARNERS["mlp-3"], strategy, CANDIDATES[:4], query_size)
+        select(small_learner(strategy), strategy, CANDIDATES[:4], query_size)
 
 
 def test_first_sample_that_is_not_finite_is_named(strategy: Strategy) -> None:
     if not strategy.needs:
         pytest.skip("needs nothing")
-    whole = scan(LEARNERS["mlp-3"], strategy, CANDIDATES)
+    whole = scan(small_learner(strategy), strategy, CANDIDATES)
     for need in strategy.needs - {Features("labeled")}:
         value = whole[need].clone()
         value.transpose(0, -2)[30:] = torch.nan
@@ -261,7 +275,7 @@ def test_same_score_for_all_is_warned_about(
 ) -> None:
     if not isinstance(strategy, ScoreStrategy):
         pytest.skip("scores no candidate alone")
-    view = scan(LEARNERS["mlp-3"], strategy, CANDIDATES)
+    view = scan(small_learner(strategy), strategy, CANDIDATES)
     for need in strategy.needs:
         value = view[need]
         if need != Features("labeled"):
@@ -291,7 +305,7 @@ def test_state_survives_a_round(learner: TorchLearner, strategy: Strategy) -> No
 
 
 def test_global_seeds_do_not_decide(strategy: Strategy) -> None:
-    learner = LEARNERS["mlp-3"]
+    learner = small_learner(strategy)
     queries: list[Tensor] = []
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):
