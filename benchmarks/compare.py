@@ -69,7 +69,8 @@ def read_runs(folders: Iterable[Path]) -> Curves:
         shared = {key: value for key, value in config.items() if key not in FREE}
         shared["data"] = {key: value for key, value in shared["data"].items() if key != "root"}
         first = first or (folder, shared)
-        different = [key for key in shared if shared[key] != first[1].get(key)]
+        keys = sorted(shared.keys() | first[1].keys())
+        different = [key for key in keys if shared.get(key) != first[1].get(key)]
         if different:
             raise ValueError(f"{folder} and {first[0]} differ in {', '.join(different)}")
         name, seed = strategy_name(folder, config["strategy"]), int(config["seed"])

@@ -15,7 +15,7 @@ from benchmarks.compare import Curve, holm, interval, main, read_csv, read_runs,
 
 
 def write_run(root: Path, option: str, seed: int, accuracy: list[float], **settings: Any) -> Path:
-    strategy = {"_target_": f"dal.query.{option}"} | settings.pop("strategy", {})
+    strategy = settings.pop("strategy", {})
     config = {"seed": seed, "strategy": strategy, "data": {"root": str(root)}, "budget": 20}
     folder = root / f"digits-mlp-{option}-s{seed}-{len(list(root.iterdir())):08x}"
     folder.mkdir()
