@@ -1,0 +1,186 @@
+"""k-means++ draws and k-means, deterministic and in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dal.query.distances import Points
+from dal.query.selection import check_size, draw
+
+
+def d_squared_sampling(
+    distances_to: Callable[[int], Tensor], first: int, count: int, rng: torch.Generator
+) -> Tensor:
+    """Draw points with probability proportional to the squared distance to the nearest drawn.
+
+    The seeding of k-means++, for any distance: spread out, and drawn toward what is far away. No
+    point is drawn twice; when all that remain coincide with drawn ones, the rest is drawn
+    uniformly. Costs ``count`` calls and one number of the generator a draw.
+
+    Args:
+        distances_to: Squared distances, float, (N,), >= 0, of all points to the one at a position.
+        first: Position of the first point, chosen by the caller.
+        count: How many in all, from 1 to N.
+        rng: CPU generator.
+
+    Returns:
+        Positions, int64, (count,), distinct, in the order drawn, on the device of the distances.
+
+    Raises:
+        ValueError: ``count`` is out of range.
+
+    Reference:
+        D. Arthur and S. Vassilvitskii. k-means++: the advantages of careful seeding. SODA 2007,
+        section 2.2.
+    """
+    weights_N = distances_to(first).clone()
+    check_size(count, len(weights_N))
+    free_N = torch.ones(len(weights_N), dtype=torch.bool, device=weights_N.device)
+    chosen = [first]
+    while True:
+        free_N[chosen[-1]] = False
+        weights_N.mul_(free_N)
+        if len(chosen) == count:
+            return torch.tensor(chosen, device=weights_N.device)
+        chosen.append(draw(weights_N if bool(weights_N.any()) else free_N, rng))
+        if len(chosen) < count:
+            torch.minimum(weights_N, distances_to(chosen[-1]), out=weights_N)
+
+
+def assign(points: Points, centers_KD: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest center of every point, the first of equally near ones.
+
+    O(N K D), in blocks.
+
+    Args:
+        points: N rows.
+        centers_KD: float, (K, D), in the space of the points.
+
+    Returns:
+        Numbers of the centers, int64, (N,), and squared distances to them, float, (N,).
+    """
+    parts = [_nearest(points, start, block, centers_KD) for start, block in points.blocks()]
+    return torch.cat([a for a, _ in parts]), torch.cat([d for _, d in parts])
+
+
+def _nearest(
+    points: Points, start: int, block: Tensor, centers_KD: Tensor
+) -> tuple[Tensor, Tensor]:
+    norms_K = torch.linalg.vector_norm(centers_KD, dim=1) ** 2
+    least = torch.addmm(norms_K, block, centers_KD.T, alpha=-2).min(1)
+    squared = least.values + points.norms_N[start : start + len(block)]
+    return least.indices, squared.clamp_(min=0)
+
+
+def lloyd(points: Points, centers_KD: Tensor, iterations: int = 25) -> tuple[Tensor, Tensor]:
+    """Improve centers until no point changes its cluster, or the iterations are used up.
+
+    O(N K D) an iteration; memory for the centers and a few numbers a point. Sums run in ascending
+    order of the points, in float64 across blocks, so a result can be repeated. A cluster left
+    without points goes to the point farthest from its center, unless every point is at one.
+
+    Args:
+        points: N rows.
+        centers_KD: float, (K, D), where to start, in the space of the points.
+        iterations: At most how many.
+
+    Returns:
+        Centers, float, (K, D), and the nearest one of every point, int64, (N,).
+
+    Reference:
+        S. P. Lloyd. Least squares quantization in PCM. IEEE Transactions on Information Theory,
+        1982.
+    """
+    previous: Tensor | None = None
+    for _ in range(iterations):
+        assignment_N, squared_N, sums_KD, counts_K = _pass(points, centers_KD)
+        if previous is not None and torch.equal(assignment_N, previous):
+            return centers_KD, assignment_N
+        _refill(points, assignment_N, squared_N, sums_KD, counts_K)
+        means_KD = (sums_KD / counts_K.clamp(min=1)[:, None]).to(centers_KD.dtype)
+        centers_KD = torch.where(counts_K[:, None] > 0, means_KD, centers_KD)
+        previous = assignment_N
+    return centers_KD, assign(points, centers_KD)[0]
+
+
+def _pass(points: Points, centers_KD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Nearest centers, squared distances, and the sums and counts of the clusters."""
+    assignments: list[Tensor] = []
+    distances: list[Tensor] = []
+    sums_KD = torch.zeros_like(centers_KD, dtype=torch.float64)
+    for start, block in points.blocks():
+        assignment, squared = _nearest(points, start, block, centers_KD)
+        sums_KD += _sums(block, assignment, len(centers_KD))
+        assignments.append(assignment)
+        distances.append(squared)
+    assignment_N = torch.cat(assignments)
+    counts_K = torch.bincount(assignment_N, minlength=len(centers_KD))
+    return assignment_N, torch.cat(distances), sums_KD, counts_K
+
+
+def _sums(block_BD: Tensor, assignment_B: Tensor, k: int) -> Tensor:
+    """Sum of the rows of each cluster, in an order that is always the same."""
+    if block_BD.device.type == "cpu":
+        return block_BD.new_zeros(k, block_BD.shape[1]).index_add_(0, assignment_B, block_BD)
+    members_BK = torch.nn.functional.one_hot(assignment_B, k).to(block_BD.dtype)
+    return members_BK.T @ block_BD  # index_add_ sums in any order there
+
+
+def _refill(
+    points: Points, assignment_N: Tensor, squared_N: Tensor, sums_KD: Tensor, counts_K: Tensor
+) -> None:
+    """Move the points farthest from their centers into the empty clusters, in the sums."""
+    empty = (counts_K == 0).nonzero().squeeze(1)
+    if not len(empty):
+        return
+    far = squared_N.topk(min(len(empty), len(squared_N)))
+    moved = far.indices[far.values > 0]
+    empty = empty[: len(moved)]
+    rows = points.take(moved).double()
+    sums_KD[empty] = rows
+    counts_K[empty] = 1
+    for row, old in zip(rows, assignment_N[moved].tolist(), strict=True):
+        sums_KD[old] -= row
+        counts_K[old] -= 1
+
+
+def kmeans(
+    points: Points,
+    k: int,
+    rng: torch.Generator,
+    iterations: int = 25,
+    sample: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """k-means from one k-means++ start.
+
+    O(N k D) for the start, for each iteration and for the final assignment; with ``sample`` the
+    first two look at so many points only. Memory for the centers and a few numbers a point,
+    beside a sample of the rows.
+
+    Args:
+        points: N rows.
+        k: Number of clusters, from 1 to N. Fewer distinct points leave clusters empty.
+        rng: CPU generator.
+        iterations: At most how many improvements; see `lloyd`.
+        sample: Fit on this many points drawn uniformly (k at least), then assign all; None for all.
+
+    Returns:
+        Centers, float, (k, D), in the space of the points, and the nearest one of every point,
+        int64, (N,).
+
+    Raises:
+        ValueError: ``k`` is out of range.
+    """
+    if not 1 <= k <= len(points):
+        raise ValueError(f"{k} clusters of {len(points)} points; k must lie between 1 and that")
+    part = points
+    if sample is not None and max(sample, k) < len(points):
+        drawn = torch.randperm(len(points), generator=rng)[: max(sample, k)].sort().values
+        part = points.subset(drawn.to(points.device))
+    first = int(torch.randint(len(part), (), generator=rng))
+    start = d_squared_sampling(part.squared_distances_to, first, k, rng)
+    centers_KD, assignment_N = lloyd(part, part.take(start), iterations)
+    return centers_KD, assignment_N if part is points else assign(points, centers_KD)[0]
