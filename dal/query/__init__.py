@@ -16,9 +16,28 @@ from dal.query.base import (
     ScoreStrategy,
     Strategy,
 )
+from dal.query.bayesian import BALD, bald
+from dal.query.committee import (
+    ConsensusEntropy,
+    MaxDisagreement,
+    MeanStd,
+    MemberStatistics,
+    VariationRatio,
+    VoteEntropy,
+    consensus_entropy,
+    max_disagreement,
+    mean_std,
+    member_statistics,
+    variation_ratio,
+    vote_entropy,
+)
 from dal.query.history import PredictionHistory
 from dal.query.instability import Instability, instability
-from dal.query.model_change import ExpectedGradientLength, expected_gradient_length
+from dal.query.model_change import (
+    ExpectedGradientLength,
+    expected_gradient_length,
+    last_layer_lengths,
+)
 from dal.query.multilabel import (
     MaxBinaryEntropy,
     MeanBinaryEntropy,
@@ -38,7 +57,9 @@ from dal.query.uncertainty import (
 )
 
 __all__ = [
+    "BALD",
     "BatchStrategy",
+    "ConsensusEntropy",
     "Decision",
     "Entropy",
     "ExpectedGradientLength",
@@ -50,7 +71,10 @@ __all__ = [
     "LookAhead",
     "Margin",
     "MaxBinaryEntropy",
+    "MaxDisagreement",
     "MeanBinaryEntropy",
+    "MeanStd",
+    "MemberStatistics",
     "Members",
     "MultilabelMargin",
     "Need",
@@ -62,12 +86,22 @@ __all__ = [
     "Random",
     "ScoreStrategy",
     "Strategy",
+    "VariationRatio",
+    "VoteEntropy",
+    "bald",
+    "consensus_entropy",
     "entropy",
     "expected_gradient_length",
     "instability",
+    "last_layer_lengths",
     "least_confidence",
     "margin",
     "max_binary_entropy",
+    "max_disagreement",
     "mean_binary_entropy",
+    "mean_std",
+    "member_statistics",
     "multilabel_margin",
+    "variation_ratio",
+    "vote_entropy",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from dal.query.base import GradNorms, PoolView, Probs, ScoreStrategy
@@ -25,7 +26,29 @@ def expected_gradient_length(probs_NC: Tensor, grad_norms_NC: Tensor) -> Tensor:
     Reference:
         B. Settles, M. Craven and S. Ray. Multiple-instance active learning. NIPS 2007, section 4.
     """
-    return (probs_NC * grad_norms_NC).sum(1)
+    return torch.linalg.vecdot(probs_NC, grad_norms_NC)
+
+
+def last_layer_lengths(probs_NC: Tensor, features_ND: Tensor, bias: bool = True) -> Tensor:
+    """Length of the last layer's loss gradient for each label, from cached predictions.
+
+    The gradient of the cross-entropy is the outer product of p - e_y and the layer's input, so its
+    length is ‖p - e_y‖ √(‖h‖² + 1). ``1 - p_y`` is taken as the sum of the other probabilities,
+    which keeps its digits however confident the network is. Costs O(N (C² + D)). The need
+    ``GradNorms("last")`` gives the same from the pass, without keeping the features.
+
+    Args:
+        probs_NC: float, (N, C), softmax probabilities.
+        features_ND: float, (N, D), the input of the last layer.
+        bias: Whether the layer has one that is trained too.
+
+    Returns:
+        float, (N, C), >= 0.
+    """
+    others_CC = 1 - torch.eye(probs_NC.shape[1], dtype=probs_NC.dtype, device=probs_NC.device)
+    squares_NC = (probs_NC @ others_CC).square_().addmm_(probs_NC.square(), others_CC)
+    inputs_N = torch.linalg.vector_norm(features_ND, dim=1).square_()
+    return squares_NC.sqrt_().mul_((inputs_N + bias).sqrt_().unsqueeze(1))
 
 
 class ExpectedGradientLength(ScoreStrategy):

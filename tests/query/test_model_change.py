@@ -12,6 +12,7 @@ from dal.query import (
     Probs,
     Query,
     expected_gradient_length,
+    last_layer_lengths,
 )
 
 PROBS = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [1.0, 0.0, 0.0]])
@@ -67,3 +68,22 @@ def test_unknown_options_are_refused() -> None:
         ExpectedGradientLength(scope="first")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="labels='true'; choose expected or pseudo"):
         ExpectedGradientLength(labels="true")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_last_layer_lengths_equal_autograd(bias: bool, scale: float) -> None:
+    rng = torch.Generator().manual_seed(2)
+    features = torch.randn(6, 5, generator=rng)
+    head = torch.nn.Linear(5, 4, bias=bias).double()
+    with torch.no_grad():
+        head.weight.mul_(scale)
+    want = torch.empty(6, 4, dtype=torch.float64)
+    logits = head(features.double())
+    for i in range(6):
+        for y in range(4):
+            loss = -logits[i].log_softmax(0)[y]
+            gradients = torch.autograd.grad(loss, list(head.parameters()), retain_graph=True)
+            want[i, y] = sum(g.square().sum() for g in gradients) ** 0.5
+    got = last_layer_lengths(logits.detach().softmax(1).float(), features, bias)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=0)
