@@ -1,5 +1,6 @@
 """The query module: scores, selection, the pool pass and the prediction history."""
 
+from dal.query.badge import Badge
 from dal.query.base import (
     BatchStrategy,
     Decision,
@@ -58,6 +59,7 @@ from dal.query.uncertainty import (
 
 __all__ = [
     "BALD",
+    "Badge",
     "BatchStrategy",
     "ConsensusEntropy",
     "Decision",

@@ -1,0 +1,100 @@
+"""BADGE: batches spread out over gradients of the last layer, which are never materialised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.query.base import BatchStrategy, Features, PoolView, Probs
+from dal.query.clustering import d_squared_sampling
+from dal.query.selection import blocks, pick_max, random_keys
+
+ROUNDING = 8
+"""Squared distances of so many units in the last place of the squared lengths are rounding."""
+
+
+def output_errors(probs_NC: Tensor) -> Tensor:
+    """Gradient of the cross-entropy of the predicted class with respect to the logits: p - e_y.
+
+    The entry of the predicted class is minus the sum of the other probabilities: 1 - p would lose
+    all its digits on a confident network.
+
+    Args:
+        probs_NC: float, (N, C), rows sum to one.
+
+    Returns:
+        float, (N, C), rows sum to zero.
+    """
+    predicted = probs_NC.argmax(1, keepdim=True)
+    errors = probs_NC.scatter(1, predicted, 0.0)
+    return errors.scatter(1, predicted, -errors.sum(1, keepdim=True))
+
+
+def gradient_distances(
+    errors_NC: Tensor, features_ND: Tensor
+) -> tuple[Tensor, Callable[[int], Tensor]]:
+    """Squared distances between last-layer gradients, from their two factors.
+
+    The gradient of candidate i is the outer product of e_i and h_i, so that
+    <g_i, g_j> = <e_i, e_j> <h_i, h_j> and no N x (C D) matrix is needed. Distances to one candidate
+    cost O(N (C + D)), read the features once, in blocks, and hold a few vectors of N numbers.
+
+    Args:
+        errors_NC: float, (N, C), see `output_errors`.
+        features_ND: float, (N, D), may be float16 and memory-mapped.
+
+    Returns:
+        Squared lengths of the gradients, float, (N,); and a function that gives the squared
+        distances, float, (N,), >= 0, of all gradients to the one at a position. What rounding
+        cannot tell from 0 is 0.
+    """
+    lengths = torch.cat([block.square().sum(1) for _, block in blocks(features_ND)])
+    squares = errors_NC.square().sum(1) * lengths
+    floor = ROUNDING * torch.finfo(squares.dtype).eps
+
+    def distances_to(position: int) -> Tensor:
+        row = next(blocks(features_ND[position : position + 1]))[1][0]
+        products = torch.cat([block @ row for _, block in blocks(features_ND)])
+        both = squares + squares[position]
+        distances = both - 2 * products * (errors_NC @ errors_NC[position])
+        return torch.where(distances > floor * both, distances, 0.0)
+
+    return squares, distances_to
+
+
+class Badge(BatchStrategy):
+    """Query candidates whose gradients are long and point apart: k-means++ over the last layer's.
+
+    The gradient is that of the cross-entropy with respect to the weights of the last layer, with
+    the predicted class as label: g = (p - e_y) h'. The first pick has the longest gradient; each
+    further one is drawn with probability proportional to the squared distance from its gradient to
+    the nearest one picked. Helps with large batches, where the most uncertain candidates resemble
+    each other, and needs no setting. With few labels gradients say little; long features are
+    preferred whatever their class. One product with the features and one with the errors a pick:
+    O(b N (C + D)), in a few vectors of N numbers.
+
+    Reference:
+        J. T. Ash, C. Zhang, A. Krishnamurthy, J. Langford and A. Agarwal. Deep batch active
+        learning by diverse, uncertain gradient lower bounds. ICLR 2020, algorithm 1.
+
+    Differs from the paper: k-means++ draws the first center uniformly; we take the longest
+    gradient, as the authors' program does.
+    """
+
+    needs = frozenset({Probs(), Features()})
+
+    def choose(
+        self, view: PoolView, query_size: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """See the class; the score of a pick is the length of its gradient."""
+        errors = output_errors(view[Probs()])
+        largest = errors.abs().max()
+        scale = largest if largest > 0 else torch.ones_like(largest)  # squares may underflow
+        squares, distances_to = gradient_distances(errors / scale, view[Features()])
+        keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(squares.device)
+        first = pick_max(squares, keys)
+        positions = d_squared_sampling(distances_to, first, query_size, rng)
+        return positions, squares[positions].sqrt() * scale, {}
