@@ -18,6 +18,7 @@ from dal.query.base import (
     Strategy,
 )
 from dal.query.bayesian import BALD, bald
+from dal.query.combination import Parallel, Probabilistic, Serial
 from dal.query.committee import (
     ConsensusEntropy,
     MaxDisagreement,
@@ -32,7 +33,10 @@ from dal.query.committee import (
     variation_ratio,
     vote_entropy,
 )
+from dal.query.coverage import MaxHerding, ProbCover
+from dal.query.density import Density, DensityWeighted, InformationDensity
 from dal.query.history import PredictionHistory
+from dal.query.hybrid import ClusterMargin, Falcun, UHerding
 from dal.query.instability import Instability, instability
 from dal.query.model_change import (
     ExpectedGradientLength,
@@ -61,19 +65,25 @@ __all__ = [
     "BALD",
     "Badge",
     "BatchStrategy",
+    "ClusterMargin",
     "ConsensusEntropy",
     "Decision",
+    "Density",
+    "DensityWeighted",
     "Entropy",
     "ExpectedGradientLength",
+    "Falcun",
     "Features",
     "GradNorms",
     "History",
+    "InformationDensity",
     "Instability",
     "LeastConfidence",
     "LookAhead",
     "Margin",
     "MaxBinaryEntropy",
     "MaxDisagreement",
+    "MaxHerding",
     "MeanBinaryEntropy",
     "MeanStd",
     "MemberStatistics",
@@ -81,13 +91,18 @@ __all__ = [
     "MultilabelMargin",
     "Need",
     "Needs",
+    "Parallel",
     "PoolView",
     "PredictionHistory",
+    "ProbCover",
+    "Probabilistic",
     "Probs",
     "Query",
     "Random",
     "ScoreStrategy",
+    "Serial",
     "Strategy",
+    "UHerding",
     "VariationRatio",
     "VoteEntropy",
     "bald",
