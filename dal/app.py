@@ -71,17 +71,28 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
 
 def summary(result: Result, run_dir: Path) -> str:
     """The table of rounds, the area under the curve, the classification report, and what next."""
-    lines = ["", f"{'round':>5}  {'labels':>7}  {'test accuracy':>13}  {'seconds':>8}"]
+    task = result.job.task
+    name = task.headline_name
+    lines = ["", f"{'round':>5}  {'labels':>7}  {f'test {name}':>13}  {'seconds':>8}"]
     for row in result.rows:
         seconds = sum(value for name, value in row.items() if name.endswith("_s"))
-        accuracy = row["test/accuracy"]
-        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {accuracy:>13.4f}  {seconds:>8.1f}")
+        value = row[f"test/{task.headline}"]
+        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13.4f}  {seconds:>8.1f}")
     validation = result.rows[-1]["labels_total"] - result.rows[-1]["labels"]
     if validation:
         lines.append(f"labels without the {validation} of the validation split")
-    lines += ["", f"area under the learning curve (accuracy over labels): {result.aubc:.4f}", ""]
+    lines += ["", f"area under the learning curve ({name} over labels): {result.aubc:.4f}", ""]
     assert result.job.state.confusion is not None
-    lines.append(classification_report(result.job.state.confusion, result.job.source.class_names))
+    report = multilabel_report if task.kind == "multilabel" else classification_report
+    lines.append(report(result.job.state.confusion, result.job.source.class_names))
+    if task.kind == "multilabel":
+        last = result.rows[-1]
+        lines += [
+            f"all labels of a sample right (subset accuracy): {last['test/accuracy']:.4f}",
+            f"F1 of a sample's labels, mean (sample F1):      {last['test/sample_f1']:.4f}",
+            f"single decisions wrong (Hamming loss):          {last['test/hamming_loss']:.4f}",
+            "",
+        ]
     lines += [f"run directory: {run_dir}", f"look at it:    tensorboard --logdir {run_dir.parent}"]
     if result.status == "waiting":
         ticket = (result.job.state.pending or {}).get("ticket", {})
@@ -115,6 +126,27 @@ def classification_report(confusion: Tensor, class_names: tuple[str, ...]) -> st
     return text
 
 
+def multilabel_report(outcomes: Tensor, class_names: tuple[str, ...]) -> str:
+    """scikit-learn's report of precision, recall, F1 and support by label.
+
+    Without its line of averages over samples: counts by label do not tell them.
+
+    Args:
+        outcomes: int64, (C, 2, 2), ``[[TN, FP], [FN, TP]]`` of each label.
+        class_names: The C names of the labels.
+    """
+    from sklearn.metrics import classification_report as report
+
+    # What counts is how often each pair occurs within a column, so every column is made by itself.
+    pairs = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    columns = [pairs.repeat_interleave(counts.flatten(), dim=0) for counts in outcomes]
+    true, predicted = torch.stack(columns, dim=1).unbind(2)
+    text: str = report(
+        true.numpy(), predicted.numpy(), target_names=class_names, digits=4, zero_division=0.0
+    )
+    return "".join(line for line in text.splitlines(True) if "samples avg" not in line)
+
+
 @contextmanager
 def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
     """Profile a block with torch's profiler and write the table of operators to ``profile.txt``."""
@@ -141,6 +173,7 @@ def _oracle(
         "folder": run_dir / "queries",
         "class_names": source.class_names,
         "positions": source.train.positions,
+        "multilabel": source.task.kind == "multilabel",
     }
     wanted = inspect.signature(make).parameters
     oracle: Oracle = make(**{name: value for name, value in at_hand.items() if name in wanted})

@@ -16,6 +16,7 @@ from dal.data.arrays import as_inputs
 from dal.data.source import Prepare, Source, Split
 from dal.models.base import MakeModel
 from dal.query.pool_pass import auto_batch_size, predict_logits
+from dal.task import Multiclass, Multilabel, Task
 from dal.utils.build import build, spec_of
 from dal.utils.numerics import pick_device
 
@@ -30,6 +31,7 @@ class Predictor:
         class_names: The C class names.
         prepare: How raw inputs are prepared.
         input_shape: Shape of one prepared sample: (channels, H, W) or (D,).
+        task: What the outputs mean: one class a sample, or any number of labels.
     """
 
     def __init__(
@@ -39,13 +41,15 @@ class Predictor:
         prepare: Prepare,
         input_shape: tuple[int, ...],
         device: torch.device,
+        task: Task | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
         self.input_shape = input_shape
+        self.task = task or Multiclass(len(class_names))
 
     def predict_proba(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
-        """Class probabilities.
+        """Class probabilities; of each label by itself, where a sample may have several.
 
         Args:
             inputs: Raw inputs as in the training data: uint8 images (N, H, W),
@@ -73,11 +77,19 @@ class Predictor:
         logits = predict_logits(
             self.model, split.take, len(raw), device=self.device, batch_size=size
         )
-        return logits.softmax(1).cpu()
+        return self.task.probs(logits).cpu()
 
-    def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str]:
-        """The name of the most probable class of each input; see `predict_proba`."""
-        return [self.class_names[c] for c in self.predict_proba(inputs).argmax(1).tolist()]
+    def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str] | list[list[str]]:
+        """The name of the most probable class of each input; see `predict_proba`.
+
+        Where a sample may have several labels: the names of those more probable than not, a list
+        for each input, empty where there is none.
+        """
+        probs = self.predict_proba(inputs)
+        names = self.class_names
+        if self.task.kind == "multilabel":
+            return [[names[c] for c in row.nonzero().flatten().tolist()] for row in probs > 0.5]
+        return [names[c] for c in probs.argmax(1).tolist()]
 
 
 def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: Source) -> None:
@@ -86,13 +98,15 @@ def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: S
     Raises:
         OSError: The disk is full or not writable.
     """
-    state = {
+    state: dict[str, Any] = {
         "spec": spec_of(make_model),
         "input_shape": list(source.input_shape),
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
         "weights": model.state_dict(),
     }
+    if source.task.kind != "multiclass":
+        state["task"] = source.task.kind
     checkpoint.save(run_dir / FILE, state)
 
 
@@ -132,7 +146,8 @@ def load(
     prepare = Prepare(
         state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
     )
-    return Predictor(model, names, prepare, tuple(state["input_shape"]), where)
+    task = Multilabel(len(names)) if state.get("task") == "multilabel" else Multiclass(len(names))
+    return Predictor(model, names, prepare, tuple(state["input_shape"]), where, task)
 
 
 def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> nn.Module:

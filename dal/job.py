@@ -85,8 +85,10 @@ class State:
         pending: The query that waits for answers, or None.
         row: Metrics of the round in progress.
         rows: Metrics of the rounds before it.
-        queries: (round, index, score, label) of every queried sample; label -1: abstained.
-        confusion: int64, (C, C), of the last model on the test part; None before the first.
+        queries: (round, index, score, label) of every queried sample; label -1: abstained. A
+            multi-label one is a list of C numbers 0 and 1, or -1 everywhere.
+        confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
+            (C, C), or multi-label (C, 2, 2); None before the first.
         steps: Optimizer steps in the rounds before this fit.
     """
 
@@ -96,7 +98,7 @@ class State:
     pending: dict[str, Any] | None = None
     row: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    queries: list[tuple[int, int, float, int]] = field(default_factory=list)
+    queries: list[tuple[int, int, float, int | list[int]]] = field(default_factory=list)
     confusion: Tensor | None = None
     steps: int = 0
 
@@ -154,8 +156,8 @@ class Job:
     def _start(self) -> None:
         """The state before the first round: the initial labels are known."""
         self.state = State()
-        self.pool = Pool(len(self.source.train))
         targets = self.source.train.targets[self.initial]
+        self.pool = Pool(len(self.source.train), targets.shape[1] if targets.ndim == 2 else None)
         self.task.check_targets(targets)
         self.pool.label(0, self.initial, targets, origin="initial")
         self._subset = self._draw_subset()

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dal import metrics
 from dal.checkpoint import Checkpoints
-from dal.data.source import Source
+from dal.data.source import UNKNOWN, Source
 from dal.job import Job, Settings, own_threads
 from dal.learners import Committee, Dropout, RoundContext, make_learner
 from dal.models.base import MakeModel
@@ -35,7 +35,6 @@ from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
-from dal.task import Multiclass
 from dal.trainer import FitState, Trainer
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
@@ -63,9 +62,13 @@ class Result:
 
     @property
     def aubc(self) -> float:
-        """Area under the curve of test accuracy over labels, divided by the label range."""
+        """Area under the learning curve over labels, divided by the label range.
+
+        The curve is that of test accuracy, or of the task's own ``headline`` metric.
+        """
         labels = [row["labels"] for row in self.rows]
-        return metrics.aubc(labels, [row["test/accuracy"] for row in self.rows])
+        name = f"test/{self.job.task.headline}"
+        return metrics.aubc(labels, [row[name] for row in self.rows])
 
 
 def run(
@@ -115,7 +118,7 @@ def run(
         directory or nullcontext(),
         Recorder(directory, source, config) as recorder,
     ):
-        task = Multiclass(source.num_classes)
+        task = source.task
         device = pick_device(settings.device)
         job = Job(
             settings=settings,
@@ -259,7 +262,8 @@ def annotate(job: Job) -> bool:
     if answers is None:
         return False
     job.task.check_targets(answers.targets[~answers.abstained])
-    targets = torch.where(answers.abstained, -1, answers.targets)
+    targets = answers.targets.clone()
+    targets[answers.abstained] = UNKNOWN
     job.pool.label(
         state.round,
         answers.indices,

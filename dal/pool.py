@@ -22,7 +22,7 @@ class TrainSet:
 
     Attributes:
         indices: int64, (M,), positions in the training part, in the order of labeling.
-        targets: int64, (M,).
+        targets: int64, (M,); multi-label (M, C).
         weights: float32, (M,), weight of each sample in the loss.
     """
 
@@ -42,14 +42,16 @@ class Pool:
 
     Args:
         num_total: Size of the training part.
+        num_labels: C, where targets are rows of C numbers; None for one class number a sample.
     """
 
-    def __init__(self, num_total: int) -> None:
+    def __init__(self, num_total: int, num_labels: int | None = None) -> None:
         self.num_total = num_total
+        self._target_shape = () if num_labels is None else (num_labels,)
         self._events: dict[str, Tensor] = {
             "round": torch.empty(0, dtype=torch.int64),
             "index": torch.empty(0, dtype=torch.int64),
-            "target": torch.empty(0, dtype=torch.int64),
+            "target": torch.empty(0, *self._target_shape, dtype=torch.int64),
             "origin": torch.empty(0, dtype=torch.int64),
             "abstained": torch.empty(0, dtype=torch.bool),
             "cost": torch.empty(0, dtype=torch.float32),
@@ -74,7 +76,7 @@ class Pool:
         Args:
             round_number: The round whose query this answers; 0 for initial labels.
             indices: int64, (b,), distinct, unlabeled, in [0, num_total).
-            targets: int64, (b,); what stands where ``abstained`` holds plays no part.
+            targets: int64, (b,) or (b, C); what stands where ``abstained`` holds plays no part.
             origin: Where the labels come from.
             abstained: bool, (b,), or None for nobody.
             cost: float, (b,), or None for 1 each.
@@ -97,8 +99,11 @@ class Pool:
             "weight": torch.ones(size) if weight is None else weight.to(torch.float32),
         }
         for key, row in rows.items():
-            if row.shape != (size,):
-                raise ValueError(f"{key} has shape {tuple(row.shape)} for {size} indices")
+            shape = (size, *self._target_shape) if key == "target" else (size,)
+            if row.shape != shape:
+                raise ValueError(
+                    f"{key} has shape {tuple(row.shape)} for {size} indices; give {shape}"
+                )
         self._events = {key: torch.cat([self._events[key], rows[key]]) for key in rows}
         self._annotators += [annotator] * size
 
@@ -153,11 +158,16 @@ class Pool:
         """Take back what `state_dict` gave.
 
         Raises:
-            ValueError: The state belongs to a training part of another size.
+            ValueError: The state belongs to a training part of another size, or other labels.
         """
         if state["num_total"] != self.num_total:
             raise ValueError(
                 f"the saved pool has {state['num_total']} samples, the data {self.num_total}"
+            )
+        if state["target"].shape[1:] != self._target_shape:
+            raise ValueError(
+                f"the saved pool has targets of shape {tuple(state['target'].shape[1:])}, the data "
+                f"of {self._target_shape}"
             )
         self._events = {key: state[key] for key in self._events}
         self._annotators = list(state["annotators"])

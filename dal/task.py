@@ -54,6 +54,11 @@ class Task(ABC):
     headline: ClassVar[str]
     num_classes: int
 
+    @property
+    def headline_name(self) -> str:
+        """The headline metric as people write it."""
+        return self.headline.replace("_", " ").replace("f1", "F1")
+
     @abstractmethod
     def check_targets(self, targets: Tensor) -> None:
         """Refuse targets that are none of this task's, naming the first: ValueError."""

@@ -9,10 +9,14 @@ from dal.data.digits import digits
 from dal.data.idx import fashion_mnist, mnist
 from dal.data.initial import initial_labels
 from dal.data.npz import npz
-from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split
+from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
 from dal.data.splits import make_source
 from dal.data.svhn import svhn
-from dal.data.synthetic import make_classification, two_gaussians
+from dal.data.synthetic import (
+    make_classification,
+    make_multilabel_classification,
+    two_gaussians,
+)
 from dal.data.tabular import breast_cancer, clean1, digits_tabular, iris, new_thyroid, wine
 
 __all__ = [
@@ -29,7 +33,9 @@ __all__ = [
     "fashion_mnist",
     "initial_labels",
     "iris",
+    "is_known",
     "make_classification",
+    "make_multilabel_classification",
     "make_source",
     "mnist",
     "new_thyroid",

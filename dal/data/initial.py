@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.data.draw import draw, draw_by_class
-from dal.data.source import UNKNOWN
+from dal.data.source import is_known
 from dal.utils.seeding import generator
 
 
@@ -24,25 +24,28 @@ def initial_labels(
     """Draw the samples whose labels are known from the start.
 
     Exactly one of ``count``, ``fraction`` and ``per_class`` says how many. At one seed, a larger
-    random draw contains the smaller one, and so does a larger ``per_class``.
+    random draw contains the smaller one, and so does a larger ``per_class`` where a sample has
+    one class.
 
     Args:
         targets: int64 (N,), targets of the training part; only samples with a known target
-            (not `UNKNOWN`) are drawn.
+            (not `UNKNOWN`) are drawn. Multi-label targets are int64 (N, C), 0 or 1.
         seed: Seed of the run.
         count: Number of samples, at least 1.
         fraction: Share of the samples with a known target, in (0, 1]; rounded to the nearest
             number of samples.
-        per_class: Number of samples of every class up to the highest class number there is.
+        per_class: Number of samples of every class up to the highest class number there is. Of
+            multi-label sets, at least so many samples that have the label, for every label: the
+            rarest label comes first, and a sample counts for all labels it has.
         stratified: Draw ``count`` or ``fraction`` in class proportions (largest remainder) rather
-            than at random; ``per_class`` is balanced anyway.
+            than at random; ``per_class`` is balanced anyway. Not for multi-label sets.
 
     Returns:
         int64, sorted indices into the training part.
 
     Raises:
         ValueError: If not exactly one amount is given, it is below 1 sample or more than there
-            are, or there are no labeled samples at all.
+            are, there are no labeled samples at all, or multi-label sets are to be stratified.
     """
     amounts = {"count": count, "fraction": fraction, "per_class": per_class}
     given = [name for name, amount in amounts.items() if amount is not None]
@@ -51,17 +54,24 @@ def initial_labels(
             f"initial labels: {', '.join(given) or 'nothing'} given; "
             "give exactly one of initial.count, initial.fraction, initial.per_class"
         )
-    if targets.ndim != 1:
+    if targets.ndim not in (1, 2):
         raise ValueError(
-            f"targets of shape {tuple(targets.shape)}; initial labels are drawn by class "
-            "and need one class number a sample, shape (N,)"
+            f"targets of shape {tuple(targets.shape)}; give one class number a sample, shape (N,), "
+            "or a row of 0 and 1 for each, shape (N, C)"
         )
-    known = torch.nonzero(targets != UNKNOWN).flatten()
+    multilabel = targets.ndim == 2
+    if multilabel and stratified:
+        raise ValueError(
+            "initial.stratified=true draws in class proportions, and multi-label samples have no "
+            "one class; use initial.stratified=false, or initial=per_class"
+        )
+    known = torch.nonzero(is_known(targets)).flatten()
     if len(known) == 0:
         raise ValueError("no training sample has a known label to start from; label a few first")
     rng = generator(seed, "initial")
     if per_class is not None:
-        return _draw_per_class(targets, known, per_class, rng)
+        draw_each = _draw_per_label if multilabel else _draw_per_class
+        return draw_each(targets, known, per_class, rng)
     wanted = _whole_count(count, fraction, len(known))
     return draw(targets, known, wanted, rng, stratified)
 
@@ -82,13 +92,30 @@ def _whole_count(count: int | None, fraction: float | None, available: int) -> i
 
 
 def _draw_per_class(targets: Tensor, known: Tensor, per_class: int, rng: torch.Generator) -> Tensor:
+    counts = torch.bincount(targets[known])
+    _check_per_class(per_class, counts)
+    return draw_by_class(targets, known, torch.full_like(counts, per_class), rng)
+
+
+def _draw_per_label(targets: Tensor, known: Tensor, per_class: int, rng: torch.Generator) -> Tensor:
+    counts = targets[known].sum(0)
+    _check_per_class(per_class, counts)
+    ranks = torch.randperm(len(targets), generator=rng)
+    shuffled = known[ranks[known].argsort()]
+    picked = torch.zeros(len(targets), dtype=torch.bool)
+    for label in counts.argsort(stable=True).tolist():
+        having = shuffled[targets[shuffled, label] == 1]
+        missing = max(per_class - int(picked[having].sum()), 0)
+        picked[having[~picked[having]][:missing]] = True
+    return picked.nonzero().squeeze(1)
+
+
+def _check_per_class(per_class: int, counts: Tensor) -> None:
     if per_class < 1:
         raise ValueError(f"initial.per_class={per_class} must be at least 1")
-    counts = torch.bincount(targets[known])
     scarce = int(counts.argmin())
     if counts[scarce] < per_class:
         raise ValueError(
             f"initial.per_class={per_class} but class {scarce} has only {int(counts[scarce])} "
             "labeled samples in the training part; lower it or use initial.count"
         )
-    return draw_by_class(targets, known, torch.full_like(counts, per_class), rng)

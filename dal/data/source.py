@@ -17,8 +17,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dal.task import Task, task_of
+
 UNKNOWN = -1
-"""Target of a training sample whose label is not known (yet)."""
+"""Target of a training sample whose label is not known (yet); a whole row of them, multi-label."""
+
+NO_LABEL = "-"
+"""How people write that none of the labels holds, where a sample may have several."""
+SEPARATOR = ";"
+"""Stands between the names of a sample's labels."""
+
+
+def is_known(targets: Tensor) -> Tensor:
+    """Which samples have a known target: bool, (N,), for targets (N,) or (N, C)."""
+    known = targets != UNKNOWN
+    return known if targets.ndim == 1 else known.all(1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,8 @@ class Split:
 
     Attributes:
         inputs: uint8 or float32 images (N, channels, H, W), or float32 features (N, D); on the CPU.
-        targets: int64, (N,), class numbers in class-name order, or `UNKNOWN`.
+        targets: int64, (N,), class numbers in class-name order, or `UNKNOWN`. Multi-label targets
+            are int64, (N, C), 1 where a label holds and 0 where not, or a row of `UNKNOWN`.
         prepare: Applied to every batch.
         positions: int64, (N,), where each sample stands in the data set's own arrays, the training
             ones followed by the test ones; None for 0 to N - 1. People and files use these.
@@ -127,7 +141,8 @@ class Dataset:
     Attributes:
         name: Short name, used in the run directory.
         inputs: uint8 images (N, channels, H, W) or float32 features (N, D).
-        targets: int64, (N,), in [0, C), or `UNKNOWN` for samples nobody has labeled.
+        targets: int64, (N,), in [0, C), or `UNKNOWN` for samples nobody has labeled. Multi-label
+            targets are int64, (N, C), 0 or 1, or a row of `UNKNOWN`: a sample has any of C labels.
         class_names: The C class names; column c of every output of a model is class c.
         test_inputs: Inputs of the official test part, or None where there is none.
         test_targets: int64 targets of the official test part, or None.
@@ -171,8 +186,31 @@ class Source:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes C."""
+        """Number of classes C; of labels, where a sample may have several."""
         return len(self.class_names)
+
+    @property
+    def task(self) -> Task:
+        """What is learned: multi-label where targets are rows, else one class a sample."""
+        return task_of(self.train.targets, self.num_classes)
+
+    def target_name(self, target: int | list[int]) -> str:
+        """A target as people read it.
+
+        Args:
+            target: A class number; or C numbers, 1 where a label holds and 0 where not; negative
+                where nobody could tell.
+
+        Returns:
+            The name of the class; the names of the labels with ``;`` between them, ``-`` where
+            none holds; ``?`` where nobody could tell.
+        """
+        if isinstance(target, int):
+            return self.class_names[target] if target >= 0 else "?"
+        if min(target) < 0:
+            return "?"
+        held = [name for name, holds in zip(self.class_names, target, strict=True) if holds]
+        return SEPARATOR.join(held) or NO_LABEL
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from dal.data.draw import draw, share
-from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split
+from dal.data.source import (
+    NO_LABEL,
+    SEPARATOR,
+    UNKNOWN,
+    Dataset,
+    Prepare,
+    Source,
+    Split,
+    is_known,
+)
 from dal.utils.seeding import generator
 
 _logger = logging.getLogger(__name__)
@@ -52,6 +61,7 @@ def make_source(
         test_fraction: Share of the labeled samples that a merged split tests on, in (0, 1),
             rounded up.
         stratified: Draw test and validation part in class proportions rather than at random.
+            Multi-label sets are divided at random either way: their classes overlap.
         validation: 0 for no validation part; a fraction in (0, 1) of the labeled training
             samples, rounded up; or a number of samples, an int of at least 1.
 
@@ -65,6 +75,7 @@ def make_source(
     """
     _check_settings(dataset, kind, test_fraction, validation)
     _check_dataset(dataset)
+    stratified = stratified and dataset.targets.ndim == 1
     train, test = _divide(dataset, seed, kind, test_fraction, stratified)
     held_out: _Part | None = None
     if validation:
@@ -142,7 +153,7 @@ def _take_out(
 
 
 def _drawable(targets: Tensor, stratified: bool, class_names: tuple[str, ...]) -> Tensor:
-    known = torch.nonzero(targets != UNKNOWN).flatten()
+    known = torch.nonzero(is_known(targets)).flatten()
     if not stratified or len(known) == 0:
         return known
     counts = torch.bincount(targets[known], minlength=len(class_names))
@@ -210,6 +221,8 @@ def _check_dataset(dataset: Dataset) -> None:
             f"{dataset.name} has a mean and standardize=true; drop one of the two, "
             "standardizing computes the mean itself"
         )
+    if dataset.targets.ndim == 2:
+        _check_names(dataset)
     _check_part(
         dataset, "training", _Part(dataset.inputs, dataset.targets, torch.arange(0)), UNKNOWN
     )
@@ -224,9 +237,43 @@ def _check_part(dataset: Dataset, what: str, part: _Part, lowest: int) -> None:
             f"the {what} part of {dataset.name} has {len(part.inputs)} inputs and "
             f"{len(part.targets)} targets; it needs equally many of both, and at least one"
         )
+    if dataset.targets.ndim != 1 or part.targets.ndim != 1:
+        _check_rows(dataset, what, part.targets, lowest)
+        return
     low, high = (int(value) for value in part.targets.aminmax())
     if low < lowest or high >= len(dataset.class_names):
         raise ValueError(
             f"the {what} part of {dataset.name} has targets from {low} to {high}; they must lie "
             f"in {lowest}..{len(dataset.class_names) - 1}"
         )
+
+
+def _check_rows(dataset: Dataset, what: str, targets: Tensor, lowest: int) -> None:
+    """Refuse multi-label targets that are not rows of 0 and 1, or of `UNKNOWN` in training."""
+    expected = (len(targets), len(dataset.class_names))
+    if dataset.targets.ndim != 2 or targets.shape != expected:
+        raise ValueError(
+            f"the {what} part of {dataset.name} has targets of shape {tuple(targets.shape)}; give "
+            f"class numbers (N,) in all parts, or rows {expected} of 0 and 1 in all parts"
+        )
+    good = ((targets == 0) | (targets == 1)).all(1)
+    if lowest == UNKNOWN:
+        good |= (targets == UNKNOWN).all(1)
+    if not good.all():
+        row = int((~good).nonzero()[0])
+        raise ValueError(
+            f"the {what} part of {dataset.name} has the target {targets[row].tolist()} in row "
+            f"{row}; give 1 where a label holds and 0 where it does not"
+            + (f", or {UNKNOWN} in the whole row where nothing is known" if lowest < 0 else "")
+        )
+
+
+def _check_names(dataset: Dataset) -> None:
+    """Refuse names of labels that could not be read back from a list of names."""
+    for name in dataset.class_names:
+        if SEPARATOR in name or name.strip() != name or name in ("", NO_LABEL, "?"):
+            raise ValueError(
+                f"{dataset.name} has a label named {name!r}; where a sample may have several "
+                f"labels, names are written with {SEPARATOR!r} between them, {NO_LABEL!r} stands "
+                "for none and '?' for unknown: choose another name"
+            )

@@ -73,6 +73,56 @@ def make_classification(
     )
 
 
+def make_multilabel_classification(
+    n_samples: int = 2000,
+    n_features: int = 20,
+    n_classes: int = 5,
+    n_labels: int = 2,
+    length: int = 50,
+    allow_unlabeled: bool = True,
+    standardize: bool = True,
+    seed: int = 0,
+) -> Dataset:
+    """Bags of words of several topics each, drawn by scikit-learn's function: any of C labels.
+
+    The settings have scikit-learn's names and meaning.
+
+    Args:
+        n_samples: Number of samples N.
+        n_features: Number of words D; a feature is how often a word occurs.
+        n_classes: Number of labels C.
+        n_labels: How many labels a sample has on average (Poisson, at most C).
+        length: How many words a sample has on average (Poisson).
+        allow_unlabeled: Some samples have no label at all.
+        standardize: Scale features by the mean and deviation of the training part.
+        seed: Seed of the drawing.
+
+    Returns:
+        float32 inputs (N, D) and targets (N, C) of 0 and 1, without an official test part.
+
+    Raises:
+        ValueError: If a number is out of range; scikit-learn says how.
+    """
+    from sklearn.datasets import make_multilabel_classification as draw
+
+    inputs, targets = draw(
+        n_samples=n_samples,
+        n_features=n_features,
+        n_classes=n_classes,
+        n_labels=n_labels,
+        length=length,
+        allow_unlabeled=allow_unlabeled,
+        random_state=derive(seed, "data") % 2**32,
+    )
+    return Dataset(
+        name="synthetic_multilabel",
+        inputs=torch.from_numpy(inputs).to(torch.float32),
+        targets=torch.from_numpy(targets).to(torch.int64),
+        class_names=tuple(str(label) for label in range(n_classes)),
+        standardize=standardize,
+    )
+
+
 def two_gaussians(
     n_samples: int = 1000,
     distance: float = 3.0,

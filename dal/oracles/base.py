@@ -17,7 +17,8 @@ class Answers:
 
     Attributes:
         indices: int64, (b,), positions in the training part.
-        targets: int64, (b,), class numbers; without meaning where the annotator abstained.
+        targets: int64, (b,), class numbers; or (b, C), 1 where a label holds and 0 where not.
+            Without meaning where the annotator abstained.
         abstained: bool, (b,), where no label could be given.
         cost: float32, (b,), what each answer cost.
     """

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.data.source import NO_LABEL, SEPARATOR, UNKNOWN
 from dal.oracles.base import Answers, Oracle
 from dal.query.base import Query
 from dal.utils.files import write_text_atomically
@@ -22,11 +23,15 @@ class FilesOracle(Oracle):
     The run ends with status ``waiting``; the same command goes on when every row has a label: a
     class name, a class number, or ``?`` where no label can be given.
 
+    Where a sample may have several labels, all that hold are written with ``;`` between them, such
+    as ``joy;surprise``, and ``-`` where none holds. A row left empty has not been answered yet.
+
     Args:
         folder: Where the files go; created if it is missing.
         class_names: The C class names.
         positions: int64, (num_total,), the number that people know each sample of the training
             part by: its position in the arrays they gave (`Split.positions`). None for its own.
+        multilabel: A sample may have any number of the labels.
     """
 
     name = "files"
@@ -36,10 +41,12 @@ class FilesOracle(Oracle):
         folder: str | Path,
         class_names: tuple[str, ...],
         positions: Tensor | None = None,
+        multilabel: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.class_names = class_names
         self.positions = positions
+        self.multilabel = multilabel
 
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
         """Write the file, unless it is there already from before an interruption.
@@ -80,21 +87,30 @@ class FilesOracle(Oracle):
         labels = [given[sample] for sample in samples]
         return Answers(
             indices=torch.tensor(ticket["indices"], dtype=torch.int64),
-            targets=torch.tensor([self._target(path, label) for label in labels]),
+            targets=torch.tensor([self._answer(path, label) for label in labels]),
             abstained=torch.tensor([label == ABSTAIN for label in labels]),
             cost=torch.ones(len(labels)),
         )
 
-    def _target(self, path: Path, label: str) -> int:
+    def _answer(self, path: Path, label: str) -> int | list[int]:
+        """What a person wrote as a target; -1 where they abstained."""
+        if not self.multilabel:
+            return UNKNOWN if label == ABSTAIN else self._target(path, label)
         if label == ABSTAIN:
-            return -1
+            return [UNKNOWN] * len(self.class_names)
+        names = [] if label == NO_LABEL else label.strip(SEPARATOR).split(SEPARATOR)
+        held = {self._target(path, name.strip()) for name in names}
+        return [int(number in held) for number in range(len(self.class_names))]
+
+    def _target(self, path: Path, label: str) -> int:
         if label in self.class_names:
             return self.class_names.index(label)
         if label.isdecimal() and int(label) < len(self.class_names):
             return int(label)
+        several = f" (several with {SEPARATOR} between them), {NO_LABEL} where none holds"
         raise ValueError(
-            f"{path}: label {label!r} is not a class; give one of {', '.join(self.class_names)}, "
-            f"or {ABSTAIN} where no label can be given"
+            f"{path}: label {label!r} is not a class; give one of {', '.join(self.class_names)}"
+            f"{several if self.multilabel else ''}, or {ABSTAIN} where no label can be given"
         )
 
 

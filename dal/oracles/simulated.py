@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.data.source import UNKNOWN
+from dal.data.source import is_known
 from dal.oracles.base import Answers, Oracle
 from dal.query.base import Query
 
@@ -16,7 +16,7 @@ class SimulatedOracle(Oracle):
     """Answers at once with the data set's own labels.
 
     Args:
-        targets: int64, (num_total,), labels of the training part.
+        targets: int64, (num_total,) or (num_total, C), labels of the training part.
 
     Raises:
         ValueError: A label is unknown, so it could not be answered.
@@ -25,7 +25,7 @@ class SimulatedOracle(Oracle):
     name = "simulated"
 
     def __init__(self, targets: Tensor) -> None:
-        unknown = (targets == UNKNOWN).nonzero()
+        unknown = (~is_known(targets)).nonzero()
         if len(unknown):
             raise ValueError(
                 f"{len(unknown)} training samples have no label (number {int(unknown[0])} first), "

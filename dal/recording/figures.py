@@ -41,15 +41,17 @@ def learning_curve(
     accuracy: Sequence[float],
     *,
     title: str,
+    metric: str = "accuracy",
     aubc: float | None = None,
     path: Path | None = None,
 ) -> Figure:
-    """Draw test accuracy against the number of training labels.
+    """Draw test accuracy, or another metric, against the number of training labels.
 
     Args:
         labels: Number of training labels after each round, increasing.
         accuracy: Test accuracy at each of them, in [0, 1].
         title: Stands above the axes.
+        metric: What the values are.
         aubc: Area under the curve divided by the label range (`dal.metrics.aubc`), in [0, 1].
         path: PNG file to write as well; it is replaced in one step, never seen half written.
 
@@ -66,7 +68,7 @@ def learning_curve(
     marker = "o" if len(labels) <= 40 else None
     label = None if aubc is None else f"AUBC {aubc:.4f}"
     axes.plot(labels, accuracy, color=BLUE, marker=marker, markersize=4, linewidth=1.8, label=label)
-    axes.set(title=title, xlabel="Training labels", ylabel="Test accuracy")
+    axes.set(title=title, xlabel="Training labels", ylabel=f"Test {metric}")
     _integer_axis(axes)
     _grid(axes)
     if label is not None:
@@ -106,6 +108,38 @@ def confusion_matrix(counts: Tensor, class_names: Sequence[str]) -> Figure:
     if num_classes <= MAX_NAMED:
         _write_cells(axes, values.tolist(), share)
     figure.colorbar(image, ax=axes, label="Share of the true class", fraction=0.046, pad=0.03)
+    return figure
+
+
+def label_outcomes(counts: Tensor, class_names: Sequence[str]) -> Figure:
+    """Draw for every label how often it was found, missed, and predicted without holding.
+
+    Args:
+        counts: int64, (C, 2, 2), ``[[TN, FP], [FN, TP]]`` of each label.
+        class_names: The C names.
+
+    Raises:
+        ValueError: The shape is not (C, 2, 2).
+    """
+    num_labels = len(class_names)
+    if counts.shape != (num_labels, 2, 2):
+        raise ValueError(
+            f"counts have shape {tuple(counts.shape)} for {num_labels} class names; pass "
+            f"({num_labels}, 2, 2)"
+        )
+    found, missed, wrong = (
+        counts[:, row, column].tolist() for row, column in ((1, 1), (1, 0), (0, 1))
+    )
+    figure, axes = _figure(min(max(5.5, 3.0 + 0.35 * num_labels), 9.0), 3.5)
+    places = range(num_labels)
+    axes.bar(places, found, color=BLUE, label="found")
+    axes.bar(places, missed, bottom=found, color=GREY, label="missed")
+    axes.bar(places, [-count for count in wrong], color=COLORS[1], label="wrongly predicted")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(ylabel="Test samples", xlim=(-0.6, num_labels - 0.4))
+    _name_ticks(axes, class_names, axis="x")
+    _grid(axes, axis="y")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from dal.data.source import Source
+from dal.data.source import Source, is_known
 from dal.metrics import aubc
 from dal.recording.figures import learning_curve
 from dal.recording.run_directory import RunDirectory
@@ -44,6 +44,7 @@ class Recorder:
     ) -> None:
         self.directory, self.source = directory, source
         self.config = dict(config or {})
+        self._metric, self._metric_name = source.task.headline, source.task.headline_name
         self._board: TensorBoard | None = None
         self._figures = Throttle(30)
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
@@ -89,6 +90,7 @@ class Recorder:
         self._board = TensorBoard(
             self.directory.path / "tb",
             class_names=self.source.class_names,
+            metric=self._metric,
             **(place if resumed else {}),
         )
         self._board.config(text, _flat(self.config))
@@ -103,11 +105,12 @@ class Recorder:
         """One line a round."""
         row = state.row
         log.info(
-            "round %3d | %5d labels | train accuracy %.4f | test accuracy %.4f | %s",
+            "round %3d | %5d labels | train accuracy %.4f | test %s %.4f | %s",
             row["round"],
             row["labels"],
             row["train/accuracy"],
-            row["test/accuracy"],
+            self._metric_name,
+            row[f"test/{self._metric}"],
             f"fit {row['fit/epochs']} epochs, {row['fit_s']:.1f} s",
         )
 
@@ -141,10 +144,9 @@ class Recorder:
             return
         lines = [json.dumps(row) + "\n" for row in state.all_rows]
         self.directory.write("metrics.jsonl", "".join(lines))
-        names = self.source.class_names
         samples = self.source.train.original(torch.tensor([q[1] for q in state.queries]).long())
         queries = [
-            f"{number},{index},{score!r},{names[target] if target >= 0 else '?'},{sample}\n"
+            f"{number},{index},{score!r},{self.source.target_name(target)},{sample}\n"
             for (number, index, score, target), sample in zip(state.queries, samples, strict=True)
         ]
         self.directory.write("queries.csv", "round,index,score,label,sample\n" + "".join(queries))
@@ -153,7 +155,7 @@ class Recorder:
             round=state.round,
             labels=pool.num_labeled,
             queried=pool.num_queried,
-            accuracy=last.get("test/accuracy"),
+            **{name: last.get(f"test/{name}") for name in {"accuracy": 0, self._metric: 0}},
         )
 
     def finish(self, status: str, reason: str) -> None:
@@ -168,20 +170,23 @@ class Recorder:
         if self.directory is None or self._board is None or not rows:
             return
         labels = [row["labels"] for row in rows]
-        values = [row["test/accuracy"] for row in rows]
+        values = [row[f"test/{self._metric}"] for row in rows]
         curve = learning_curve(
             labels,
             values,
             title=self.directory.path.name,
+            metric=self._metric_name,
             aubc=aubc(labels, values),
             path=self.directory.path / "curve.png",
         )
         self._board.curve(labels[-1], curve)
         if state.confusion is not None:
             self._board.confusion(labels[-1], state.confusion)
-        answers = torch.tensor([t for *_, t in state.queries if t >= 0], dtype=torch.int64)
-        counts = torch.bincount(answers, minlength=self.source.num_classes)
-        self._board.class_histogram(labels[-1], counts)
+        answers = torch.tensor([target for *_, target in state.queries], dtype=torch.int64)
+        answers = answers.view(-1, *self.source.train.targets.shape[1:])
+        answers = answers[is_known(answers)]
+        counts = self.source.task.class_counts(answers)
+        self._board.class_histogram(labels[-1], counts, len(answers))
 
 
 def _is_scalar(name: str, value: object) -> bool:

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dal.recording.events import remove_later_rounds, rewind
-from dal.recording.figures import class_histogram, confusion_matrix, image_grid, to_pixels
+from dal.recording.figures import (
+    class_histogram,
+    confusion_matrix,
+    image_grid,
+    label_outcomes,
+    to_pixels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +31,6 @@ if TYPE_CHECKING:
 MAX_IMAGES = 32
 """How many of the picked images are recorded per query."""
 _COLUMNS = 8
-_LAYOUT = {
-    "labels vs accuracy": {
-        "test accuracy": ["Multiline", ["^test/accuracy$"]],
-        "test calibration and loss": ["Multiline", ["^test/ece$", "^test/loss$"]],
-    }
-}
 
 
 class TensorBoard:
@@ -53,6 +53,7 @@ class TensorBoard:
         folder: Path,
         *,
         class_names: tuple[str, ...],
+        metric: str = "accuracy",
         labels: int | None = None,
         step: int | None = None,
         round_number: int | None = None,
@@ -67,6 +68,7 @@ class TensorBoard:
         Args:
             folder: ``<run>/tb``; created if need be.
             class_names: The C class names.
+            metric: Which one the learning curve shows.
             labels: For the root folder, number of training labels.
             step: For ``steps``, optimizer step through all rounds.
             round_number: The round that is being fitted, or is fitted next.
@@ -76,7 +78,7 @@ class TensorBoard:
             OSError: The folder cannot be read or written.
         """
         self._folder = folder
-        self._class_names = class_names
+        self._class_names, self._metric = class_names, metric
         self._root, kept = _open(folder, labels)
         self._configured = kept > 0
         self._steps, _ = _open(folder / "steps", step)
@@ -103,10 +105,10 @@ class TensorBoard:
             return
         self._configured = True
         self._root.add_text("config", f"```yaml\n{text}\n```", 0)
-        self._root.add_custom_scalars(_LAYOUT)
+        self._root.add_custom_scalars(_layout(self._metric))
         # The hyper-parameter view has no form for a bool of its own.
         plain = {k: str(v).lower() if isinstance(v, bool) else v for k, v in hparams.items()}
-        for summary in summaries(plain, {"test/accuracy": 0.0}):
+        for summary in summaries(plain, {f"test/{self._metric}": 0.0}):
             self._root.file_writer.add_summary(summary)
 
     def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
@@ -176,35 +178,41 @@ class TensorBoard:
             table = _table(scores[: min(len(images), MAX_IMAGES)].tolist())
             self._root.add_text("query/picked_scores", table, labels)
 
-    def class_histogram(self, labels: int, counts: Tensor) -> None:
+    def class_histogram(self, labels: int, counts: Tensor, samples: int | None = None) -> None:
         """Record how many queried samples each class has got so far.
 
         Args:
             labels: Number of training labels.
             counts: Integer, (C,), for the figure ``query/class_histogram``.
+            samples: How many samples they come from; None for their sum.
 
         Raises:
             OSError: An earlier record could not be written.
         """
-        title = f"{int(counts.sum())} samples queried so far"
+        title = f"{int(counts.sum()) if samples is None else samples} samples queried so far"
         figure = class_histogram(counts, self._class_names, title)
         self._figure("query/class_histogram", figure, labels)
 
     def confusion(self, labels: int, counts: Tensor) -> None:
         """Record the confusion matrix of the test part as the figure ``test/confusion``.
 
+        Multi-label outcomes become ``test/outcomes``.
+
         Args:
             labels: Number of training labels the model was fitted on.
-            counts: int64, (C, C), rows are true classes.
+            counts: int64, (C, C), rows are true classes; or outcomes of labels, (C, 2, 2).
 
         Raises:
             ValueError: The shape is not (C, C).
             OSError: An earlier record could not be written.
         """
-        self._figure("test/confusion", confusion_matrix(counts, self._class_names), labels)
+        if counts.ndim == 3:
+            self._figure("test/outcomes", label_outcomes(counts, self._class_names), labels)
+        else:
+            self._figure("test/confusion", confusion_matrix(counts, self._class_names), labels)
 
     def curve(self, labels: int, figure: Figure) -> None:
-        """Record the learning curve so far as the figure ``curve/accuracy``.
+        """Record the learning curve so far as the figure ``curve/accuracy``, or of its metric.
 
         Args:
             labels: Number of training labels at its last point.
@@ -213,7 +221,7 @@ class TensorBoard:
         Raises:
             OSError: An earlier record could not be written.
         """
-        self._figure("curve/accuracy", figure, labels)
+        self._figure(f"curve/{self._metric}", figure, labels)
 
     def flush(self) -> None:
         """Wait until everything recorded so far is in the files.
@@ -269,6 +277,16 @@ def _open(folder: Path, first: int | None) -> tuple[SummaryWriter, int]:
 
     kept = rewind(folder, first or 0)
     return SummaryWriter(str(folder), purge_step=first or 0), kept
+
+
+def _layout(metric: str) -> dict[str, dict[str, list[str | list[str]]]]:
+    """Charts of TensorBoard's custom scalars."""
+    return {
+        f"labels vs {metric}": {
+            f"test {metric}": ["Multiline", [f"^test/{metric}$"]],
+            "test calibration and loss": ["Multiline", ["^test/ece$", "^test/loss$"]],
+        }
+    }
 
 
 def _round_folder(folder: Path, number: int) -> Path:

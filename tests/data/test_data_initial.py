@@ -108,6 +108,45 @@ def test_initial_labels_without_any_label_raise():
         initial_labels(torch.full((5,), UNKNOWN), seed=0, count=1)
 
 
-def test_initial_labels_of_several_columns_raise():
-    with pytest.raises(ValueError, match=r"shape \(5, 2\)"):
-        initial_labels(torch.zeros(5, 2, dtype=torch.int64), seed=0, count=1)
+def test_initial_labels_of_three_axes_raise():
+    with pytest.raises(ValueError, match=r"shape \(5, 2, 1\)"):
+        initial_labels(torch.zeros(5, 2, 1, dtype=torch.int64), seed=0, count=1)
+
+
+def label_sets(rows=200, shares=(0.5, 0.2, 0.05)):
+    rng = torch.Generator().manual_seed(0)
+    targets = (torch.rand(rows, len(shares), generator=rng) < torch.tensor(shares)).long()
+    targets[::10] = UNKNOWN
+    return targets
+
+
+@pytest.mark.parametrize("amount", [{"count": 20}, {"fraction": 0.1}])
+def test_initial_labels_multilabel_are_known_and_nested(amount):
+    targets = label_sets()
+    drawn = initial_labels(targets, seed=0, **amount)
+    assert len(drawn) == (20 if "count" in amount else 18)
+    assert (targets[drawn] != UNKNOWN).all()
+    smaller = initial_labels(targets, seed=0, count=5)
+    assert torch.isin(smaller, drawn).all()
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 4])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_initial_labels_multilabel_per_class_has_each_label_often_enough(per_class, seed):
+    targets = label_sets()
+    drawn = initial_labels(targets, seed=seed, per_class=per_class)
+    assert drawn.tolist() == sorted(set(drawn.tolist()))
+    assert (targets[drawn] != UNKNOWN).all()
+    assert (targets[drawn].sum(0) >= per_class).all()
+    assert len(drawn) <= 3 * per_class
+
+
+def test_initial_labels_multilabel_rare_label_is_named():
+    targets = torch.tensor([[1, 0], [1, 1], [0, 0]])
+    with pytest.raises(ValueError, match="class 1 has only 1 labeled samples"):
+        initial_labels(targets, seed=0, per_class=2)
+
+
+def test_initial_labels_multilabel_stratified_is_refused():
+    with pytest.raises(ValueError, match=r"no one class; use initial.stratified=false"):
+        initial_labels(label_sets(), seed=0, count=5, stratified=True)
