@@ -2,6 +2,7 @@
 
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, Ensemble, Rounds
+from dal.learners.estimator import EstimatorLearner
 from dal.learners.make import make_learner
 from dal.learners.network import TorchLearner
 
@@ -9,6 +10,7 @@ __all__ = [
     "Committee",
     "Dropout",
     "Ensemble",
+    "EstimatorLearner",
     "Learner",
     "RoundContext",
     "Rounds",

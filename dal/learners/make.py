@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
+
 import torch
+from torch import nn
 
 from dal.data.source import Source
 from dal.learners.base import Learner
 from dal.learners.committees import Committee
+from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner
 from dal.models.base import MakeModel
 from dal.task import Task
@@ -24,10 +29,10 @@ def make_learner(
     device: torch.device,
     batch_size: int | None = None,
 ) -> Learner:
-    """The learner for what a model function builds.
+    """The learner for what a model function builds: a network, or a scikit-learn estimator.
 
     Args:
-        model: Builds a network.
+        model: Builds the network or the unfitted estimator.
         trainer: How networks are trained.
         source: The data.
         task: Loss, probabilities, metrics.
@@ -36,6 +41,17 @@ def make_learner(
         device: Where networks live.
         batch_size: Batch size of the pool pass; None for automatic.
     """
+    if not _builds_network(model, source):
+        return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size)
     return TorchLearner(
         model, trainer, source, task, committee, seed=seed, device=device, batch_size=batch_size
     )
+
+
+def _builds_network(model: MakeModel, source: Source) -> bool:
+    """Whether a model function builds a network; only one that is no class is called to see."""
+    function = model.func if isinstance(model, partial) else model
+    if inspect.isclass(function):
+        return issubclass(function, nn.Module)
+    with torch.random.fork_rng(devices=[]):
+        return isinstance(model(source.input_shape, source.num_classes), nn.Module)
