@@ -39,14 +39,17 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 def read(name: str) -> dict[str, Any]:
     """The settings of an option, its defaults (``/strategy@score: entropy``) put in their place."""
-    settings = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    for entry in settings.pop("defaults", []):
+    own = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    settings: dict[str, Any] = {}
+    for entry in own.pop("defaults", []):
         for place, option in entry.items() if isinstance(entry, dict) else []:
             *path, last = place.partition("@")[2].split(".")
             inner = settings
             for key in path:
                 inner = inner.setdefault(key, {})
-            inner[last] = read(option) | inner.get(last, {})
+            inner[last] = read(option)
+    for key, value in own.items():
+        settings[key] = settings[key] | value if key in settings else value
     return settings
 
 
