@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Dropout:
@@ -71,4 +74,30 @@ def _check_size(size: int) -> None:
     if size < 2:
         raise ValueError(
             f"committee.size={size}: a committee of one cannot disagree; give 2 or more"
+        )
+
+
+def check_members(members_KNC: Tensor, remedy: str) -> None:
+    """Refuse members that predict the same, bit for bit, while samples are told apart.
+
+    Where all samples get the same prediction, or every probability has rounded to 0 or 1, equal
+    members say nothing about how they were made.
+
+    Args:
+        members_KNC: float, (K, N, C).
+        remedy: What to do, for the error.
+
+    Raises:
+        ValueError: The members are identical.
+    """
+    first_NC = members_KNC[0]
+    if any(not torch.equal(member, first_NC) for member in members_KNC[1:]):
+        return
+    varies = bool((first_NC != first_NC[0]).any())
+    undecided = bool(((first_NC > 0) & (first_NC < 1)).any())
+    if varies and undecided:
+        raise ValueError(
+            f"all {len(members_KNC)} members of the committee predict the same for all "
+            f"{len(first_NC)} candidates, so comparing them says nothing; {remedy}, or choose "
+            "another committee"
         )

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from dal.data.source import Source, Split
 from dal.export import save_model
 from dal.learners.base import Learner, RoundContext
-from dal.learners.committees import Committee
+from dal.learners.committees import Committee, Dropout, check_members
 from dal.models.base import MakeModel, last_layer
 from dal.pool import TrainSet
-from dal.query.base import Features, GradNorms, Need, Needs, PoolView, Probs
+from dal.query.base import Features, GradNorms, Members, Need, Needs, PoolView, Probs
+from dal.query.dropout_masks import DropoutMasks, why_not
 from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
@@ -65,7 +66,20 @@ class TorchLearner(Learner):
         kinds: set[type[Need]] = {Probs, GradNorms}
         if last_layer(self.model) is not None:
             kinds.add(Features)
+        if isinstance(committee, Dropout) and not why_not(self.model):
+            kinds.add(Members)
         self.capabilities = frozenset(kinds)
+
+    def check_needs(self, needs: Needs, strategy: str) -> None:
+        """Refuse needs the network cannot answer; members most of all, since all would be one."""
+        if Members() in needs and Members not in self.capabilities:
+            reason = why_not(self.model) or "is fitted alone"
+            raise TypeError(
+                f"{strategy} compares members of a committee, and {type(self.model).__name__} "
+                f"{reason}; choose model=bayesian_cnn or another network with dropout, "
+                "committee=ensemble or committee=rounds"
+            )
+        super().check_needs(needs, strategy)
 
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
         """Fine-tune the last round's best weights, or start from fresh ones with a cold restart."""
@@ -122,8 +136,16 @@ class TorchLearner(Learner):
             dtype=self.trainer.dtype,
             on_batch=context.check,
             description=f"round {context.round}: pool pass",
+            masks=self._masks(context) if Members() in needs else None,
         )
+        if Members() in needs:
+            check_members(results[Members()], "raise the dropout of the model")
         return results
+
+    def _masks(self, context: RoundContext) -> DropoutMasks:
+        assert isinstance(self.committee, Dropout)
+        size, seed = self.committee.size, self.seed
+        return DropoutMasks(self.model, size, seed=seed, round_number=context.round)
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """Logits for every sample of a split, by batches like those of the pass."""

@@ -1,9 +1,19 @@
 """Networks; each gives logits and its last hidden features in one forward."""
 
 from dal.models.base import MakeModel, Output, forward
+from dal.models.bayesian_cnn import BayesianCNN
 from dal.models.lenet5 import LeNet5
 from dal.models.linear import LogisticRegression
 from dal.models.mlp import MLP
 from dal.models.resnet18 import ResNet18
 
-__all__ = ["MLP", "LeNet5", "LogisticRegression", "MakeModel", "Output", "ResNet18", "forward"]
+__all__ = [
+    "MLP",
+    "BayesianCNN",
+    "LeNet5",
+    "LogisticRegression",
+    "MakeModel",
+    "Output",
+    "ResNet18",
+    "forward",
+]

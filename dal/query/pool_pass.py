@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dal.models.base import Output, forward
-from dal.query.base import Features, GradNorms, Need, Needs, Probs
+from dal.query.base import Features, GradNorms, Members, Need, Needs, Probs
+from dal.query.dropout_masks import DropoutMasks
 from dal.query.gradients import GradientNorms
 from dal.task import Task
 from dal.utils.memory import out_of_memory
@@ -63,13 +64,14 @@ def pool_pass(
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[], None] = lambda: None,
     description: str = "pool pass",
+    masks: DropoutMasks | None = None,
 ) -> tuple[dict[Need, Tensor], int]:
-    """Compute class probabilities, features and gradient lengths of the candidates.
+    """Compute class probabilities, features, gradient lengths and members' predictions.
 
-    One forward a batch serves all needs. Every batch has the same size, the last one padded with
-    its last sample, because small remainder batches take other kernels and change bits. On
-    out-of-memory the pass starts over with half the batch size, so that a result never depends on
-    where in the pool memory ran out.
+    One forward a batch serves all needs but `Members`, which take one each. Every batch has the
+    same size, the last one padded with its last sample, because small remainder batches take other
+    kernels and change bits. On out-of-memory the pass starts over with half the batch size, so that
+    a result never depends on where in the pool memory ran out.
 
     Gradient lengths are always measured in float32, whatever ``dtype`` says: with `GradNorms` among
     the needs the whole forward, probabilities and features included, is float32 without autocast
@@ -79,7 +81,8 @@ def pool_pass(
         model: Any network of `dal.models.base`; its modes, buffers and gradients stay as they are.
         take: Gives the inputs of a batch on the device.
         indices: int64, (N,), N >= 1.
-        needs: What to compute: `Probs`, `Features`, `GradNorms`.
+        needs: What to compute: `Probs`, `Features`, `GradNorms`; `Members` given ``masks``. All but
+            the members' are those of the network without dropout.
         task: Turns logits into probabilities.
         device: Where the model is.
         batch_size: The size to start with.
@@ -87,9 +90,11 @@ def pool_pass(
             Without effect when gradient lengths are asked for.
         on_batch: Called before each batch; may raise to abandon the pass.
         description: Shown at the progress bar.
+        masks: The members, where `Members` are among the needs.
 
     Returns:
-        One tensor a need, (N, ...), on the device; and the batch size that worked.
+        One tensor a need, (N, ...), for members (K, N, C), on the device; and the batch size that
+        worked.
 
     Raises:
         RuntimeError: Out of memory with a batch of one.
@@ -98,7 +103,7 @@ def pool_pass(
 
     def run(size: int) -> dict[Need, Tensor]:
         batches = _batches(indices, size, on_batch, description)
-        return _run(model, take, batches, len(indices), needs, task, device, dtype)
+        return _run(model, take, batches, len(indices), needs, task, device, dtype, masks)
 
     return _halving(run, batch_size, device, "the pool pass")
 
@@ -161,6 +166,7 @@ def _run(
     task: Task,
     device: torch.device,
     dtype: torch.dtype,
+    masks: DropoutMasks | None,
 ) -> dict[Need, Tensor]:
     results: dict[Need, Tensor] = {}
     position = 0
@@ -173,15 +179,18 @@ def _run(
             for need, engine in engines.items():
                 output, values[need] = engine(inputs)
             with torch.inference_mode():
-                if output is None:
+                if output is None and needs != {Members()}:
                     output = _forward(model, inputs, dtype)
-                values |= _read(output, needs, task)
+                if output is not None:
+                    values |= _read(output, needs, task)
+                if Members() in needs:
+                    assert masks is not None
+                    values[Members()] = _members(model, inputs, masks, task, dtype)
             for need, value in values.items():
                 if need not in results:
-                    shape = (count, *value.shape[1:])
-                    results[need] = torch.empty(shape, dtype=value.dtype, device=device)
+                    results[need] = _room(need, value, count)
                 with torch.inference_mode():
-                    results[need][position : position + kept] = value[:kept]
+                    _rows(need, results[need], position, kept).copy_(_rows(need, value, 0, kept))
             position += kept
     return results
 
@@ -205,6 +214,29 @@ def _read(output: Output, needs: Needs, task: Task) -> dict[Need, Tensor]:
             raise ValueError("features were asked of a network that returns logits only")
         values[Features()] = output.features.float()
     return values
+
+
+def _members(
+    model: nn.Module, inputs: Tensor, masks: DropoutMasks, task: Task, dtype: torch.dtype
+) -> Tensor:
+    """Class probabilities of every member for one batch: (K, B, C)."""
+    members = []
+    for number in range(masks.size):
+        with masks.member(number):
+            members.append(task.probs(_forward(model, inputs, dtype).logits.float()))
+    return torch.stack(members)
+
+
+def _room(need: Need, value: Tensor, count: int) -> Tensor:
+    """Room for a need's answer for ``count`` samples, shaped like that for one batch."""
+    shape = list(value.shape)
+    shape[1 if isinstance(need, Members) else 0] = count
+    return torch.empty(shape, dtype=value.dtype, device=value.device)
+
+
+def _rows(need: Need, value: Tensor, start: int, count: int) -> Tensor:
+    """The part of a need's answer that belongs to some samples."""
+    return value.narrow(1 if isinstance(need, Members) else 0, start, count)
 
 
 def _forward(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:
