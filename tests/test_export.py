@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import dal
-from dal.data import digits, make_source, two_gaussians
+from dal.data import digits, make_multilabel_classification, make_source, two_gaussians
 from dal.data.source import Source
 from dal.export import FILE, save_model
 from dal.models import MLP, LeNet5, ResNet18
@@ -119,3 +119,15 @@ def test_inputs_of_another_kind_are_refused(tmp_path: Path, raw: Any, fact: str)
     saved(tmp_path)
     with pytest.raises(ValueError, match=fact):
         dal.load(tmp_path).predict_proba(raw)
+
+
+def test_multilabel_predictions_are_lists_of_names_above_one_half(tmp_path: Path) -> None:
+    source = make_source(make_multilabel_classification(100, n_classes=4), seed=0)
+    model = saved(tmp_path, MLP, source)
+    predictor = dal.load(tmp_path)
+    raw = source.test.inputs[:20]
+    logits = model(source.test.take(torch.arange(20))).logits
+    torch.testing.assert_close(predictor.predict_proba(raw), logits.sigmoid())
+    names = [[str(c) for c in range(4) if row[c] > 0] for row in logits.tolist()]
+    assert predictor.predict(raw) == names
+    assert len({len(found) for found in names}) > 1

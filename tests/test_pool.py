@@ -149,3 +149,29 @@ def test_ledger_only_grows(order: list[int], sizes: list[int]) -> None:
         assert pool.train_set().indices.tolist() == asked
         assert pool.unlabeled_idx.tolist() == sorted(set(range(12)) - set(asked))
         assert pool.num_queried == len(asked)
+
+
+def test_multilabel_rows_are_kept_and_saved() -> None:
+    pool = Pool(10, num_labels=3)
+    assert pool.train_set().targets.shape == (0, 3)
+    rows = torch.tensor([[1, 0, 1], [-1, -1, -1], [0, 0, 0]])
+    abstained = torch.tensor([False, True, False])
+    pool.label(0, ints(7, 2, 5), rows, origin="oracle", abstained=abstained)
+    again = Pool(10, num_labels=3)
+    again.load_state_dict(pool.state_dict())
+    for ledger in (pool, again):
+        assert ledger.train_set().indices.tolist() == [7, 5]
+        assert ledger.train_set().targets.tolist() == [[1, 0, 1], [0, 0, 0]]
+        assert (ledger.num_queried, ledger.num_labeled) == (3, 2)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 2), (3, 3), (2, 3, 1)])
+def test_multilabel_targets_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    pool = Pool(10, num_labels=3)
+    with pytest.raises(ValueError, match=r"target has shape .* give \(2, 3\)"):
+        pool.label(0, ints(1, 2), torch.zeros(shape, dtype=torch.int64), origin="initial")
+
+
+def test_state_of_other_targets_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"targets of shape \(3,\), the data of \(\)"):
+        Pool(10).load_state_dict(Pool(10, num_labels=3).state_dict())

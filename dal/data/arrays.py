@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from dal.data.source import UNKNOWN
+
+log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -115,8 +118,8 @@ def as_labels(array: Array, key: str) -> Array:
     """
     if array.ndim != 1:
         raise ValueError(
-            f"{key!r} has shape {array.shape}; save one class number a sample, shape (N,) "
-            "(argmax(axis=1) turns one-hot rows into class numbers)"
+            f"{key!r} has shape {array.shape}; save one class number a sample, shape (N,), or "
+            "multi-label rows of 0 and 1, shape (N, C), in all parts"
         )
     if array.dtype.kind not in "iuU":
         raise ValueError(
@@ -124,6 +127,61 @@ def as_labels(array: Array, key: str) -> Array:
             "with .astype('int64'), or strings"
         )
     return array if array.dtype.kind == "U" else array.astype(np.int64)
+
+
+def as_label_rows(array: Array, key: str) -> Tensor:
+    """Multi-label targets: which of C labels each sample has.
+
+    Args:
+        array: (N, C), C of 2 or more, bool or whole numbers, 1 where a label holds and 0 where
+            not; a row of `UNKNOWN` where nothing is known.
+        key: What to call the array in errors.
+
+    Returns:
+        int64 (N, C).
+
+    Raises:
+        ValueError: If the array holds anything else.
+    """
+    if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "iub":
+        raise ValueError(
+            f"{key!r} has shape {array.shape} and type {array.dtype}; save multi-label targets as "
+            "whole numbers 0 and 1 of shape (N, C), two or more labels, and one class a sample as "
+            "shape (N,) (argmax(axis=1) turns one-hot rows into class numbers)"
+        )
+    rows = torch.from_numpy(array.astype(np.int64))
+    good = ((rows == 0) | (rows == 1)).all(1) | (rows == UNKNOWN).all(1)
+    if not good.all():
+        row = int((~good).nonzero()[0])
+        raise ValueError(
+            f"{key!r} has {rows[row].tolist()} in row {row}; save 1 where a label holds and 0 "
+            f"where it does not, or {UNKNOWN} in the whole row where nothing is known"
+        )
+    known = rows[rows[:, 0] != UNKNOWN]
+    if len(known) and bool((known.sum(1) == 1).all()):
+        log.warning(
+            "%s: every row has exactly one label, and is learned as if it could have several; if "
+            "classes exclude each other, save argmax(axis=1)",
+            key,
+        )
+    return rows
+
+
+def label_names(count: int, names: Sequence[str] | Array | None) -> tuple[str, ...]:
+    """The names of the columns of multi-label targets, or their numbers.
+
+    Raises:
+        ValueError: If there are not as many different names as columns.
+    """
+    if names is None:
+        return tuple(str(number) for number in range(count))
+    found = _as_names(names)
+    if len(found) != count or len(set(found)) != count:
+        raise ValueError(
+            f"class_names has {len(set(found))} different names for {count} columns of labels; "
+            "give one name a column"
+        )
+    return found
 
 
 def find_classes(labels: Sequence[Array], names: Sequence[str] | Array | None) -> Classes:

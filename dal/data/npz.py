@@ -13,8 +13,16 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
-from dal.data.arrays import Array, as_inputs, as_labels, as_targets, find_classes
-from dal.data.source import UNKNOWN, Dataset
+from dal.data.arrays import (
+    Array,
+    as_inputs,
+    as_label_rows,
+    as_labels,
+    as_targets,
+    find_classes,
+    label_names,
+)
+from dal.data.source import Dataset, is_known
 
 _ALIASES = {
     "inputs": ("inputs", "train_inputs", "train_images", "x_train", "images", "x", "X"),
@@ -56,6 +64,9 @@ def npz(
     - Targets (N,) are class numbers from 0, any other whole numbers, or strings; the latter two
       become classes in sorted order. -1 or an empty string marks a training sample whose label is
       not known.
+    - Multi-label targets (N, C) are 1 where a label holds and 0 where not; a row of -1 marks a
+      training sample whose labels are not known. Without ``class_names``, labels are called 0 to
+      C - 1.
 
     Args:
         path: The archive.
@@ -115,11 +126,27 @@ def _naming(path: str) -> Iterator[None]:
 def _number_targets(
     arrays: dict[str, Array], keys: dict[str, str], names: Sequence[str] | Array | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    if any(arrays[role].ndim == 2 for role in _present(arrays, "targets")):
+        return _label_rows(arrays, keys, names)
     labels = {role: as_labels(arrays[role], keys[role]) for role in _present(arrays, "targets")}
     classes = find_classes(list(labels.values()), names)
     targets = {role: as_targets(array, classes) for role, array in labels.items()}
     _check_test_known(targets, keys)
     return targets, classes.names
+
+
+def _label_rows(
+    arrays: dict[str, Array], keys: dict[str, str], names: Sequence[str] | Array | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    rows = {role: as_label_rows(arrays[role], keys[role]) for role in _present(arrays, "targets")}
+    shapes = {tuple(part.shape[1:]) for part in rows.values()}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{keys['targets']!r} and {keys['test_targets']!r} have {arrays['targets'].shape[1]} "
+            f"and {arrays['test_targets'].shape[1]} columns; save the same labels in both"
+        )
+    _check_test_known(rows, keys)
+    return rows, label_names(rows["targets"].shape[1], names)
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -208,7 +235,7 @@ def _check_alike(inputs: dict[str, Tensor], keys: dict[str, str]) -> None:
 def _check_test_known(targets: dict[str, Tensor], keys: dict[str, str]) -> None:
     if "test_targets" not in targets:
         return
-    unknown = (targets["test_targets"] == UNKNOWN).nonzero().flatten()
+    unknown = (~is_known(targets["test_targets"])).nonzero().flatten()
     if len(unknown):
         raise ValueError(
             f"{keys['test_targets']!r} has {len(unknown)} unknown labels, the first at row "

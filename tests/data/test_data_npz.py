@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dal.data import UNKNOWN, make_source, npz
+from dal.task import Multilabel
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(10) % 3
@@ -303,3 +304,58 @@ def test_npz_plain_array_file_raises(tmp_path):
     np.save(path, FEATURES)
     with pytest.raises(ValueError, match=r"no \.npz archive at all"):
         npz(str(path))
+
+
+ROWS = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [-1, -1, -1]] * 2)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8])
+def test_npz_multilabel_rows_are_kept(tmp_path, dtype):
+    path = tmp_path / "sets.npz"
+    np.savez(path, inputs=FEATURES, targets=ROWS.astype(dtype), class_names=["a", "b", "c"])
+    dataset = npz(str(path))
+    assert dataset.class_names == ("a", "b", "c")
+    assert dataset.targets.dtype == torch.int64
+    assert dataset.targets.tolist() == ROWS.tolist()
+    source = make_source(dataset, seed=0, test_fraction=0.25)
+    assert source.task == Multilabel(3)
+    assert source.sizes == {"train": 8, "validation": 0, "test": 2}
+    assert (source.test.targets >= 0).all()
+
+
+def test_npz_multilabel_bool_rows_with_test_part(tmp_path):
+    path = tmp_path / "sets.npz"
+    rows = ROWS > 0
+    np.savez(path, x_train=FEATURES, y_train=rows, x_test=FEATURES[:2], y_test=rows[:2])
+    dataset = npz(str(path))
+    assert dataset.class_names == ("0", "1", "2")
+    assert dataset.test_targets.tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("targets", "test", "names", "message"),
+    [
+        (np.where(ROWS < 0, 2, ROWS), None, None, r"\[2, 2, 2\] in row 4; save 1 where"),
+        (np.where(ROWS > 0, -1, ROWS), None, None, r"row 0; save 1 where"),
+        (ROWS[:, :1], None, None, r"shape \(10, 1\).*two or more labels"),
+        (ROWS, None, ["a", "b"], "2 different names for 3 columns"),
+        (ROWS, None, ["a", "b", "b"], "2 different names for 3 columns"),
+        (ROWS, ROWS[3:5], None, "'test_targets' has 1 unknown labels, the first at row 1"),
+        (ROWS, ROWS[:2, :2], None, "have 3 and 2 columns"),
+        (ROWS, np.array([0, 1]), None, r"'test_targets' has shape \(2,\)"),
+    ],
+)
+def test_npz_multilabel_bad_rows_are_named(tmp_path, targets, test, names, message):
+    path = tmp_path / "sets.npz"
+    parts = {} if test is None else {"test_inputs": FEATURES[:2], "test_targets": test}
+    np.savez(path, inputs=FEATURES, targets=targets, **parts)
+    with pytest.raises(ValueError, match=message):
+        npz(str(path), class_names=names)
+
+
+def test_npz_one_hot_rows_are_warned_about(tmp_path, caplog):
+    path = tmp_path / "sets.npz"
+    np.savez(path, inputs=FEATURES, targets=np.eye(3, dtype=int)[LABELS])
+    npz(str(path))
+    assert "every row has exactly one label" in caplog.text
+    assert "argmax" in caplog.text

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from dal.data import UNKNOWN, Dataset, iris, make_source
 from dal.data.draw import apportion, share
+from dal.task import Multilabel
 
 
 def table(counts=(60, 30, 10), test_counts=None, unknown=0, **settings):
@@ -253,3 +255,73 @@ def test_share_rounds_up_but_not_because_of_floating_point(fraction, total, expe
 )
 def test_apportion_by_largest_remainder(counts, total, expected):
     assert apportion(torch.tensor(counts), total).tolist() == expected
+
+
+def label_table(rows=40):
+    rng = torch.Generator().manual_seed(0)
+    targets = (torch.rand(rows, 3, generator=rng) < 0.4).long()
+    targets[::8] = UNKNOWN
+    return Dataset("sets", torch.arange(rows).float().unsqueeze(1), targets, ("a", "b", "c"))
+
+
+def test_multilabel_sets_are_divided_at_random_whatever_stratified_says():
+    sources = [
+        make_source(label_table(), seed=3, stratified=stratified, validation=5)
+        for stratified in (True, False)
+    ]
+    assert parts(sources[0]) == parts(sources[1])
+    source = sources[0]
+    assert source.task == Multilabel(3)
+    assert source.sizes == {"train": 24, "validation": 5, "test": 11}
+    assert (source.test.targets >= 0).all()
+    assert (source.validation.targets >= 0).all()
+    assert int((source.train.targets < 0).all(1).sum()) == 5
+
+
+@pytest.mark.parametrize("row", [[0, 2, 0], [1, -1, 0]])
+def test_multilabel_targets_of_other_numbers_raise(row):
+    dataset = label_table()
+    dataset.targets[6] = torch.tensor(row)
+    with pytest.raises(ValueError, match=rf"\[{row[0]}, {row[1]}, {row[2]}\] in row 6"):
+        make_source(dataset, seed=0)
+
+
+def test_multilabel_targets_of_another_width_raise():
+    dataset = replace(label_table(), class_names=("a", "b"))
+    with pytest.raises(ValueError, match=r"targets of shape \(40, 3\)"):
+        make_source(dataset, seed=0)
+
+
+def test_multilabel_test_part_of_class_numbers_raises():
+    dataset = replace(
+        label_table(), test_inputs=torch.zeros(2, 1), test_targets=torch.tensor([0, 1])
+    )
+    with pytest.raises(ValueError, match=r"test part of sets has targets of shape \(2,\)"):
+        make_source(dataset, seed=0)
+
+
+def test_multilabel_test_part_of_unknown_labels_raises():
+    dataset = replace(
+        label_table(), test_inputs=torch.zeros(2, 1), test_targets=torch.full((2, 3), UNKNOWN)
+    )
+    with pytest.raises(ValueError, match=r"\[-1, -1, -1\] in row 0"):
+        make_source(dataset, seed=0)
+
+
+@pytest.mark.parametrize("name", ["a;b", "-", "?", "", " a"])
+def test_multilabel_names_that_cannot_be_read_back_raise(name):
+    dataset = replace(label_table(), class_names=("x", "y", name))
+    with pytest.raises(ValueError, match="choose another name"):
+        make_source(dataset, seed=0)
+
+
+def test_target_names_are_what_people_read():
+    source = make_source(label_table(), seed=0)
+    rows = [[1, 0, 1], [0, 0, 0], [-1, -1, -1]]
+    assert [source.target_name(row) for row in rows] == ["a;c", "-", "?"]
+    classes = make_source(table(), seed=0)
+    assert [classes.target_name(number) for number in (0, 2, -1)] == [
+        classes.class_names[0],
+        classes.class_names[2],
+        "?",
+    ]

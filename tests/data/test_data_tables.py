@@ -16,6 +16,7 @@ from dal.data import (
     digits_tabular,
     iris,
     make_classification,
+    make_multilabel_classification,
     make_source,
     new_thyroid,
     two_gaussians,
@@ -173,7 +174,9 @@ def test_failed_fetch_says_which_file_belongs_where(tmp_path, monkeypatch):
     assert str(tmp_path / "uci") in str(caught.value)
 
 
-@pytest.mark.parametrize("function", [make_classification, two_gaussians])
+@pytest.mark.parametrize(
+    "function", [make_classification, make_multilabel_classification, two_gaussians]
+)
 def test_drawn_data_depend_on_their_seed_only(function):
     torch.manual_seed(1)
     first = function(seed=3)
@@ -215,3 +218,16 @@ def test_two_gaussians_have_the_best_accuracy_they_promise(distance, std):
 def test_two_gaussians_bad_setting_raises(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         two_gaussians(**bad)
+
+
+def test_make_multilabel_classification_follows_its_settings():
+    dataset = make_multilabel_classification(n_samples=300, n_features=8, n_classes=4, n_labels=3)
+    assert dataset.inputs.shape == (300, 8)
+    assert dataset.inputs.dtype == torch.float32
+    assert dataset.targets.shape == (300, 4)
+    assert dataset.targets.dtype == torch.int64
+    assert set(dataset.targets.flatten().tolist()) == {0, 1}
+    assert dataset.class_names == ("0", "1", "2", "3")
+    assert (dataset.targets.sum(1) == 0).any()
+    labeled = make_multilabel_classification(n_samples=300, allow_unlabeled=False)
+    assert (labeled.targets.sum(1) > 0).all()

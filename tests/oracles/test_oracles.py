@@ -130,3 +130,60 @@ def test_submitting_again_keeps_what_people_wrote(tmp_path: Path) -> None:
     assert (tmp_path / "round_0002.csv").read_text(encoding="utf-8") == rows("cat", "cat", "dog")
     oracle.submit(QUERY, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["round_0002.csv", "round_0003.csv"]
+
+
+def test_simulated_answers_with_rows_of_labels() -> None:
+    rows_of = (torch.arange(30) % 2).view(10, 3)
+    oracle = SimulatedOracle(rows_of)
+    answers = oracle.collect(oracle.submit(QUERY, 0))
+    assert torch.equal(answers.targets, rows_of[[8, 3, 5]])
+    rows_of[4] = -1
+    with pytest.raises(ValueError, match=r"1 training samples have no label \(number 4 first\)"):
+        SimulatedOracle(rows_of)
+
+
+def multilabel(folder: Path, *labels: str) -> tuple[FilesOracle, dict]:
+    oracle = FilesOracle(folder, NAMES, multilabel=True)
+    ticket = oracle.submit(QUERY, 2)
+    (folder / "round_0002.csv").write_text(rows(*labels), encoding="utf-8")
+    return oracle, ticket
+
+
+@pytest.mark.parametrize(
+    ("label", "target"),
+    [
+        ("cat", [1, 0, 0]),
+        ("größe;cat", [1, 0, 1]),
+        (" größe ; cat ;", [1, 0, 1]),
+        ("0;2", [1, 0, 1]),
+        ("dog;1", [0, 1, 0]),
+        ("-", [0, 0, 0]),
+    ],
+)
+def test_files_multilabel_answers_are_rows(tmp_path: Path, label: str, target: list[int]) -> None:
+    oracle, ticket = multilabel(tmp_path, label, "?", "dog")
+    answers = oracle.collect(ticket)
+    assert answers is not None
+    assert answers.targets.dtype == torch.int64
+    assert answers.targets.tolist() == [target, [-1, -1, -1], [0, 1, 0]]
+    assert answers.abstained.tolist() == [False, True, False]
+
+
+def test_files_multilabel_empty_label_is_still_waited_for(tmp_path: Path) -> None:
+    oracle, ticket = multilabel(tmp_path, "cat", "", "-")
+    assert oracle.collect(ticket) is None
+
+
+@pytest.mark.parametrize("label", ["cat;fox", "3", "cat;?", "-;cat", ";", "cat;;dog", "cat,dog"])
+def test_files_multilabel_wrong_names_are_named(tmp_path: Path, label: str) -> None:
+    oracle, ticket = multilabel(tmp_path, f'"{label}"', "-", "-")
+    message = "is not a class; give one of cat, dog, größe .several with ; between them., - where"
+    with pytest.raises(ValueError, match=message):
+        oracle.collect(ticket)
+
+
+@pytest.mark.parametrize("label", ["-", "cat;dog"])
+def test_files_one_class_a_sample_takes_no_sets(tmp_path: Path, label: str) -> None:
+    oracle, ticket = answered(tmp_path, rows(label, "dog", "dog"))
+    with pytest.raises(ValueError, match=r"is not a class; give one of cat, dog, größe, or \?"):
+        oracle.collect(ticket)

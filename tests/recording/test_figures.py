@@ -11,6 +11,7 @@ from dal.recording.figures import (
     class_histogram,
     confusion_matrix,
     image_grid,
+    label_outcomes,
     learning_curve,
     prediction_history,
     to_pixels,
@@ -168,3 +169,22 @@ def test_image_grid_shrinks_large_images() -> None:
 def test_image_grid_refuses_no_images(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"pass \(n, channels, H, W\)"):
         image_grid(torch.zeros(shape))
+
+
+def test_learning_curve_names_its_metric() -> None:
+    axes = learning_curve([20, 30], [0.5, 0.6], title="run", metric="micro F1").axes[0]
+    assert axes.get_ylabel() == "Test micro F1"
+
+
+def test_label_outcomes_stack_found_and_missed() -> None:
+    counts = torch.tensor([[[5, 1], [2, 3]], [[9, 0], [2, 0]], [[4, 2], [0, 5]]])
+    axes = label_outcomes(counts, NAMES).axes[0]
+    heights = [[patch.get_height() for patch in bars] for bars in axes.containers]
+    assert heights == [[3, 0, 5], [2, 2, 0], [-1, 0, -2]]
+    assert [patch.get_y() for patch in axes.containers[1]] == [3, 0, 5]
+    assert [text.get_text() for text in axes.get_xticklabels()][:2] == ["cat", "dog"]
+
+
+def test_label_outcomes_of_another_shape_raise() -> None:
+    with pytest.raises(ValueError, match=r"\(3, 3\) for 3 class names"):
+        label_outcomes(torch.eye(3, dtype=torch.int64), NAMES)

@@ -301,3 +301,13 @@ def test_rewind_to_the_start_removes_all_files(killed: Path) -> None:
     assert [file.name for file in event_files(killed)] == [HISTORY]
     assert rewind(killed, 0) == 0
     assert event_files(killed) == []
+
+
+def test_multilabel_figures_and_metric_have_their_own_names(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, class_names=NAMES, metric="micro_f1") as board:
+        board.config("seed: 0", {"seed": 0})
+        board.confusion(20, torch.ones(3, 2, 2, dtype=torch.int64))
+        board.curve(20, learning_curve([20], [0.5], title="run", metric="micro F1"))
+        board.class_histogram(20, torch.tensor([3, 4, 5]), 6)
+    tags = read(tmp_path).Tags()["images"]
+    assert set(tags) == {"test/outcomes", "curve/micro_f1", "query/class_histogram"}
