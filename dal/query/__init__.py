@@ -35,6 +35,7 @@ from dal.query.committee import (
 )
 from dal.query.coverage import MaxHerding, ProbCover
 from dal.query.density import Density, DensityWeighted, InformationDensity
+from dal.query.diversity import CoreSet, KMeans, TypiClust
 from dal.query.history import PredictionHistory
 from dal.query.hybrid import ClusterMargin, Falcun, UHerding
 from dal.query.instability import Instability, instability
@@ -67,6 +68,7 @@ __all__ = [
     "BatchStrategy",
     "ClusterMargin",
     "ConsensusEntropy",
+    "CoreSet",
     "Decision",
     "Density",
     "DensityWeighted",
@@ -78,6 +80,7 @@ __all__ = [
     "History",
     "InformationDensity",
     "Instability",
+    "KMeans",
     "LeastConfidence",
     "LookAhead",
     "Margin",
@@ -102,6 +105,7 @@ __all__ = [
     "ScoreStrategy",
     "Serial",
     "Strategy",
+    "TypiClust",
     "UHerding",
     "VariationRatio",
     "VoteEntropy",

@@ -12,6 +12,7 @@ from dal.query.base import BatchStrategy, Features, PoolView
 from dal.query.clustering import kmeans
 from dal.query.distances import (
     TILE,
+    Metric,
     Points,
     nearest_squared_distances,
     squared_distances,
@@ -223,14 +224,30 @@ def purity_radius(
     return min(radius, reach)
 
 
-def _spaces(view: PoolView, normalize: bool) -> tuple[Points, Points]:
-    """Candidates and labeled samples in one space."""
-    points = Points(view[Features()], "cosine" if normalize else "euclidean")
-    return points, points.like(view[Features("labeled")])
+def feature_points(view: PoolView, metric: Metric) -> tuple[Points, Points]:
+    """Features of the candidates and of the labeled samples, in one space.
+
+    Raises:
+        ValueError: A labeled sample's features are not finite.
+    """
+    points = Points(view[Features()], metric)
+    labeled = points.like(view[Features("labeled")])
+    bad = (~labeled.norms_N.isfinite()).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"the features of {len(bad)} labeled samples are not finite, first of number "
+            f"{int(bad[0])} in the order of labeling; check its inputs for extreme values"
+        )
+    return points, labeled
 
 
-def _keys(view: PoolView, rng: torch.Generator) -> Tensor:
+def candidate_keys(view: PoolView, rng: torch.Generator) -> Tensor:
+    """Random keys of the candidates: float64, (N,), where the features are."""
     return random_keys(view.num_total, rng)[view.indices.cpu()].to(view[Features()].device)
+
+
+def _metric(normalize: bool) -> Metric:
+    return "cosine" if normalize else "euclidean"
 
 
 class ProbCover(BatchStrategy):
@@ -287,8 +304,8 @@ class ProbCover(BatchStrategy):
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score is the share of the pool that a pick newly covers."""
-        points, labeled = _spaces(view, self.normalize)
-        keys, draws = _keys(view, rng), _keys(view, rng)
+        points, labeled = feature_points(view, _metric(self.normalize))
+        keys, draws = candidate_keys(view, rng), candidate_keys(view, rng)
         radius = self.radius
         if radius is None:
             radius = purity_radius(points, view.num_classes, self.purity, draws, rng)
@@ -347,8 +364,8 @@ class MaxHerding(BatchStrategy):
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score is the increase of the mean similarity."""
-        points, labeled = _spaces(view, self.normalize)
-        keys, draws = _keys(view, rng), _keys(view, rng)
+        points, labeled = feature_points(view, _metric(self.normalize))
+        keys, draws = candidate_keys(view, rng), candidate_keys(view, rng)
         width = self.bandwidth or median_distance(points, draws)
         drawn = seeded_sample(draws, self.reference)
         positions, gains, before = cover(points, labeled, gaussian(width), query_size, keys, drawn)

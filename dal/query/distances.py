@@ -54,7 +54,8 @@ def prepare(block_BD: Tensor, metric: Metric, origin_D: Tensor | None = None) ->
         # What is left of a constant row is rounding, not a direction.
         limit = block_BD.abs().amax(1, keepdim=True) * (ROUNDING * torch.finfo(block_BD.dtype).eps)
         block_BD = block_BD - block_BD.mean(1, keepdim=True)
-        block_BD = torch.where(block_BD.abs().amax(1, keepdim=True) > limit, block_BD, 0.0)
+        constant = block_BD.abs().amax(1, keepdim=True) <= limit  # not so for NaN
+        block_BD = block_BD.masked_fill(constant, 0.0)
     return torch.nn.functional.normalize(block_BD, eps=torch.finfo(block_BD.dtype).tiny)
 
 
@@ -165,9 +166,13 @@ class Points:
 
     def subset(self, positions: Tensor) -> Points:
         """Some of the rows, copied."""
+        return self.of_prepared(self.take(positions))
+
+    def of_prepared(self, rows_BD: Tensor) -> Points:
+        """Rows that are in this space already, as `take` gives them; kept as they are."""
         part = copy.copy(self)
-        part._rows, part._ready = self.take(positions), True
-        part.norms_N = self.norms_N[positions]
+        part._rows, part._ready = rows_BD, True
+        part.norms_N = torch.linalg.vector_norm(rows_BD, dim=1) ** 2
         return part
 
     def take(self, positions: Tensor) -> Tensor:
