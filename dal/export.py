@@ -18,6 +18,7 @@ from dal.models.base import MakeModel
 from dal.models.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
 from dal.query.pool_pass import auto_batch_size, predict_logits
+from dal.task import Multiclass, Multilabel, Task
 from dal.utils.build import build, spec_of
 from dal.utils.numerics import pick_device
 
@@ -32,6 +33,7 @@ class Predictor:
         class_names: The C class names.
         prepare: How raw inputs are prepared.
         input_shape: Shape of one prepared sample: (channels, H, W) or (D,).
+        task: What the outputs mean: one class a sample, or any number of labels.
     """
 
     def __init__(
@@ -41,13 +43,15 @@ class Predictor:
         prepare: Prepare,
         input_shape: tuple[int, ...],
         device: torch.device,
+        task: Task | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
         self.input_shape = input_shape
+        self.task = task or Multiclass(len(class_names))
 
     def predict_proba(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
-        """Class probabilities.
+        """Class probabilities; of each label by itself, where a sample may have several.
 
         Args:
             inputs: Raw inputs as in the training data: uint8 images (N, H, W),
@@ -75,11 +79,19 @@ class Predictor:
         logits = predict_logits(
             self.model, split.take, len(raw), device=self.device, batch_size=size
         )
-        return logits.softmax(1).cpu()
+        return self.task.probs(logits).cpu()
 
-    def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str]:
-        """The name of the most probable class of each input; see `predict_proba`."""
-        return [self.class_names[c] for c in self.predict_proba(inputs).argmax(1).tolist()]
+    def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str] | list[list[str]]:
+        """The name of the most probable class of each input; see `predict_proba`.
+
+        Where a sample may have several labels: the names of those more probable than not, a list
+        for each input, empty where there is none.
+        """
+        probs = self.predict_proba(inputs)
+        names = self.class_names
+        if self.task.kind == "multilabel":
+            return [[names[c] for c in row.nonzero().flatten().tolist()] for row in probs > 0.5]
+        return [names[c] for c in probs.argmax(1).tolist()]
 
 
 def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: Source) -> None:
@@ -88,13 +100,15 @@ def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: S
     Raises:
         OSError: The disk is full or not writable.
     """
-    state = {
+    state: dict[str, Any] = {
         "spec": spec_of(make_model),
         "input_shape": list(source.input_shape),
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
         "weights": model.state_dict(),
     }
+    if source.task.kind != "multiclass":
+        state["task"] = source.task.kind
     checkpoint.save(run_dir / FILE, state)
 
 
@@ -172,7 +186,8 @@ def load(
         model = _refit(model, state["fitted_on"], prepare, len(names))
     else:
         model.load_state_dict(state["weights"])
-    return Predictor(model, names, prepare, tuple(state["input_shape"]), where)
+    task = Multilabel(len(names)) if state.get("task") == "multilabel" else Multiclass(len(names))
+    return Predictor(model, names, prepare, tuple(state["input_shape"]), where, task)
 
 
 def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) -> EstimatorModule:
