@@ -1,4 +1,4 @@
-"""Risk over the pool after one more label: by fitting again, or by a Newton step of the last layer.
+"""Risk over the pool after one more label: by fitting again, or by moving the last layer only.
 
 What answers the need `LookAhead`. The risk of a model is the mean entropy of its predictions, in
 nats, over a reference: the same samples of the pool for every candidate and label. A candidate that
@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dal.models.fitted import Floats, Integers, fit_estimator
 from dal.query.selection import random_keys
+from dal.utils.numerics import full_float32
 
 MOST_FITS = 20_000
 """More fits than these are refused: at 2 ms each they would take over half a minute a round."""
 LARGEST_SYSTEM = 6_000
-"""Weights of a last layer, C (D + 1), up to which the Newton step is offered: 288 MB in float64."""
+"""Weights of a last layer, C (D + 1), above which it is not moved: 288 MB in float64."""
 DAMPING = 1.0
 """Precision of the Gaussian prior on the last layer's weights."""
+ITERATIONS = 4
+"""Newton iterations toward a candidate's label."""
 BLOCK_NUMBERS = 2**22
 """Numbers in each of the few large tensors of a block of candidates: 16 MiB in float32."""
 
@@ -112,3 +115,155 @@ def retrained_risk(
                 probs_RC = torch.from_numpy(model.probs(reference_RD))
                 risk_NC[row, label] = torch.special.entr(probs_RC).sum(1).mean()
     return risk_NC
+
+
+def why_not_movable(head: nn.Linear | None) -> str:
+    """Why the risk cannot be had by moving a last layer; empty where it can."""
+    if head is None:
+        return "has no last linear layer named head"
+    size = head.out_features * (head.in_features + (head.bias is not None))
+    if size > LARGEST_SYSTEM:
+        return f"has {size} weights in its last layer, and more than {LARGEST_SYSTEM} are too many"
+    return ""
+
+
+def network_risk(
+    head: nn.Linear,
+    indices: Tensor,
+    features_ND: Tensor,
+    labeled_MD: Tensor,
+    weights_M: Tensor,
+    reference: int,
+    num_total: int,
+    rng: torch.Generator,
+    check: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """`last_layer_risk` with a drawn reference, the same bits for any order of the candidates.
+
+    Args:
+        head: The last layer.
+        indices: int64, (N,), the candidates.
+        features_ND: float, (N, D), of the candidates.
+        labeled_MD: float, (M, D), of the labeled samples.
+        weights_M: float, (M,).
+        reference: Size of the reference sample.
+        num_total: Size of the training part.
+        rng: See `reference_positions`.
+        check: See `last_layer_risk`.
+    """
+    order = indices.cpu().argsort()
+    positions = reference_positions(indices.cpu()[order], reference, num_total, rng)
+    order, positions = order.to(features_ND.device), positions.to(features_ND.device)
+    weights = weights_M.to(features_ND.device)
+    risk = last_layer_risk(head, features_ND[order], positions, labeled_MD, weights, check=check)
+    return risk[order.argsort()]
+
+
+def last_layer_risk(
+    head: nn.Linear,
+    features_ND: Tensor,
+    reference_R: Tensor,
+    labeled_MD: Tensor,
+    weights_M: Tensor,
+    *,
+    damping: float = DAMPING,
+    check: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Risk after moving the last layer toward each candidate and label: an approximation.
+
+    The features stay as they are. The last layer moves from its weights W to the minimum of
+
+        (V - W)' (F + damping I) (V - W) / 2 + loss(x, y; V)
+
+    over V, F being the Fisher information of the labeled samples, which is the Hessian of their
+    loss. The candidate's own loss is not approximated: its minimum is found in C dimensions, by a
+    few Newton iterations. Against fitting a last layer again to convergence, with the penalty
+    damping |V|^2 / 2, what is left out is how F changes on the way: of second order. For a network
+    more is left out: its features would change, and its last layer does not stand at the minimum of
+    that penalized loss to begin with.
+
+    One system of C (D + 1) unknowns is inverted, in float64; each candidate then costs
+    C^2 D (D + R) multiplications, and C^3 R for its labels. Candidates are worked on by blocks.
+
+    Args:
+        head: The last layer, C outputs.
+        features_ND: float, (N, D), its inputs for the candidates. The last bits of a result may
+            depend on their order.
+        reference_R: int64, (R,), positions of the reference samples among the candidates.
+        labeled_MD: float, (M, D), its inputs for the labeled samples.
+        weights_M: float, (M,), their weights in the loss; the new sample weighs 1.
+        damping: > 0, the precision of a Gaussian prior on the weights.
+        check: Called before each block; may raise to abandon.
+
+    Returns:
+        In the dtype of the features, (N, C), in nats, in [0, ln C].
+
+    Reference:
+        P. W. Koh and P. Liang. Understanding black-box predictions via influence functions. ICML
+        2017, section 2.
+
+    Differs from the paper: one more sample instead of a heavier one, with its own loss in full.
+    """
+    with torch.no_grad(), full_float32(features_ND.device):
+        weight_CD = head.weight.to(features_ND.dtype)
+        if head.bias is not None:
+            weight_CD = torch.cat([weight_CD, head.bias.to(weight_CD).unsqueeze(1)], 1)
+            features_ND, labeled_MD = _with_one(features_ND), _with_one(labeled_MD)
+        classes, width = weight_CD.shape
+        inverse = _inverse(weight_CD, labeled_MD, weights_M, damping).to(features_ND.dtype)
+        logits_RC = features_ND[reference_R] @ weight_CD.T
+        # Covariance of the reference's logits with the candidate's, but for the latter's features.
+        reach = torch.einsum("rd,cdke->ekrc", features_ND[reference_R], inverse).flatten(1)
+        size = max(1, BLOCK_NUMBERS // max(reach.shape[1], classes * classes * width))
+        parts = []
+        for block_BD in torch.split(features_ND, size):
+            check()
+            pulls_BYC = _pulls(block_BD, block_BD @ weight_CD.T, inverse)
+            moves = (block_BD @ reach).view(len(block_BD), classes, -1)
+            after = logits_RC + (pulls_BYC @ moves).view(len(block_BD), classes, *logits_RC.shape)
+            log_probs = after.log_softmax(-1)
+            parts.append(-(log_probs.exp() * log_probs).sum(-1).mean(-1))
+    return torch.cat(parts)
+
+
+def _with_one(features_ND: Tensor) -> Tensor:
+    """The inputs of a last layer, and a 1 that multiplies its bias."""
+    return torch.cat([features_ND, features_ND.new_ones(len(features_ND), 1)], 1)
+
+
+def _inverse(weight_CD: Tensor, labeled_MD: Tensor, weights_M: Tensor, damping: float) -> Tensor:
+    """(F + damping I)^-1 of the labeled samples: float64, (C, D, C, D)."""
+    classes, width = weight_CD.shape
+    labeled = labeled_MD.double()
+    probs_MC = (labeled @ weight_CD.double().T).softmax(1)
+    system = labeled.new_zeros(classes, width, classes, width)
+    for c in range(classes):
+        for k in range(c + 1):
+            same = 1.0 if c == k else 0.0
+            curvature = weights_M.to(labeled) * probs_MC[:, c] * (same - probs_MC[:, k])
+            system[c, :, k] = system[k, :, c] = labeled.T @ (curvature.unsqueeze(1) * labeled)
+    matrix = system.view(classes * width, classes * width)
+    matrix.diagonal().add_(damping)
+    inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    return inverse.view(classes, width, classes, width)
+
+
+def _pulls(block_BD: Tensor, logits_BC: Tensor, inverse: Tensor) -> Tensor:
+    """How hard each label pulls at the logits of its candidate, at the minimum: (B, Y, C).
+
+    The v that solves v = e_y - softmax(z + K v), K being the covariance of the candidate's logits:
+    Newton's method from v = 0. Every solution lies in [-1, 1], and so is every step kept.
+    """
+    classes = logits_BC.shape[1]
+    half = torch.einsum("bd,cdke->bcke", block_BD, inverse)
+    covariance = torch.einsum("bcke,be->bck", half, block_BD).unsqueeze(1)
+    identity = torch.eye(classes, dtype=logits_BC.dtype, device=logits_BC.device)
+    pulls_BYC = torch.zeros_like(logits_BC.unsqueeze(1).expand(-1, classes, -1))
+    for _ in range(ITERATIONS):
+        moved = logits_BC.unsqueeze(1) + (pulls_BYC.unsqueeze(2) @ covariance).squeeze(2)
+        probs = moved.softmax(-1)
+        curvature = probs.diag_embed() - probs.unsqueeze(-1) * probs.unsqueeze(-2)
+        residual = (pulls_BYC + probs - identity).unsqueeze(-1)
+        step = torch.linalg.solve(identity + curvature @ covariance, residual).squeeze(-1)
+        pulls_BYC = (pulls_BYC - step).clamp(-1, 1)
+    return pulls_BYC

@@ -12,14 +12,24 @@ from dal.data.source import Source, Split
 from dal.export import save_model
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, check_members
+from dal.learners.look_ahead import network_risk, why_not_movable
 from dal.models.base import MakeModel, last_layer
 from dal.pool import TrainSet
-from dal.query.base import Features, GradNorms, Members, Need, Needs, PoolView, Probs
+from dal.query.base import (
+    Features,
+    GradNorms,
+    LookAhead,
+    Members,
+    Need,
+    Needs,
+    PoolView,
+    Probs,
+)
 from dal.query.dropout_masks import DropoutMasks, why_not
 from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
-from dal.utils.seeding import derive, seeded
+from dal.utils.seeding import derive, generator, seeded
 
 
 class TorchLearner(Learner):
@@ -66,6 +76,8 @@ class TorchLearner(Learner):
         kinds: set[type[Need]] = {Probs, GradNorms}
         if last_layer(self.model) is not None:
             kinds.add(Features)
+        if task.kind == "multiclass" and not why_not_movable(last_layer(self.model)):
+            kinds.add(LookAhead)
         if isinstance(committee, Dropout) and not why_not(self.model):
             kinds.add(Members)
         self.capabilities = frozenset(kinds)
@@ -78,6 +90,12 @@ class TorchLearner(Learner):
                 f"{strategy} compares members of a committee, and {type(self.model).__name__} "
                 f"{reason}; choose model=bayesian_cnn or another network with dropout, "
                 "committee=ensemble or committee=rounds"
+            )
+        reason = why_not_movable(last_layer(self.model))
+        if reason and any(isinstance(need, LookAhead) for need in needs):
+            raise TypeError(
+                f"{strategy} looks ahead by moving the last layer, and {type(self.model).__name__} "
+                f"{reason}; choose another model or strategy"
             )
         super().check_needs(needs, strategy)
 
@@ -110,16 +128,21 @@ class TorchLearner(Learner):
     ) -> PoolView:
         """One pass over the candidates; see `pool_pass`."""
         results: dict[Need, Tensor] = {}
-        of_pool = needs - {Features("labeled")}
+        ahead = [need for need in needs if isinstance(need, LookAhead)]
+        asked = needs | {Features(), Features("labeled")} if ahead else needs
+        of_pool = asked - {Features("labeled"), *ahead}
         if of_pool:
             results = self._pass(indices, of_pool, context)
-        if Features("labeled") in needs:
+        if Features("labeled") in asked:
             assert train_set is not None
             found = self._pass(train_set.indices, frozenset({Features()}), context)
             results[Features("labeled")] = found[Features()]
+        for need in ahead:
+            assert train_set is not None
+            results[need] = self._look_ahead(indices, need, results, train_set, context)
         return PoolView(
             indices,
-            results,
+            {need: results[need] for need in needs},
             num_total=len(self.source.train),
             num_classes=self.source.num_classes,
         )
@@ -141,6 +164,28 @@ class TorchLearner(Learner):
         if Members() in needs:
             check_members(results[Members()], "raise the dropout of the model")
         return results
+
+    def _look_ahead(
+        self,
+        indices: Tensor,
+        need: LookAhead,
+        results: dict[Need, Tensor],
+        train_set: TrainSet,
+        context: RoundContext,
+    ) -> Tensor:
+        head = last_layer(self.model)
+        assert head is not None
+        return network_risk(
+            head,
+            indices,
+            results[Features()],
+            results[Features("labeled")],
+            train_set.weights,
+            need.reference,
+            len(self.source.train),
+            generator(self.seed, context.round, "reference"),
+            context.check,
+        )
 
     def _masks(self, context: RoundContext) -> DropoutMasks:
         assert isinstance(self.committee, Dropout)

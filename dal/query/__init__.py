@@ -17,6 +17,7 @@ from dal.query.base import (
     ScoreStrategy,
     Strategy,
 )
+from dal.query.batchbald import BatchBALD, batchbald
 from dal.query.bayesian import BALD, bald
 from dal.query.combination import Parallel, Probabilistic, Serial
 from dal.query.committee import (
@@ -36,8 +37,10 @@ from dal.query.committee import (
 from dal.query.coverage import MaxHerding, ProbCover
 from dal.query.density import Density, DensityWeighted, InformationDensity
 from dal.query.diversity import CoreSet, KMeans, TypiClust
+from dal.query.error_reduction import ExpectedErrorReduction, expected_error_reduction
 from dal.query.history import PredictionHistory
 from dal.query.hybrid import ClusterMargin, Falcun, UHerding
+from dal.query.hyperplane import Hyperplane, hyperplane
 from dal.query.instability import Instability, instability
 from dal.query.model_change import (
     ExpectedGradientLength,
@@ -65,6 +68,7 @@ from dal.query.uncertainty import (
 __all__ = [
     "BALD",
     "Badge",
+    "BatchBALD",
     "BatchStrategy",
     "ClusterMargin",
     "ConsensusEntropy",
@@ -73,11 +77,13 @@ __all__ = [
     "Density",
     "DensityWeighted",
     "Entropy",
+    "ExpectedErrorReduction",
     "ExpectedGradientLength",
     "Falcun",
     "Features",
     "GradNorms",
     "History",
+    "Hyperplane",
     "InformationDensity",
     "Instability",
     "KMeans",
@@ -110,9 +116,12 @@ __all__ = [
     "VariationRatio",
     "VoteEntropy",
     "bald",
+    "batchbald",
     "consensus_entropy",
     "entropy",
+    "expected_error_reduction",
     "expected_gradient_length",
+    "hyperplane",
     "instability",
     "last_layer_lengths",
     "least_confidence",

@@ -409,13 +409,14 @@ def run(model: Any, folder: Path | None, strategy: Any = None, budget: int = 6, 
     )
 
 
-@pytest.mark.parametrize("strategy", [Margin, Entropy, Instability])
-@pytest.mark.parametrize("model", ["svm", "random_forest", "bagging"])
+@pytest.mark.parametrize(
+    ("model", "strategy"), [("svm", Margin), ("bagging", Entropy), ("random_forest", Instability)]
+)
 def test_resumed_run_equals_an_uninterrupted_one(
     model: str, strategy: Callable[[], Any], tmp_path: Path
 ) -> None:
     whole = run(MODELS[model], tmp_path / "whole", strategy())
-    for budget in (2, 4, 6):
+    for budget in (2, 6):
         parts = run(MODELS[model], tmp_path / "parts", strategy(), budget)
     for name in ("queries.csv", "curve.png", "model.pt", "metrics.jsonl"):
         assert (tmp_path / "whole" / name).is_file()
