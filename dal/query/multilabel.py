@@ -94,13 +94,14 @@ def max_binary_entropy(probs_NL: Tensor) -> Tensor:
 class MultilabelMargin(ScoreStrategy):
     """Query where the labels' probabilities lie closest to one half; see `multilabel_margin`.
 
-    The lower bound -L/2 depends on the number of labels, so it is known once candidates have been
-    scored; no score can be lower than -inf before.
+    Attributes:
+        lower_bound: -L/2 for L labels, from the first scoring on; NaN before, while L is not known,
+            so that a wrapper that reads it too early fails instead of weighting wrongly.
     """
 
     needs = frozenset({Probs()})
     tasks = frozenset({"multilabel"})
-    lower_bound = -torch.inf
+    lower_bound = torch.nan
 
     def score(self, view: PoolView) -> Tensor:
         """See `multilabel_margin`."""

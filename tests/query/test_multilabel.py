@@ -11,6 +11,8 @@ from scipy.stats import entropy as scipy_entropy
 from torch import Tensor
 
 from dal.query import (
+    DensityWeighted,
+    Features,
     MaxBinaryEntropy,
     MeanBinaryEntropy,
     MultilabelMargin,
@@ -107,3 +109,15 @@ def test_strategies_query_the_least_decided_first(
 def test_no_score_is_below_the_lower_bound(strategy: ScoreStrategy, labels: int) -> None:
     scores = strategy.score(view_of(probabilities(labels)))
     assert float(scores.min()) == strategy.lower_bound
+
+
+def test_margin_weighted_by_density_starts_at_its_lower_bound() -> None:
+    """A denser candidate must never be worse for it, whatever the number of labels."""
+    probs = probabilities(6)
+    features = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    view = view_of(probs).with_result(Features(), features)
+    weighted = DensityWeighted(MultilabelMargin(), neighbors=5)
+    assert weighted.tasks == {"multilabel"}
+    want = (multilabel_margin(probs) + 3) * weighted.density.score(view)
+    assert weighted.score(view).tolist() == pytest.approx(want.tolist())
+    assert float(weighted.score(view).min()) == 0
