@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -21,6 +21,21 @@ class Output(NamedTuple):
 
     logits: Tensor
     features: Tensor | None
+
+
+@runtime_checkable
+class DropoutSampling(Protocol):
+    """A network that knows a faster way to its dropout samples than one forward for each.
+
+    Attributes:
+        mask_shapes: Shape of one mask of each dropout layer, by the layer's name.
+    """
+
+    mask_shapes: Mapping[str, tuple[int, ...]]
+
+    def dropout_samples(self, x: Tensor, masks: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Logits of a batch under each of K sets of masks: float, (K, B, C)."""
+        ...
 
 
 def forward(model: nn.Module, inputs: Tensor) -> Output:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -66,18 +66,29 @@ class DropoutMasks:
             for handle in handles:
                 handle.remove()
 
+    def of(
+        self, number: int, shapes: Mapping[str, Sequence[int]], device: torch.device
+    ) -> dict[str, Tensor]:
+        """The masks of a member by layer, for layers that are used once and pass on such shapes."""
+        return {name: self._mask(number, name, 1, shapes[name], device) for name in shapes}
+
     def _apply(self, member: int, name: str, calls: Counter[str], values: Tensor) -> Tensor:
         """Mask what a layer passed on; a layer used several times has a mask for each."""
         calls[name] += 1
-        layer = self._layers[name]
         shape = list(values.shape[1:])
-        if isinstance(layer, CHANNELWISE):
+        if isinstance(self._layers[name], CHANNELWISE):
             shape[1:] = [1] * len(shape[1:])
-        key = (member, name, calls[name], tuple(shape))
+        mask = self._mask(member, name, calls[name], shape, values.device)
+        return values * mask.to(values.dtype)
+
+    def _mask(
+        self, member: int, name: str, call: int, shape: Sequence[int], device: torch.device
+    ) -> Tensor:
+        key = (member, name, call, tuple(shape))
         if key not in self._masks:
-            rng = generator(*self._keys, "mask", member, name, calls[name])
-            self._masks[key] = _draw(shape, layer.p, rng).to(values.device)
-        return values * self._masks[key].to(values.dtype)
+            rng = generator(*self._keys, "mask", member, name, call)
+            self._masks[key] = _draw(shape, self._layers[name].p, rng).to(device)
+        return self._masks[key]
 
 
 def _layers(model: nn.Module) -> dict[str, Any]:
@@ -85,7 +96,7 @@ def _layers(model: nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
 
 
-def _draw(shape: list[int], p: float, rng: torch.Generator) -> Tensor:
+def _draw(shape: Sequence[int], p: float, rng: torch.Generator) -> Tensor:
     """A mask of zeros, with probability p, and 1 / (1 - p): float32, (1, *shape)."""
     if p == 1:
         return torch.zeros(1, *shape)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dal.models.base import Output, forward
+from dal.models.base import DropoutSampling, Output, forward
 from dal.query.base import Features, GradNorms, Members, Need, Needs, Probs
 from dal.query.dropout_masks import DropoutMasks
 from dal.query.gradients import GradientNorms
@@ -220,6 +220,10 @@ def _members(
     model: nn.Module, inputs: Tensor, masks: DropoutMasks, task: Task, dtype: torch.dtype
 ) -> Tensor:
     """Class probabilities of every member for one batch: (K, B, C)."""
+    if isinstance(model, DropoutSampling) and dtype == torch.float32:
+        sets = [masks.of(k, model.mask_shapes, inputs.device) for k in range(masks.size)]
+        logits = model.dropout_samples(inputs, sets)
+        return task.probs(logits.flatten(0, 1)).view_as(logits)
     members = []
     for number in range(masks.size):
         with masks.member(number):

@@ -280,3 +280,21 @@ def test_bayesian_cnn_gives_members_that_disagree() -> None:
     learner = make(BayesianCNN, (1, 28, 28), size=4)
     got = members(learner, torch.arange(10))
     assert float(got.std(0).max()) > 1e-3
+
+
+@pytest.mark.parametrize("dropout", [0.5, 0.97])
+def test_bayesian_cnn_computes_what_is_kept_alone(dropout: float) -> None:
+    torch.manual_seed(0)
+    model = BayesianCNN((1, 28, 28), 10, dropout).eval().double()
+    inputs = torch.randn(3, 1, 28, 28, dtype=torch.float64)
+    masks = DropoutMasks(model, 8, seed=1, round_number=2)
+    sets = [masks.of(k, model.mask_shapes, inputs.device) for k in range(8)]
+    got = model.dropout_samples(inputs, sets)
+    for number in range(8):
+        with masks.member(number):
+            torch.testing.assert_close(got[number], model(inputs).logits)
+    assert {tuple(key[3]) for key in masks._masks} == set(model.mask_shapes.values())
+    empty = [{name: torch.zeros_like(mask) for name, mask in sets[0].items()}]
+    torch.testing.assert_close(
+        model.dropout_samples(inputs, empty)[0], model.head.bias.expand(3, 10)
+    )
