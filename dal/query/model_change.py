@@ -26,7 +26,8 @@ def expected_gradient_length(probs_NC: Tensor, grad_norms_NC: Tensor) -> Tensor:
     Reference:
         B. Settles, M. Craven and S. Ray. Multiple-instance active learning. NIPS 2007, section 4.
     """
-    return torch.linalg.vecdot(probs_NC, grad_norms_NC)
+    expected: Tensor = torch.linalg.vecdot(probs_NC, grad_norms_NC)
+    return expected
 
 
 def last_layer_lengths(probs_NC: Tensor, features_ND: Tensor, bias: bool = True) -> Tensor:
