@@ -11,18 +11,30 @@ from torch import Tensor
 from dal.query.distances import Points
 from dal.query.selection import check_size, draw
 
+WIDTH = 16
+"""Draws, or rejected proposals, after which distances are brought up to date."""
+
 
 def d_squared_sampling(
-    distances_to: Callable[[int], Tensor], first: int, count: int, rng: torch.Generator
+    nearest: Callable[[Tensor, Tensor | None], Tensor],
+    first: int,
+    count: int,
+    rng: torch.Generator,
 ) -> Tensor:
     """Draw points with probability proportional to the squared distance to the nearest drawn.
 
     The seeding of k-means++, for any distance: spread out, and drawn toward what is far away. No
     point is drawn twice; when all that remain coincide with drawn ones, the rest is drawn
-    uniformly. Costs ``count`` calls and one number of the generator a draw.
+    uniformly.
+
+    Exact, in about ``count`` / 16 passes over the points: one is proposed by distances that do not
+    know the last few draws yet, and accepted with the probability by which these have shrunk its
+    own, so that what is accepted has the distribution of the shrunk ones.
 
     Args:
-        distances_to: Squared distances, float, (N,), >= 0, of all points to the one at a position.
+        nearest: Squared distances to the nearest of the points at some positions, int64, (M,):
+            float, (R,), >= 0, from the points at other positions, int64, (R,), or from all where
+            None. Called with M <= 16.
         first: Position of the first point, chosen by the caller.
         count: How many in all, from 1 to N.
         rng: CPU generator.
@@ -35,20 +47,30 @@ def d_squared_sampling(
 
     Reference:
         D. Arthur and S. Vassilvitskii. k-means++: the advantages of careful seeding. SODA 2007,
-        section 2.2.
+        section 2.2. The proposals are ours.
     """
-    weights_N = distances_to(first).clone()
+    chosen = torch.tensor([first])
+    weights_N = nearest(chosen, None).clone()
     check_size(count, len(weights_N))
     free_N = torch.ones(len(weights_N), dtype=torch.bool, device=weights_N.device)
-    chosen = [first]
-    while True:
-        free_N[chosen[-1]] = False
-        weights_N.mul_(free_N)
-        if len(chosen) == count:
-            return torch.tensor(chosen, device=weights_N.device)
-        chosen.append(draw(weights_N if bool(weights_N.any()) else free_N, rng))
-        if len(chosen) < count:
-            torch.minimum(weights_N, distances_to(chosen[-1]), out=weights_N)
+    weights_N[first], free_N[first] = 0, False
+    known, rejected = 1, 0
+    while len(chosen) < count:
+        if WIDTH in (len(chosen) - known, rejected):
+            torch.minimum(weights_N, nearest(chosen[known:], None), out=weights_N)
+            known, rejected = len(chosen), 0
+        some = bool(weights_N.any())
+        proposal = torch.tensor([draw(weights_N if some else free_N, rng)])
+        if some and len(chosen) > known:
+            threshold = (
+                torch.rand((), generator=rng, dtype=torch.float64) * weights_N[proposal].cpu()
+            )
+            if nearest(chosen[known:], proposal).cpu() <= threshold:
+                rejected += 1
+                continue
+        chosen = torch.cat([chosen, proposal])
+        weights_N[proposal], free_N[proposal] = 0, False
+    return chosen.to(weights_N.device)
 
 
 def greedy_start(points: Points, k: int, rng: torch.Generator) -> Tensor:

@@ -60,12 +60,15 @@ def test_factorised_distances_equal_those_of_gradients(
     network: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     probs, features, gradients = network
-    squares, distances_to = gradient_distances(output_errors(probs), features)
+    squares, nearest = gradient_distances(output_errors(probs), features)
     torch.testing.assert_close(squares, gradients.square().sum(1), rtol=1e-9, atol=1e-24)
     want = (gradients.unsqueeze(0) - gradients.unsqueeze(1)).square().sum(-1)
-    got = torch.stack([distances_to(position) for position in range(20)])
+    got = torch.stack([nearest(torch.tensor([position]), None) for position in range(20)])
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-13 * squares.max().item())
     assert bool((got.diagonal() == 0).all())
+    several, among = torch.tensor([3, 9, 4]), torch.tensor([1, 9, 15])
+    torch.testing.assert_close(nearest(several, None), got[several].amin(0))
+    torch.testing.assert_close(nearest(several, among), got[several].amin(0)[among])
 
 
 def test_first_pick_has_the_longest_gradient(network: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -116,7 +119,7 @@ def exact_pairs(gradients: Tensor, ghost: bool) -> dict[tuple[int, int], float]:
 def test_draws_follow_k_means_plus_plus_without_the_origin_as_a_center() -> None:
     errors = SMALL_PROBS.double() - torch.eye(3)[SMALL_PROBS.argmax(1)]
     gradients = torch.einsum("nc,nd->ncd", errors, SMALL_FEATURES.double()).flatten(1)
-    runs = 3000
+    runs = 1500
     counts = Counter(
         tuple(pick(SMALL_PROBS, SMALL_FEATURES, 3, seed).indices.tolist()[1:])
         for seed in range(runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from scipy.stats import chisquare
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from dal.query import distances
+from dal.query import clustering, distances
 from dal.query.clustering import assign, d_squared_sampling, greedy_start, kmeans, lloyd
 from dal.query.distances import Points
 
@@ -34,7 +35,16 @@ def inertia(rows: Tensor, centers: Tensor) -> float:
     return float(torch.cdist(rows.double(), centers.double()).amin(1).square().sum())
 
 
-def test_draws_follow_the_distribution_of_k_means_plus_plus() -> None:
+def nearest_in(table: Tensor) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Distances to the nearest of some points, from those between all."""
+    return lambda to, among: table[to].amin(0)[slice(None) if among is None else among]
+
+
+@pytest.mark.parametrize("width", [1, 2, 16])
+def test_draws_follow_the_distribution_of_k_means_plus_plus(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clustering, "WIDTH", width)
     rows = torch.tensor([[0.0], [1.0], [3.0], [7.0], [7.5]], dtype=torch.float64)
     table = (rows - rows.T) ** 2
     outcomes = list(permutations([0, 1, 3, 4], 2))
@@ -45,11 +55,11 @@ def test_draws_follow_the_distribution_of_k_means_plus_plus() -> None:
     assert float(sum(expected)) == pytest.approx(1)
     rng = generator(3)
     counts = dict.fromkeys(outcomes, 0)
-    for _ in range(4000):
-        first, second, third = d_squared_sampling(lambda i: table[i], 2, 3, rng).tolist()
+    for _ in range(2000):
+        first, second, third = d_squared_sampling(nearest_in(table), 2, 3, rng).tolist()
         assert first == 2
         counts[second, third] += 1
-    assert chisquare(list(counts.values()), 4000 * np.array(expected)).pvalue > 1e-3
+    assert chisquare(list(counts.values()), 2000 * np.array(expected)).pvalue > 1e-3
 
 
 @settings(deadline=None, max_examples=60)
@@ -61,7 +71,8 @@ def test_draws_are_distinct_even_among_duplicates(
     first = data.draw(st.integers(0, count - 1))
     wanted = data.draw(st.integers(1, count))
     points = Points(rows)
-    got = d_squared_sampling(points.squared_distances_to, first, wanted, generator(seed))
+    table = points.squared_distances(points.take(torch.arange(count)))
+    got = d_squared_sampling(nearest_in(table), first, wanted, generator(seed))
     assert got[0] == first
     assert len(got) == len(got.unique()) == wanted
     groups = {int(i) % distinct for i in got[: min(distinct, count)]}
@@ -71,17 +82,31 @@ def test_draws_are_distinct_even_among_duplicates(
 def test_what_coincides_is_drawn_uniformly() -> None:
     rng = generator()
     zero = torch.zeros(4)
-    seconds = [int(d_squared_sampling(lambda _: zero, 1, 2, rng)[1]) for _ in range(3000)]
+    seconds = [int(d_squared_sampling(lambda *_: zero, 1, 2, rng)[1]) for _ in range(3000)]
     assert chisquare(np.bincount(seconds, minlength=4)[[0, 2, 3]]).pvalue > 1e-3
+
+
+def test_draws_take_few_passes_over_the_points() -> None:
+    points = Points(torch.randn(2000, 5, generator=generator()))
+    table = points.squared_distances(points.take(torch.arange(2000)))
+    passes = 0
+
+    def nearest(to: Tensor, among: Tensor | None) -> Tensor:
+        nonlocal passes
+        passes += among is None
+        return nearest_in(table)(to, among)
+
+    assert len(d_squared_sampling(nearest, 0, 100, generator()).unique()) == 100
+    assert passes <= 12
 
 
 def test_distances_of_the_caller_are_not_modified() -> None:
     table = torch.rand(6, 6, generator=generator()) + 1
     before = table.clone()
-    d_squared_sampling(lambda i: table[i], 0, 6, generator())
+    d_squared_sampling(nearest_in(table), 0, 6, generator())
     assert torch.equal(table, before)
     with pytest.raises(ValueError, match="query_size=7"):
-        d_squared_sampling(lambda i: table[i], 0, 7, generator())
+        d_squared_sampling(nearest_in(table), 0, 7, generator())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
