@@ -55,6 +55,7 @@ from dal.query.multilabel import (
     mean_binary_entropy,
     multilabel_margin,
 )
+from dal.query.stochastic import StochasticBatch
 from dal.query.uncertainty import (
     Entropy,
     LeastConfidence,
@@ -110,6 +111,7 @@ __all__ = [
     "Random",
     "ScoreStrategy",
     "Serial",
+    "StochasticBatch",
     "Strategy",
     "TypiClust",
     "UHerding",
