@@ -6,6 +6,7 @@ Every data function returns a `Dataset`; `make_source` divides it into a `Source
 
 from dal.data.cifar10 import cifar10
 from dal.data.digits import digits
+from dal.data.goemotions import goemotions
 from dal.data.idx import fashion_mnist, mnist
 from dal.data.initial import initial_labels
 from dal.data.npz import npz
@@ -31,6 +32,7 @@ __all__ = [
     "digits",
     "digits_tabular",
     "fashion_mnist",
+    "goemotions",
     "initial_labels",
     "iris",
     "is_known",
