@@ -204,11 +204,11 @@ class Points:
     def squared_distances(self, rows_BD: Tensor) -> Tensor:
         """Squared distances of a few prepared rows to all: float, (B, N)."""
         norms_B = torch.linalg.vector_norm(rows_BD, dim=1) ** 2
-        parts = [
-            squared_distances(rows_BD, norms_B, block, self.norms_N[start : start + len(block)])
-            for start, block in self.blocks()
-        ]
-        return torch.cat(parts, 1)
+        table_BN = norms_B.new_empty(len(rows_BD), len(self))
+        for start, block in self.blocks():
+            part = slice(start, start + len(block))
+            table_BN[:, part] = squared_distances(rows_BD, norms_B, block, self.norms_N[part])
+        return table_BN
 
 
 def nearest_squared_distances(points: Points, others: Points) -> Tensor:

@@ -57,22 +57,53 @@ def k_center(
     """
     check_size(count, len(points))
     nearest_N = nearest_N.clone()
+    distances_from = _Ahead(points, nearest_N)
     chosen: list[int] = []
     scores: list[Tensor] = []
-    while True:
-        chosen.append(pick_max(nearest_N, keys_N))
-        scores.append(nearest_N[chosen[-1]].clone())
-        first_of_all = bool(scores[-1].isinf())
-        if len(chosen) == count and not first_of_all:
-            break
-        squared_N = points.squared_distances_to(chosen[-1])
-        if first_of_all:
-            scores[-1] = squared_N.max()
+    while len(chosen) < count:
+        farthest = pick_max(nearest_N, keys_N)
+        score = nearest_N[farthest].clone()
+        squared_N = distances_from(farthest)
+        scores.append(squared_N.max() if bool(score.isinf()) else score)
         torch.minimum(nearest_N, squared_N, out=nearest_N)
-        nearest_N[chosen] = -torch.inf
-        if len(chosen) == count:
-            break
+        chosen.append(farthest)
+        nearest_N[farthest] = -torch.inf
     return torch.tensor(chosen, device=nearest_N.device), torch.stack(scores)
+
+
+class _Ahead:
+    """Distances from one point after the other, computed for likely next points in one go.
+
+    A pass over the rows costs about as much for sixteen points as for one, as it waits for memory.
+    The farthest points now are likely the next centers; how many are computed ahead follows how
+    many of the last ones were used.
+    """
+
+    def __init__(self, points: Points, nearest_N: Tensor) -> None:
+        self.points = points
+        self.nearest_N = nearest_N
+        self.size = 4
+        self.used = 0
+        self.rows: dict[int, Tensor] = {}
+
+    def __call__(self, position: int) -> Tensor:
+        """Squared distances of all points to one: float, (N,)."""
+        if position not in self.rows:
+            self._compute(position)
+        self.used += 1
+        return self.rows.pop(position)
+
+    def _compute(self, position: int) -> None:
+        if self.used == self.size:
+            self.size = min(2 * self.size, 32)
+        elif 2 * self.used < self.size:
+            self.size = max(self.size // 2, 1)
+        self.used = 0
+        farthest = self.nearest_N.topk(min(self.size, len(self.nearest_N))).indices.tolist()
+        wanted = [position, *(p for p in farthest if p != position)][: self.size]
+        found = self.points.take(torch.tensor(wanted, device=self.nearest_N.device))
+        table = self.points.squared_distances(found)
+        self.rows = dict(zip(wanted, table, strict=True))
 
 
 class CoreSet(BatchStrategy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,17 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import chisquare
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dal.query import (
     BatchStrategy,
     CoreSet,
     Features,
     KMeans,
+    MaxHerding,
     PoolView,
+    ProbCover,
     TypiClust,
     distances,
 )
@@ -291,6 +296,50 @@ def test_file_in_half_precision_is_read_in_blocks(
     monkeypatch.setattr(distances, "CACHE", 0)
     got = strategy.select(view_of(file, labeled), 15, generator())
     assert torch.equal(got.indices, want.indices)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most bytes that an operation allocated for one result."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        given = {a.untyped_storage().data_ptr() for a in tree_leaves(args) if isinstance(a, Tensor)}
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                storage = result.untyped_storage()
+                if storage.data_ptr() not in given:
+                    self.bytes = max(self.bytes, storage.nbytes())
+        return results
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        CoreSet("cosine"),
+        KMeans(sample=300),
+        TypiClust(reference=100),
+        ProbCover(reference=100),
+        MaxHerding(reference=100),
+    ],
+)
+def test_rows_in_half_precision_are_never_held_in_full(
+    strategy: BatchStrategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("coverage", "diversity"):
+        monkeypatch.setattr(f"dal.query.{module}.FIT", 300)
+    monkeypatch.setattr("dal.query.base.BLOCK", 64)
+    monkeypatch.setattr("dal.query.coverage.SAMPLE", 100)
+    monkeypatch.setattr(distances, "CACHE", 0)
+    monkeypatch.setattr("dal.query.coverage.TILE", 2**13)
+    monkeypatch.setattr(distances, "TILE", 2**13)
+    rows, labeled = blobs(4000, 256).half(), blobs(9, 256, seed=1).half()
+    view = view_of(rows, labeled)
+    with Largest() as largest:
+        query = strategy.select(view, 20, generator())
+    assert len(query.indices.unique()) == 20
+    assert largest.bytes <= rows.numel() * 4 / 7, "32 numbers a candidate at most"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
