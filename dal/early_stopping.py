@@ -13,9 +13,10 @@ class EarlyStopping:
 
     Attributes:
         monitor: A metric that is logged every epoch: ``train/loss``, ``train/accuracy``, and with
-            a validation split ``val/loss``, ``val/accuracy``, ``val/ece``, ``val/macro_f1``. If it
-            is one of ``train/``, both are measured after each epoch on all labeled samples, in
-            evaluation mode; otherwise they are means over the epoch's steps, which cost nothing.
+            a validation split ``val/loss``, ``val/accuracy``, ``val/macro_f1``, for classes also
+            ``val/ece``, for multi-label targets ``val/micro_f1``. If it is one of ``train/``, both
+            are measured after each epoch on all labeled samples, in evaluation mode; otherwise they
+            are means over the epoch's steps, which cost nothing.
         mode: Whether ``min`` or ``max`` is better.
         patience: Stop after so many epochs without an improvement; None never stops early, and
             the best epoch is restored all the same.
