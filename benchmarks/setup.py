@@ -20,6 +20,31 @@ TOTAL, TEST_FRACTION = 70_000, 0.3
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Sizes of the made-up predictions and features on which scores are measured.
+
+    Attributes:
+        scores: Candidates of the scores.
+        selection: Candidates of the batch strategies.
+        joint: Candidates of BatchBALD.
+        large: Candidates of the large pool.
+        classes: C.
+        members: K.
+        width: D, width of the features.
+        picks: Samples queried.
+    """
+
+    scores: int = 60_000
+    selection: int = 20_000
+    joint: int = 2_000
+    large: int = 1_000_000
+    classes: int = 10
+    members: int = 20
+    width: int = 512
+    picks: int = 100
+
+
+@dataclass(frozen=True)
 class Setup:
     """Data and sizes of the measurements.
 
@@ -34,6 +59,7 @@ class Setup:
         items_autograd: Samples that plain autograd measures, one by one.
         steps: Training steps a repetition, in units of ten.
         batch_sizes: Batch sizes among which the bare loop has its choice.
+        sizes: Sizes of what is made up.
     """
 
     source: Source
@@ -46,6 +72,7 @@ class Setup:
     items_autograd: int = 100
     steps: int = 20
     batch_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    sizes: Sizes = Sizes()
 
     def learner(self, trainer: Trainer | None = None) -> TorchLearner:
         """A LeNet-5 with fresh weights, equal ones at every call."""

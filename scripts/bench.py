@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import main_job, pool, training
+from benchmarks import large_pool, main_job, pool, scores, training
 from benchmarks.heading import heading
 from benchmarks.setup import Setup, load_source
 from benchmarks.table import Row, markdown
@@ -27,6 +27,12 @@ def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]
         "train_step": training.train_step,
         "round": main_job.round_overhead,
         "memory": lambda setup: main_job.memory(setup, data_dir),
+        "committee": scores.committee,
+        "badge": scores.badge,
+        "core_set": scores.core_set,
+        "batch_bald": scores.batch_bald,
+        "last_layer": scores.last_layer,
+        "large_pool": large_pool.large_pool,
     }
 
 
@@ -35,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pool", type=int, default=49_000, help="size of the training part")
     parser.add_argument("--data-dir", default=os.environ.get("DAL_DATA_DIR"))
-    parser.add_argument("--only", choices=list(measurements(None)), help="one measurement")
+    names = list(measurements(None))
+    parser.add_argument("--only", nargs="*", choices=names, default=names, help="measurements")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--device", default="auto")
@@ -46,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = heading(setup)
     print(*(f"- {name}: {value}" for name, value in head.items()), "", sep="\n", flush=True)
     works = measurements(data_dir)
-    rows = [
-        row for name in ([options.only] if options.only else works) for row in works[name](setup)
-    ]
+    rows = [row for name in options.only for row in works[name](setup)]
     print(markdown(rows), end="")
     if options.json:
         dumped = json.dumps({**head, "rows": [row.as_dict() for row in rows]}, indent=2)

@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from benchmarks.setup import Sizes
+
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts/bench.py"
 
 
@@ -28,9 +30,24 @@ def bench() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    "name", ["pool_pass", "instability", "gradient_length", "train_step", "round", "memory"]
+    "name",
+    [
+        "pool_pass",
+        "instability",
+        "gradient_length",
+        "train_step",
+        "round",
+        "memory",
+        "committee",
+        "badge",
+        "last_layer",
+        "large_pool",
+    ],
 )
-def test_measurement_tiny_sizes_gives_finite_ratios(bench: ModuleType, name: str) -> None:
+def test_measurement_tiny_sizes_gives_finite_ratios(
+    bench: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)  # no peers
     source, data = bench.load_source(None, 140)
     setup = bench.Setup(
         source,
@@ -43,6 +60,7 @@ def test_measurement_tiny_sizes_gives_finite_ratios(bench: ModuleType, name: str
         items_autograd=2,
         steps=1,
         batch_sizes=(32, 64),
+        sizes=Sizes(scores=50, selection=60, large=70, members=3, width=8, picks=5),
     )
     rows = bench.measurements(None)[name](setup)
     assert rows
