@@ -131,7 +131,8 @@ class Serial(BatchStrategy):
         kept = top_k(scores, count, keys)[0].sort().values
         points = Points(view[Features()][kept])
         centers, labels = kmeans(points, query_size, rng)
-        chosen = kept[representatives(points, centers, labels, keys[kept])]
+        central = representatives(points, centers, labels, keys[kept].to(points.device))
+        chosen = kept[central.to(kept.device)]
         rank = scores.double().clone()
         rank[chosen] = torch.inf  # so that only free turns go to the highest of the others
         chosen = top_k(rank, query_size, keys)[0]

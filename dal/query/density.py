@@ -225,7 +225,7 @@ class DensityWeighted(ScoreStrategy):
         """See the class: float, (N,), >= 0."""
         check_need(view[Features()], view.indices, Features(), type(self).__name__)
         informative = self.base.score(view) - self.base.lower_bound
-        return informative * self.density.score(view) ** self.beta
+        return informative * self.density.score(view).to(informative.device) ** self.beta
 
     def state_dict(self) -> dict[str, Any]:
         """What the weighted score must remember."""
