@@ -17,7 +17,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,6 +130,7 @@ def run(
                 source,
                 task,
                 committee,
+                needs=strategy.needs,
                 seed=settings.seed,
                 device=device,
                 batch_size=settings.batch_size,
@@ -171,7 +172,11 @@ def fit(job: Job) -> None:
     train_set = job.pool.train_set()
     if state.round == 0:
         _warn_of_absent_classes(job, train_set)
-    context = _context(job, on_epoch=lambda fitted, save: _after_epoch(job, fitted, save))
+    context = replace(
+        _context(job),
+        on_epoch=lambda fitted, save: _after_epoch(job, fitted, save),
+        on_save=lambda fitted, save: _save_within(job, fitted, save),
+    )
     with clock(state.row, "fit_s"):
         fitted = job.learner.fit(train_set, context)
     with clock(state.row, "test_s"):
@@ -319,15 +324,12 @@ def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:
         log.warning("no label yet for %d of %d classes: %s", len(absent), len(names), listed)
 
 
-def _context(
-    job: Job,
-    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None,
-) -> RoundContext:
-    return RoundContext(job.state.round, job.interrupts.check, on_epoch, job.state.fit)
+def _context(job: Job) -> RoundContext:
+    return RoundContext(job.state.round, job.interrupts.check, resume=job.state.fit)
 
 
 def _after_epoch(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]]) -> None:
-    """Record an epoch; save inside the fit when it is time, or a signal has come."""
+    """Record an epoch, then save if it is time to."""
     values = fitted.history[-1]
     log.debug(
         "round %d, epoch %d, %d labeled, %d in the pool: %s",
@@ -339,6 +341,11 @@ def _after_epoch(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]])
     )
     step = job.state.steps + fitted.steps
     job.recorder.epoch(job.state.round, fitted.epoch - 1, step, values)
+    _save_within(job, fitted, save)
+
+
+def _save_within(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]]) -> None:
+    """Save inside a fit when it is time, or a signal has come."""
     every = job.settings.save_every
     if job.interrupts.pending or (every is not None and fitted.epoch % every == 0):
         job.state.fit = save()

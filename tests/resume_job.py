@@ -14,16 +14,20 @@ import torch
 import dal
 from dal.data import initial_labels, make_source
 from dal.data.source import Dataset, Split
+from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
 from dal.optim import adam
-from dal.query import ExpectedGradientLength, Instability, Margin, Strategy
+from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
 from dal.trainer import EarlyStopping, Trainer, _Fit
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,
     "margin": Margin,
     "expected_gradient_length": ExpectedGradientLength,
+    "dropout": BALD,
+    "ensemble": BALD,
 }
+COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(3, bootstrap=True)}
 
 
 def make_model(input_shape: tuple[int, ...], num_classes: int) -> MLP:
@@ -54,6 +58,7 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
             optimizer=adam(lr=0.01),
             early_stopping=EarlyStopping(monitor="val/loss", patience=3),
         ),
+        committee=COMMITTEES.get(strategy),
         settings=dal.Settings(query_size=6, budget=budget, **options),
         run_dir=run_dir,
     )

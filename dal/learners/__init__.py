@@ -2,6 +2,7 @@
 
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, Ensemble, Rounds
+from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.make import make_learner
 from dal.learners.network import TorchLearner
@@ -10,6 +11,7 @@ __all__ = [
     "Committee",
     "Dropout",
     "Ensemble",
+    "EnsembleLearner",
     "EstimatorLearner",
     "Learner",
     "RoundContext",

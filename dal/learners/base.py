@@ -24,12 +24,14 @@ class RoundContext:
         round: Number of the round.
         check: Called at moments when the process may end without loss; raises to end it.
         on_epoch: See `FitContext.on_epoch`.
+        on_save: The same for networks whose curves are not recorded: it only saves.
         resume: A saved fit to go on from, or None.
     """
 
     round: int = 0
     check: Callable[[], None] = lambda: None
     on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    on_save: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
     resume: dict[str, Any] | None = None
 
 

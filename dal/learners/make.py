@@ -10,10 +10,12 @@ from torch import nn
 
 from dal.data.source import Source
 from dal.learners.base import Learner
-from dal.learners.committees import Committee
+from dal.learners.committees import Committee, Ensemble
+from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner
 from dal.models.base import MakeModel
+from dal.query.base import Members, Needs
 from dal.task import Task
 from dal.trainer import Trainer
 
@@ -25,6 +27,7 @@ def make_learner(
     task: Task,
     committee: Committee,
     *,
+    needs: Needs = frozenset(),
     seed: int,
     device: torch.device,
     batch_size: int | None = None,
@@ -37,12 +40,17 @@ def make_learner(
         source: The data.
         task: Loss, probabilities, metrics.
         committee: Who the members of a committee are, if a strategy asks for one.
+        needs: Those of the strategy: an ensemble is fitted only where `Members` are among them.
         seed: Seed of the run.
         device: Where networks live.
         batch_size: Batch size of the pool pass; None for automatic.
     """
     if not _builds_network(model, source):
         return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size)
+    if isinstance(committee, Ensemble) and Members() in needs:
+        return EnsembleLearner(
+            model, trainer, source, task, committee, seed=seed, device=device, batch_size=batch_size
+        )
     return TorchLearner(
         model, trainer, source, task, committee, seed=seed, device=device, batch_size=batch_size
     )

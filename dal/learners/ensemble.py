@@ -1,0 +1,150 @@
+"""Networks that start from weights of their own, as the members of a committee."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dal.data.source import Source, Split
+from dal.learners.base import Learner, RoundContext
+from dal.learners.committees import Ensemble, check_members
+from dal.learners.network import TorchLearner
+from dal.models.base import MakeModel
+from dal.pool import TrainSet
+from dal.query.base import Members, Needs, PoolView, Probs
+from dal.task import Task
+from dal.trainer import FitState, Trainer
+from dal.utils.seeding import derive, generator
+
+
+class EnsembleLearner(Learner):
+    """A network and advisers: the others of an ensemble, which only answer the need `Members`.
+
+    The main network has the run's seed and is, bit for bit, that of a run without a committee; it
+    alone is tested, exported and recorded. Advisers have seeds derived from the run's, so weights,
+    order and noise of their own. They are fitted first; a fit saved within any network's says
+    whose it is, and goes on there.
+
+    Costs K fits a round, and one pass over the pool for each network.
+
+    Args:
+        make_model: Builds a network.
+        trainer: How each is trained.
+        source: The data.
+        task: Loss, probabilities, metrics.
+        committee: Size, and whether advisers get labels drawn with replacement.
+        seed: Seed of the run.
+        device: Where the networks live.
+        batch_size: Batch size of the pool pass and of evaluation; None for automatic.
+
+    Raises:
+        ValueError: The trainer monitors validation metrics and the source has no validation split.
+    """
+
+    def __init__(
+        self,
+        make_model: MakeModel,
+        trainer: Trainer,
+        source: Source,
+        task: Task,
+        committee: Ensemble,
+        *,
+        seed: int,
+        device: torch.device,
+        batch_size: int | None = None,
+    ) -> None:
+        self.committee, self.seed = committee, seed
+        seeds = [seed, *(derive(seed, "member", k) for k in range(1, committee.size))]
+        self.members = [
+            TorchLearner(
+                make_model, trainer, source, task, seed=own, device=device, batch_size=batch_size
+            )
+            for own in seeds
+        ]
+        self.main = self.members[0]
+        self.capabilities = self.main.capabilities | {Members}
+
+    @property
+    def model(self) -> nn.Module:
+        """The main network."""
+        return self.main.model
+
+    def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
+        """Fit the advisers, then the main network; the state is the main network's."""
+        saved = context.resume or {"member": 1, "fit": None}
+        started = len(self.members) if saved["member"] == 0 else saved["member"]
+        for member in range(started, len(self.members)):
+            resume = saved["fit"] if member == saved["member"] else None
+            on_epoch = _naming(member, context.on_save)
+            labels = self._labels(member, train_set, context.round)
+            self.members[member].fit(labels, replace(context, on_epoch=on_epoch, resume=resume))
+        resume = saved["fit"] if saved["member"] == 0 else None
+        on_epoch = _naming(0, context.on_epoch)
+        return self.main.fit(train_set, replace(context, on_epoch=on_epoch, resume=resume))
+
+    def _labels(self, member: int, train_set: TrainSet, round_number: int) -> TrainSet:
+        """An adviser's labels: all, or with bootstrapping as many drawn with replacement."""
+        if not self.committee.bootstrap:
+            return train_set
+        count = len(train_set)
+        rng = generator(self.seed, round_number, "bootstrap", member)
+        drawn = torch.randint(count, (count,), generator=rng)
+        return TrainSet(
+            train_set.indices[drawn], train_set.targets[drawn], train_set.weights[drawn]
+        )
+
+    def scan(
+        self,
+        indices: Tensor,
+        needs: Needs,
+        context: RoundContext,
+        train_set: TrainSet | None = None,
+    ) -> PoolView:
+        """A pass with the main network, and one with each adviser where members are asked for."""
+        if Members() not in needs:
+            return self.main.scan(indices, needs, context, train_set)
+        of_main = (needs - {Members()}) | {Probs()}
+        view = self.main.scan(indices, of_main, context, train_set)
+        members = [view[Probs()]]
+        for adviser in self.members[1:]:
+            adviser.batch_size = self.main.batch_size
+            found = adviser.scan(indices, frozenset({Probs()}), context)
+            members.append(found[Probs()])
+        members_KNC = torch.stack(members)
+        check_members(members_KNC, "check that the model draws its weights at random")
+        return view.with_result(Members(), members_KNC)
+
+    def predict(self, split: Split, context: RoundContext) -> Tensor:
+        """Logits of the main network."""
+        return self.main.predict(split, context)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every network."""
+        return {"members": [member.state_dict() for member in self.members]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for member, own in zip(self.members, state["members"], strict=True):
+            member.load_state_dict(own)
+
+    def numerics(self) -> dict[str, Any]:
+        """Those of the main network."""
+        return self.main.numerics()
+
+    def export(self, run_dir: Path) -> None:
+        """Write the main network."""
+        self.main.export(run_dir)
+
+
+Save = Callable[[], dict[str, Any]]
+OnEpoch = Callable[[FitState, Save], None]
+
+
+def _naming(member: int, on_epoch: OnEpoch) -> OnEpoch:
+    """The same callback, whose saved fits say which member's they are."""
+    return lambda state, save: on_epoch(state, lambda: {"member": member, "fit": save()})
