@@ -162,7 +162,10 @@ class Points:
 
     def like(self, rows_MD: Tensor) -> Points:
         """Other rows in the same space, so that distances between the two can be measured."""
-        return Points(rows_MD.to(self.device), self.metric, self.origin_D)
+        rows_MD = rows_MD.to(self.device)
+        if torch.float64 in (rows_MD.dtype, self.dtype):
+            rows_MD = rows_MD.to(self.dtype)
+        return Points(rows_MD, self.metric, self.origin_D)
 
     def subset(self, positions: Tensor) -> Points:
         """Some of the rows, copied."""
@@ -204,7 +207,7 @@ class Points:
     def squared_distances(self, rows_BD: Tensor) -> Tensor:
         """Squared distances of a few prepared rows to all: float, (B, N)."""
         norms_B = torch.linalg.vector_norm(rows_BD, dim=1) ** 2
-        table_BN = norms_B.new_empty(len(rows_BD), len(self))
+        table_BN: Tensor = norms_B.new_empty(len(rows_BD), len(self))
         for start, block in self.blocks():
             part = slice(start, start + len(block))
             table_BN[:, part] = squared_distances(rows_BD, norms_B, block, self.norms_N[part])

@@ -327,9 +327,11 @@ class TypiClust(BatchStrategy):
             picks.append(ranked[cluster].pop())
             if ranked[cluster]:
                 heapq.heappush(queue, (small, covered + 1, size, cluster))
-        scores = torch.tensor([score for _, score in picks], dtype=points.dtype)
+        device = points.device
+        positions = torch.tensor([position for position, _ in picks], device=device)
+        scores = torch.tensor([score for _, score in picks], dtype=points.dtype, device=device)
         info = {"clusters": k, "queried_clusters": len(ranked)}
-        return torch.tensor([position for position, _ in picks]), scores, info
+        return positions, scores, info
 
     def _rank(self, points: Points, members: Tensor, keys_N: Tensor) -> list[tuple[int, float]]:
         """Members and their typicality, the most typical last; of equals the smallest key last."""

@@ -121,6 +121,16 @@ def test_distances_to_other_rows(metric: Metric, kept: bool) -> None:
     assert bool(none.isposinf().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("other", [torch.float16, torch.float32, torch.float64])
+def test_precisions_may_differ(dtype: torch.dtype, other: torch.dtype) -> None:
+    rows, others = rows_of(20).to(dtype), rows_of(5, seed=1).to(other)
+    points = Points(rows)
+    got = nearest_squared_distances(points, points.like(others))
+    torch.testing.assert_close(got.double(), exact(rows, others).amin(1), atol=1e-4, rtol=1e-4)
+    assert got.dtype == points.dtype
+
+
 def test_rows_without_direction() -> None:
     rows = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.1, 0.1], [1.0, 2.0, 0.0]])
     assert torch.equal(prepare(rows, "pearson")[:2], torch.zeros(2, 3))
