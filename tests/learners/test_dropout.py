@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -298,3 +299,22 @@ def test_bayesian_cnn_computes_what_is_kept_alone(dropout: float) -> None:
     torch.testing.assert_close(
         model.dropout_samples(inputs, empty)[0], model.head.bias.expand(3, 10)
     )
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+@pytest.mark.parametrize("dropout", [0.2, 0.5, 0.97])
+def test_bayesian_cnn_computes_its_members_faster_to_the_same_result(
+    dropout: float, shape: tuple[int, ...]
+) -> None:
+    """Only what the masks keep, against whole forwards with the masks applied by hooks."""
+    learner = make(partial(BayesianCNN, dropout=dropout), shape, batch_size=4)
+    some = torch.arange(6)
+    got = members(learner, some, number=2)
+    network = learner.model.eval()
+    masks = DropoutMasks(network, 6, seed=3, round_number=2)
+    x = learner.source.train.take(some)
+    with torch.inference_mode():
+        for number in range(6):
+            with masks.member(number):
+                want = network(x).logits.softmax(1)
+            torch.testing.assert_close(got[number], want, rtol=1e-4, atol=1e-6)
