@@ -137,6 +137,7 @@ def label_outcomes(counts: Tensor, class_names: Sequence[str]) -> Figure:
     axes.bar(places, [-count for count in wrong], color=COLORS[1], label="wrongly predicted")
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set(ylabel="Test samples", xlim=(-0.6, num_labels - 0.4))
+    axes.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
     _name_ticks(axes, class_names, axis="x")
     _grid(axes, axis="y")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
