@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from scipy.stats import chisquare, rankdata
 from torch import Tensor
 
@@ -36,6 +38,9 @@ from dal.query import (
 )
 from dal.query.combination import min_max, rank_scores
 from dal.utils.build import build
+from dal.utils.config import compose
+
+CONF = Path(__file__).parents[2] / "conf"
 
 SCORES = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
@@ -230,6 +235,34 @@ def test_combinations_are_built_from_nested_settings() -> None:
     strategy = build(outer)
     assert isinstance(strategy.criteria["one"], Serial)
     assert strategy.select(random_view(), 4, torch.Generator().manual_seed(0)).indices.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "target"),
+    [
+        (["strategy=serial", "strategy@strategy.score=margin"], "score", "Margin"),
+        (
+            ["strategy=parallel", "strategy@strategy.criteria.second=margin"],
+            "criteria.second",
+            "Margin",
+        ),
+        (
+            ["strategy=probabilistic", "+strategy@strategy.criteria.third=random"],
+            "criteria.third",
+            "Random",
+        ),
+        (
+            ["strategy=serial", "strategy@strategy.score=density_weighted"],
+            "score.score",
+            "Entropy",
+        ),
+    ],
+)
+def test_parts_can_be_swapped_on_the_command_line(
+    overrides: list[str], place: str, target: str
+) -> None:
+    config = compose(CONF, overrides)
+    assert OmegaConf.select(config, f"strategy.{place}._target_") == f"dal.query.{target}"
 
 
 def test_serial_queries_the_center_of_each_blob_of_informative_candidates() -> None:
