@@ -13,6 +13,7 @@ from torch import Tensor
 from dal.data.source import Source, Split
 from dal.export import save_estimator
 from dal.learners.base import Learner, RoundContext
+from dal.learners.committees import check_members
 from dal.learners.look_ahead import reference_positions, retrained_risk
 from dal.models.base import MakeModel
 from dal.models.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
@@ -119,7 +120,8 @@ class EstimatorLearner(Learner):
         """Predict the candidates block by block.
 
         Raises:
-            ValueError: Looking ahead would take too many fits; see `retrained_risk`.
+            ValueError: Looking ahead would take too many fits (see `retrained_risk`), or all
+                members of a committee are the same.
         """
         results: dict[Need, Tensor] = {}
         for need in sorted(needs, key=repr):
@@ -131,6 +133,8 @@ class EstimatorLearner(Learner):
             else:
                 blocks = self._predict(self.source.train, indices, need, context)
                 results[need] = torch.cat(blocks, 1 if isinstance(need, Members) else 0)
+        if Members() in needs:
+            check_members(results[Members()], "give members that differ, such as other model.kinds")
         return PoolView(
             indices,
             results,

@@ -199,6 +199,13 @@ def test_bootstraps_that_miss_classes_keep_the_columns() -> None:
         assert bool((member[:, [c for c in range(3) if c not in classes]] == 0).all())
 
 
+def test_members_that_are_all_the_same_are_refused() -> None:
+    twins = partial(estimators.sklearn_committee, kinds=["svm", "svm"])
+    with pytest.raises(ValueError, match=r"all 2 members .* give members that differ"):
+        scan(fitted(twins, "012"), Members())
+    scan(fitted(twins, "0"), Members())  # nobody could differ yet
+
+
 def test_hard_votes_are_shares_of_the_members() -> None:
     make_model = partial(
         estimators.sklearn_committee, kinds=["svm", "knn", "naive_bayes", "svm"], votes="hard"
