@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_iris
 from sklearn.neighbors import KNeighborsClassifier
@@ -17,6 +19,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 import dal
+from dal.app import execute
 from dal.data import digits, initial_labels, iris, make_source, two_gaussians
 from dal.learners import Dropout, EstimatorLearner, RoundContext, TorchLearner, make_learner
 from dal.models import MLP, estimators
@@ -35,6 +38,7 @@ from dal.query import (
 )
 from dal.task import Multiclass, Multilabel
 from dal.trainer import Trainer
+from dal.utils.config import compose
 
 IRIS = make_source(iris(), seed=0)
 GAUSSIANS = make_source(two_gaussians(80), seed=0)
@@ -471,6 +475,18 @@ def test_estimator_without_a_name_must_be_passed(tmp_path: Path) -> None:
 def test_tutorial_of_pool_based_sampling_improves_on_its_few_labels() -> None:
     result = run(partial(estimators.knn, n_neighbors=3), None, budget=20)
     assert result.rows[-1]["test/accuracy"] > 0.85 > result.rows[0]["test/accuracy"]
+
+
+def test_preset_iris_demo_runs_from_five_labels_in_ten_rounds_of_one(tmp_path: Path) -> None:
+    settings = compose(Path(__file__).parents[2] / "conf", ["experiment=iris_demo"])
+    config: Any = OmegaConf.to_container(settings, resolve=True)
+    result = execute(config, tmp_path)
+    assert [row["labels"] for row in result.rows] == list(range(5, 16))
+    assert result.rows[-1]["test/accuracy"] > 0.9 > result.rows[0]["test/accuracy"]
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    predictor = dal.load(tmp_path)
+    assert predictor.predict_proba(load_iris().data).shape == (150, 3)
+    GlobalHydra.instance().clear()
 
 
 def test_estimators_own_data_are_left_alone() -> None:
