@@ -234,8 +234,8 @@ def typicality(
 ) -> Tensor:
     """Inverse mean distance to the nearest other members of a cluster.
 
-    High in dense places. Neighbors are at most half of the cluster, at least one; a cluster of one
-    has none, and its member typicality 0. O(n min(n, reference) D) for n members.
+    High in dense places. Neighbors are at most half of the cluster, as in the authors' code, at
+    least one; a cluster of one has none, and its member typicality 0. O(n min(n, reference) D) for n members.
 
     Args:
         points: N rows.
@@ -296,7 +296,7 @@ class TypiClust(BatchStrategy):
         neighbors: int = 20,
         max_clusters: int = 500,
         normalize: bool = True,
-        reference: int = 20_000,
+        reference: int = 10_000,
     ) -> None:
         if min(neighbors, max_clusters) < 1:
             raise ValueError(
