@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dal.query import (
     History,
     LookAhead,
     Members,
+    Need,
     PoolView,
     Probs,
     Query,
@@ -315,3 +317,22 @@ def test_global_seeds_do_not_decide(strategy: Strategy) -> None:
             torch.manual_seed(seed)
             queries.append(select(learner, strategy, CANDIDATES, 7).indices)
     assert torch.equal(*queries)
+
+
+def test_table_in_the_docs_has_every_strategy_with_its_needs() -> None:
+    text = (FOLDER.parents[1] / "docs" / "strategies.md").read_text(encoding="utf-8")
+    lines = text.partition("## Committees")[0].splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
+    table = {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
+    assert all(len(cells) == 6 and all(cells) for cells in table.values())
+    needs = {
+        name: ", ".join(sorted(in_words(need) for need in build(settings).needs)) or "none"
+        for name, settings in SETTINGS.items()
+    }
+    assert {name: cells[1] for name, cells in table.items()} == needs
+
+
+def in_words(need: Need) -> str:
+    """A need's name, with the settings that are not its defaults."""
+    values = [getattr(need, f.name) for f in fields(need) if getattr(need, f.name) != f.default]
+    return type(need).__name__ + (f"({', '.join(map(str, values))})" if values else "")
