@@ -235,7 +235,8 @@ def typicality(
     """Inverse mean distance to the nearest other members of a cluster.
 
     High in dense places. Neighbors are at most half of the cluster, as in the authors' code, at
-    least one; a cluster of one has none, and its member typicality 0. O(n min(n, reference) D) for n members.
+    least one; a cluster of one has none, and its member typicality 0. O(n min(n, reference) D) for
+    n members.
 
     Args:
         points: N rows.
