@@ -166,7 +166,7 @@ def test_same_command_says_complete_without_torch(complete: Path, saved: Path) -
         return done.stdout
 
     assert "complete already: 30 labels, test accuracy 0." in outside(*SMALL)
-    assert "strategy: entropy" in outside("--help")
+    assert "strategy: badge, bald" in outside("--help")
     assert files(complete) == before
 
 
@@ -207,7 +207,7 @@ def test_emptied_pool_ends_the_run_complete(cli: Cli, saved: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
-        (["--help"], ["strategy: entropy", "trainer/optimizer: adam", "query_size: 10", "-m"]),
+        (["--help"], ["strategy: badge, bald", "trainer/optimizer: adam", "query_size: 10", "-m"]),
         (["--cfg", "job", "strategy=margin"], ["dal.query.Margin", "budget: 200"]),
     ],
 )

@@ -31,10 +31,9 @@ CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
     "model": {"input_shape", "num_classes"},
-    "oracle": {"targets", "folder", "class_names", "positions"},
+    "oracle": {"targets", "folder", "class_names", "positions", "multilabel"},
     "initial": {"targets", "seed"},
 }
-NESTED = {"trainer/default": {"optimizer", "scheduler"}}
 
 
 def option(path: Path) -> tuple[str, str]:
@@ -89,14 +88,20 @@ def test_option_composes_with_resolved_values(path: Path) -> None:
 )
 def test_option_names_exactly_the_parameters_of_its_target(path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
-    relative = str(path.relative_to(CONF).with_suffix(""))
     given = GIVEN_AT_BUILD_TIME.get(path.parent.name, set())
     parameters = set(inspect.signature(find(settings["_target_"])).parameters) - given
-    assert set(settings) - {"_target_", "defaults"} | NESTED.get(relative, set()) == parameters
+    assert set(settings) - {"_target_", "defaults"} | composed_from_others(settings) == parameters
     for value in settings.values():
         if isinstance(value, dict) and "_target_" in value:
             nested = set(inspect.signature(find(value["_target_"])).parameters)
             assert set(value) - {"_target_"} == nested
+
+
+def composed_from_others(settings: dict[str, Any]) -> set[str]:
+    """Parameters that a defaults list fills: ``optimizer: adam``, ``/strategy@score: entropy``."""
+    entries = [entry for entry in settings.get("defaults", []) if isinstance(entry, dict)]
+    places = [next(iter(entry)).rpartition("@")[2] for entry in entries]
+    return {place.partition(".")[0] for place in places}
 
 
 def test_schema_knows_exactly_the_plain_settings() -> None:
@@ -137,7 +142,7 @@ def test_experiment_and_debug_options_run(
     monkeypatch.setattr(app, "build", stand_in)
     small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false"]
     if choice.startswith("experiment"):
-        small.append("max_rounds=0")
+        small += ["max_rounds=0", "split.validation=20"]
     config, _ = compose(choice, *small)
     expected = {"debug=fast": 3}.get(choice, 2 if choice == "debug=profile" else 1)
     assert len(app.execute(config, tmp_path).rows) == expected
