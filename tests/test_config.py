@@ -277,6 +277,8 @@ def test_complete_already_is_false_without_a_status() -> None:
         (["budgt=3"], ["did you mean budget=3?"]),
         (["+budgt=3"], ["did you mean budget=3?"]),
         (["strategy.windw=3"], ["did you mean strategy.window=3?"]),
+        (["strategy@strategy.score=margin", "strategy=density_weighted"], []),
+        (["strategy@strategy.score=margn"], ["did you mean strategy@strategy.score=margin?"]),
         (["trainer.lr=3"], ["did you mean trainer.optimizer.lr=3?"]),
         (["window=3"], ["did you mean strategy.window=3?"]),
         (["model=mlp", "model.hiden=[3]"], ["did you mean model.hidden=[3]?"]),
@@ -315,8 +317,8 @@ def test_settings_of_every_group_are_known() -> None:
     check_keys(hydra.compose("config", ["experiment=instability/mnist", "debug=fast"]))
 
 
-@pytest.mark.parametrize("argument", ["initial=50", "trainer/optimizer=0.1"])
+@pytest.mark.parametrize("argument", ["initial=50", "trainer/optimizer=0.1", "committee=null"])
 def test_number_for_a_group_is_refused_with_its_options(argument: str) -> None:
     with pytest.raises(SystemExit, match="is a group: choose one of"):
         check_groups([argument], CONF)
-    check_groups(["seed=3", "strategy=entropy", "--help"], CONF)
+    check_groups(["seed=3", "strategy=entropy", "experiment=null", "--help"], CONF)

@@ -78,7 +78,7 @@ def _check_size(size: int) -> None:
 
 
 def check_members(members_KNC: Tensor, remedy: str) -> None:
-    """Refuse members that predict the same, bit for bit, while samples are told apart.
+    """Refuse members that predict the same, bit for bit, while samples are told apart; or only one.
 
     Where all samples get the same prediction, or every probability has rounded to 0 or 1, equal
     members say nothing about how they were made.
@@ -88,8 +88,10 @@ def check_members(members_KNC: Tensor, remedy: str) -> None:
         remedy: What to do, for the error.
 
     Raises:
-        ValueError: The members are identical.
+        ValueError: The members are identical, or there is only one.
     """
+    if len(members_KNC) == 1:
+        raise ValueError("the model is a committee of one, which cannot disagree; give 2 or more")
     first_NC = members_KNC[0]
     if any(not torch.equal(member, first_NC) for member in members_KNC[1:]):
         return

@@ -15,6 +15,9 @@ from dal.query.selection import BLOCK, check_size, random_keys, top_k
 
 log = logging.getLogger(__name__)
 
+LARGEST_FEATURE = 1e17
+"""Squared distances between rows of larger features may not fit in float32."""
+
 
 @dataclass(frozen=True)
 class Probs:
@@ -318,6 +321,8 @@ def check_finite(scores: Tensor, indices: Tensor, strategy: str) -> None:
 def check_need(value: Tensor, indices: Tensor, need: Need, strategy: str) -> None:
     """Refuse what the model computed for the candidates where it is not finite.
 
+    Features beyond `LARGEST_FEATURE` are refused too, since distances between them would not be.
+
     Args:
         value: Float, (N, ...), or (K, N, ...) for members and history; read in blocks.
         indices: int64, (N,).
@@ -328,13 +333,16 @@ def check_need(value: Tensor, indices: Tensor, need: Need, strategy: str) -> Non
         ValueError: Naming the strategy, the need and the first such sample.
     """
     rows = value.transpose(0, 1) if isinstance(need, Members | History) else value
+    limit, problem = torch.finfo(value.dtype).max, "not finite"
+    if isinstance(need, Features) and limit > LARGEST_FEATURE:
+        limit, problem = LARGEST_FEATURE, f"not finite, or beyond {LARGEST_FEATURE:g},"
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK].flatten(1)
-        bad = ~torch.isfinite(block).all(1)
+        bad = ~(block.abs() <= limit).all(1)  # written so that NaN is refused
         if bad.any():
             position = start + int(bad.nonzero()[0])
             raise ValueError(
-                f"{strategy} was given {type(need).__name__.lower()} that are not finite for "
+                f"{strategy} was given {type(need).__name__.lower()} that are {problem} for "
                 f"sample {int(indices[position])}; check the inputs of that sample for extreme "
                 "values, or lower the learning rate"
             )

@@ -127,7 +127,7 @@ class Serial(BatchStrategy):
         """See the class; picks come in the order of their scores."""
         scores = self.base.checked_scores(view)
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
-        count = min(int(self.factor * query_size), len(view))
+        count = int(min(self.factor * query_size, len(view)))
         kept = top_k(scores, count, keys)[0].sort().values
         points = Points(view[Features()][kept])
         centers, labels = kmeans(points, query_size, rng)
@@ -157,6 +157,7 @@ class Combination(Strategy):
 
     Raises:
         ValueError: Names and weights do not fit, or no kind of task suits all criteria.
+        TypeError: A criterion is no strategy.
     """
 
     def __init__(self, criteria: Mapping[str, Strategy], weights: Mapping[str, float]) -> None:
@@ -166,6 +167,12 @@ class Combination(Strategy):
                 f"{kind} has criteria {sorted(criteria)} but weights {sorted(weights)}; "
                 "give every criterion a weight"
             )
+        for name, criterion in criteria.items():
+            if not isinstance(criterion, Strategy):
+                raise TypeError(
+                    f"{kind}: {name}={criterion!r} is no strategy; set it by "
+                    f"strategy@strategy.criteria.{name}=entropy"
+                )
         total = sum(weights.values())
         if min(weights.values()) < 0 or not 0 < total < float("inf"):
             raise ValueError(f"{kind}: weights={dict(weights)} must be >= 0 and not all 0")

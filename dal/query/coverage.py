@@ -26,16 +26,31 @@ SAMPLE = 2000
 """Samples on which a radius or a bandwidth is estimated."""
 FIT = 100_000
 """Samples that clusters are fitted on."""
+NARROWEST, WIDEST = 1e-18, 1e18
+"""Between these a radius or a bandwidth has a square, and an inverse of it, that float32 holds."""
+
+
+def check_width(name: str, width: float) -> float:
+    """A radius or a bandwidth, refused where it is not positive, or its square means nothing.
+
+    Raises:
+        ValueError: With the range.
+    """
+    if not NARROWEST <= width <= WIDEST:
+        raise ValueError(
+            f"{name}={width}; it must lie between {NARROWEST:g} and {WIDEST:g}, or be null to be "
+            "estimated"
+        )
+    return width
 
 
 def gaussian(bandwidth: float) -> Profile:
     """The similarity exp(-d² / (2 bandwidth²)).
 
     Raises:
-        ValueError: The bandwidth is not positive.
+        ValueError: The bandwidth is out of range; see `check_width`.
     """
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth={bandwidth}; it must be positive, or null to be estimated")
+    check_width("bandwidth", bandwidth)
     return lambda squared: (squared * (-0.5 / bandwidth**2)).exp_()
 
 
@@ -43,10 +58,9 @@ def ball(radius: float) -> Profile:
     """The similarity 1 within an open ball of that radius, 0 outside.
 
     Raises:
-        ValueError: The radius is not positive.
+        ValueError: The radius is out of range; see `check_width`.
     """
-    if not radius > 0:
-        raise ValueError(f"radius={radius}; it must be positive, or null to be estimated")
+    check_width("radius", radius)
     return lambda squared: (squared < radius**2).to(squared.dtype)
 
 
@@ -185,7 +199,12 @@ def median_distance(points: Points, keys_N: Tensor) -> float:
     part = points if drawn is None else points.subset(drawn)
     squared = part.squared_distances(part.take(torch.arange(len(part), device=part.device)))
     pairs = squared[squared > 0]
-    return float(pairs.median().sqrt()) if len(pairs) else 1.0
+    return _in_range(float(pairs.median().sqrt())) if len(pairs) else 1.0
+
+
+def _in_range(width: float) -> float:
+    """An estimated width moved into the range of `check_width`."""
+    return min(max(width, NARROWEST), WIDEST)
 
 
 def purity_radius(
@@ -221,7 +240,7 @@ def purity_radius(
     impure = int((1 - purity) * len(foreign) + 1e-9)
     radius = float(foreign.sort().values[min(impure, len(foreign) - 1)].sqrt())
     reach = 2 * float(points.norms_N.amax().sqrt()) + 1
-    return min(radius, reach)
+    return _in_range(min(radius, reach))  # 0 where different clusters hold the same rows
 
 
 def feature_points(view: PoolView, metric: Metric) -> tuple[Points, Points]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.query.base import Features, PoolView, ScoreStrategy, check_need
-from dal.query.coverage import check_reference, median_distance, seeded_sample
+from dal.query.coverage import check_reference, check_width, median_distance, seeded_sample
 from dal.query.distances import Points, gaussian_sums, nearest_neighbors
 from dal.query.selection import blocks, random_keys
 from dal.query.uncertainty import Entropy
@@ -146,8 +146,8 @@ class Density(ScoreStrategy):
             raise ValueError(f"strategy.density={density!r}; choose {', '.join(KINDS)}")
         if neighbors < 1:
             raise ValueError(f"strategy.neighbors={neighbors} must be at least 1")
-        if bandwidth is not None and not 0 < bandwidth < float("inf"):
-            raise ValueError(f"strategy.bandwidth={bandwidth} must be positive, or null")
+        if bandwidth is not None:
+            check_width("strategy.bandwidth", bandwidth)
         self.density: Kind = density
         self.neighbors, self.bandwidth = neighbors, bandwidth
         self.reference = None if reference is None else check_reference(reference)

@@ -11,11 +11,11 @@ from dal.query.base import BatchStrategy, Features, PoolView, Probs
 from dal.query.coverage import (
     check_reference,
     cover,
+    feature_points,
     gaussian,
     median_distance,
     seeded_sample,
 )
-from dal.query.distances import Points
 from dal.query.selection import blocks, draw, random_keys, top_k
 from dal.query.uncertainty import margin
 
@@ -166,8 +166,8 @@ class ClusterMargin(BatchStrategy):
         """See the class; the score of a pick is minus its margin."""
         scores = margin(view[Probs()])
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
-        wanted = max(min(int(self.factor * query_size), self.limit), query_size)
-        kept = top_k(scores, min(wanted, len(view)), keys)[0].sort().values
+        wanted = max(int(min(self.factor * query_size, self.limit, len(view))), query_size)
+        kept = top_k(scores, wanted, keys)[0].sort().values
         count = max(round(self.clusters * query_size), 1)
         labels = average_linkage(view[Features()][kept], min(count, len(kept)))
         positions = kept[round_robin(labels.to(kept.device), query_size, keys[kept])]
@@ -236,8 +236,7 @@ class UHerding(BatchStrategy):
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score is the increase of the weighted mean similarity."""
-        points = Points(view[Features()], "cosine" if self.normalize else "euclidean")
-        labeled = points.like(view[Features("labeled")])
+        points, labeled = feature_points(view, "cosine" if self.normalize else "euclidean")
         keys, draws = (
             random_keys(view.num_total, rng)[view.indices.cpu()].to(points.device) for _ in "kd"
         )

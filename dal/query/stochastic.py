@@ -133,9 +133,10 @@ class StochasticBatch(BatchStrategy):
         keys = random_keys(view.num_total, rng)[indices].to(scores.device)
         noise = gumbel(view.num_total, rng)[indices].to(scores.device)
         weights = log_weights(scores, keys, self.rule, self.scorer.lower_bound)
-        # A weight of zero to the power of beta = 0 is 1.
-        scaled = self.beta * weights if self.beta else torch.zeros_like(weights)
-        positions = draw_without_replacement(scaled, noise, query_size)
+        # A weight of zero to the power of beta = 0 is 1. Above 1, beta divides the noise instead,
+        # so that nothing overflows.
+        scaled = min(self.beta, 1.0) * weights if self.beta else torch.zeros_like(weights)
+        positions = draw_without_replacement(scaled, noise / max(self.beta, 1.0), query_size)
         return positions, scores[positions], {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -90,6 +90,8 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], na
             raise TypeError(f"{name} has no setting {key}; {remedy}")
         if key in hints and not fits(value, hints[key]):
             wanted = getattr(hints[key], "__name__", None) or str(hints[key])
+            if get_origin(hints[key]) is Mapping:
+                wanted = f"{wanted} of names to {get_args(hints[key])[1].__name__}"
             raise TypeError(f"{name}: {key}={value!r} is not of type {wanted}")
 
 
@@ -108,6 +110,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool):
         return isinstance(value, hint)
+    if origin is Mapping:
+        part = get_args(hint)[1]
+        return isinstance(value, Mapping) and all(fits(v, part) for v in value.values())
     if origin in (list, tuple, Sequence):
         parts = [part for part in get_args(hint) if part is not Ellipsis]
         listed = isinstance(value, list | tuple)

@@ -150,14 +150,15 @@ def check_keys(settings: DictConfig) -> None:
 
 
 def check_groups(arguments: Sequence[str], config_dir: Path) -> None:
-    """Refuse a number given for a group, on which Hydra would show its own insides.
+    """Refuse a number, or nothing, given for a group: Hydra would show its own insides.
 
     Raises:
         SystemExit: Naming the options of the group, and with code 1.
     """
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if value.replace(".", "").isdecimal() and (config_dir / key).is_dir():
+        nothing = value == "null" and key in {f.name for f in fields(Config)}
+        if (nothing or value.replace(".", "").isdecimal()) and (config_dir / key).is_dir():
             options = ", ".join(_options(config_dir / key))
             raise SystemExit(
                 f"error: {argument}, but {key} is a group: choose one of {options}, and set its "
@@ -203,14 +204,17 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
     """
     pairs = [a.lstrip("+~").split("=", 1) for a in arguments if "=" in a and a[0] != "-"]
     groups = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
-    chosen = [(key, value) for key, value in pairs if key in groups]
-    good = [f"{key}={value}" for key, value in chosen if value in _options(config_dir / key)]
+    # Of strategy@strategy.score, what comes before the @ is the group.
+    chosen = [(key, value, key.partition("@")[0]) for key, value in pairs]
+    chosen = [choice for choice in chosen if choice[2] in groups]
+    good = [f"{key}={value}" for key, value, g in chosen if value in _options(config_dir / g)]
     keys = list(_dotted(compose(config_dir, good)))
     branches = {key.rpartition(".")[0] for key in keys}
     leaves = [key for key in keys if key not in branches and not key.endswith("_target_")]
     for key, value in pairs:
-        if key in groups:
-            choices, known = _options(config_dir / key), value.split(",")
+        group = key.partition("@")[0]
+        if group in groups:
+            choices, known = _options(config_dir / group), value.split(",")
             for wrong in [option for option in known if option not in choices]:
                 yield from (
                     f"did you mean {key}={close}?"

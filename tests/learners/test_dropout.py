@@ -275,6 +275,8 @@ def test_equal_members_are_accepted_where_they_say_nothing_about_their_making() 
         check_members(rows, "remedy")
     rows[2, 4, 1] += 1e-6
     check_members(rows, "")
+    with pytest.raises(ValueError, match="committee of one"):
+        check_members(rows[:1], "")
 
 
 def test_bayesian_cnn_gives_members_that_disagree() -> None:

@@ -330,3 +330,14 @@ def test_serial_passes_state_and_readiness_through() -> None:
     view = view.with_result(History(2), view[Probs()].unsqueeze(0))
     query = Serial(Instability(2)).select(view, 2, torch.Generator().manual_seed(0))
     assert query.info == {"random": True}
+
+
+def test_serial_keeps_all_where_the_factor_is_huge() -> None:
+    query = Serial(Entropy(), 1e308).select(random_view(), 4, torch.Generator().manual_seed(0))
+    assert query.info["kept"] == len(random_view())
+
+
+@pytest.mark.parametrize("kind", [Parallel, Probabilistic])
+def test_criteria_that_are_no_strategies_are_refused(kind: type[Parallel]) -> None:
+    with pytest.raises(TypeError, match=r"first='entropy' is no strategy; set it by strategy@"):
+        kind({"first": "entropy"}, {"first": 1.0})  # type: ignore[dict-item]

@@ -284,6 +284,9 @@ def test_file_in_half_precision_is_read_in_blocks(
     ("make", "message"),
     [
         (lambda: ProbCover(radius=0.0), "radius=0"),
+        (lambda: ProbCover(radius=float("inf")), "radius=inf; it must lie between 1e-18 and 1e"),
+        (lambda: MaxHerding(bandwidth=1e200), "bandwidth=1e"),
+        (lambda: MaxHerding(bandwidth=1e-30), "bandwidth=1e-30"),
         (lambda: ProbCover(purity=1.5), "purity=1.5"),
         (lambda: ProbCover(reference=0), "reference=0"),
         (lambda: MaxHerding(bandwidth=-1.0), "bandwidth=-1"),
@@ -293,3 +296,27 @@ def test_file_in_half_precision_is_read_in_blocks(
 def test_bad_settings_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("strategy", [ProbCover(normalize=False), ProbCover(), MaxHerding()])
+@pytest.mark.parametrize("scale", [1e-22, 1e-19, 1e16])
+def test_estimated_widths_suit_features_of_any_size(
+    strategy: ProbCover | MaxHerding, scale: float
+) -> None:
+    rows = blobs(60) * scale
+    query = strategy.select(view_of(rows, rows[:5]), 60, generator())
+    assert bool(query.scores.isfinite().all())
+
+
+def test_radius_is_positive_where_clusters_cannot_be_told_apart() -> None:
+    rows = blobs(30) + 1e5  # directions that differ by rounding only
+    query = ProbCover().select(view_of(rows, rows[:0]), 30, generator())
+    assert query.info["radius"] > 0
+
+
+@pytest.mark.parametrize("large", [3e17, torch.inf, torch.nan])
+def test_features_with_squares_beyond_float32_are_refused(large: float) -> None:
+    rows = blobs(30)
+    rows[7, 1] = large
+    with pytest.raises(ValueError, match=r"features that are not finite, or beyond 1e\+17, for sample"):
+        MaxHerding().select(view_of(rows, rows[:5]), 3, generator())

@@ -270,7 +270,7 @@ def test_uherding_turns_to_the_uncertain() -> None:
     assert query.indices[1] < 10
 
 
-@pytest.mark.parametrize("values", [{"bandwidth": 0.0}, {"bandwidth": -1.0}, {"reference": 0}])
+@pytest.mark.parametrize("values", [{"bandwidth": 1e-30}, {"bandwidth": -1.0}, {"reference": 0}])
 def test_uherding_refuses_settings_out_of_range(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"{next(iter(values))}="):
         UHerding(**values)

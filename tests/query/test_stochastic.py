@@ -206,3 +206,11 @@ def test_meaningless_settings_are_refused(
 ) -> None:
     with pytest.raises(error, match=fact):
         StochasticBatch(**settings_)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_huge_beta_takes_the_highest_scores(rule: Rule) -> None:
+    scores = torch.linspace(0.001, 0.1, 40)
+    strategy = StochasticBatch(Given(), rule, beta=1e308)
+    query = strategy.select(view_of(scores), 5, torch.Generator().manual_seed(0))
+    assert query.indices.tolist() == [39, 38, 37, 36, 35]

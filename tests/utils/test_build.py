@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 
 from dal.models import MLP
+from dal.query import Parallel
 from dal.trainer import EarlyStopping, Trainer
 from dal.utils.build import TARGET, build, check_arguments, factory, find, fits, spec_of
 
@@ -54,6 +55,9 @@ class Whole:
         ([0.9, 1], tuple[float, float], True),
         ([0.9, "1"], tuple[float, float], False),
         ([1, 2], tuple[int, ...], True),
+        ({"a": 1, "b": 0.5}, Mapping[str, float], True),
+        ({"a": "1"}, Mapping[str, float], False),
+        (None, Mapping[str, float], False),
         ("any", Literal["one", "two"], True),
         (object(), Any, True),
     ],
@@ -76,6 +80,11 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], fact: 
         check_arguments(Trainer, arguments, "dal.trainer.Trainer")
     assert fact in str(caught.value)
     assert "dal.trainer.Trainer" in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"weights=.*'abc'.* is not of type Mapping .* to float"):
+        check_arguments(Parallel, {"weights": {"first": "abc"}}, "dal.query.Parallel")
 
 
 def test_build_makes_nested_targets_first() -> None:
