@@ -111,7 +111,9 @@ def greedy_coverage(
         return added.sum(1) if weights_R is None else added @ weights_R.to(added.dtype)
 
     every = torch.arange(len(keys_N), device=covered_R.device)
-    bounds_N = torch.cat([gains(part) for part in torch.split(every, size)])
+    bounds_N = covered_R.new_empty(len(keys_N))
+    for part in torch.split(every, size):
+        bounds_N[part] = gains(part)  # many small results kept would keep their blocks' memory
     exact_N = torch.ones_like(bounds_N, dtype=torch.bool)
     chosen: list[int] = []
     scores: list[Tensor] = []

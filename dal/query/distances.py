@@ -18,6 +18,8 @@ CACHE = 2**30
 """Bytes up to which prepared rows are kept; above it they are prepared again in every pass."""
 TILE = 2**20
 """Numbers of a block of rows: few enough to stay in the caches of a CPU."""
+MOST_ROWS = 4096
+"""Rows of a block, so that a table between two blocks of short rows stays below 64 MiB too."""
 ROUNDING = 16
 """Squared distances below this many roundings of the squared lengths are 0: see `Points`."""
 
@@ -104,8 +106,8 @@ def _clear(squared: Tensor, norms: Tensor) -> Tensor:
 
 
 def rows_per_block(rows_ND: Tensor) -> int:
-    """How many rows make a block of about `TILE` numbers."""
-    return max(TILE // max(rows_ND.shape[1], 1), 64)
+    """How many rows make a block of about `TILE` numbers; at most `MOST_ROWS`."""
+    return min(max(TILE // max(rows_ND.shape[1], 1), 64), MOST_ROWS)
 
 
 class Points:

@@ -318,5 +318,5 @@ def test_radius_is_positive_where_clusters_cannot_be_told_apart() -> None:
 def test_features_with_squares_beyond_float32_are_refused(large: float) -> None:
     rows = blobs(30)
     rows[7, 1] = large
-    with pytest.raises(ValueError, match=r"features that are not finite, or beyond 1e\+17, for sample"):
+    with pytest.raises(ValueError, match=r"features that are .* beyond 1e\+17, for sample"):
         MaxHerding().select(view_of(rows, rows[:5]), 3, generator())

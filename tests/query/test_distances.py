@@ -20,6 +20,7 @@ from dal.query.distances import (
     nearest_neighbors,
     nearest_squared_distances,
     prepare,
+    rows_per_block,
     squared_distances_to,
     squared_norms,
 )
@@ -200,3 +201,8 @@ def test_bad_arguments_are_refused() -> None:
     points = Points(rows_of(3))
     with pytest.raises(ValueError, match="bandwidth=0"):
         gaussian_sums(points, points, 0)
+
+
+@pytest.mark.parametrize("width", [1, 4, 84, 100_000])
+def test_a_table_between_two_blocks_stays_small(width: int) -> None:
+    assert 64 <= rows_per_block(torch.empty(1, width)) <= 4096
