@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 import threading
 import time
@@ -54,6 +55,7 @@ def extra_memory() -> Iterator[list[int]]:
 
     Mapped files do not count. The memory is looked at every two milliseconds.
     """
+    ctypes.CDLL(None).malloc_trim(0)  # or memory freed before would be taken again unseen
     peak, before, stop = [0], _anonymous(), threading.Event()
 
     def watch() -> None:
