@@ -71,6 +71,7 @@ def cli(
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         monkeypatch.setattr(config._Jobs, "begun", 0)
+        monkeypatch.setattr(config._Jobs, "failed", False)
         GlobalHydra.instance().clear()
         code: Any = 0
         capsys.readouterr()
@@ -231,6 +232,7 @@ def test_sweep_goes_on_after_a_failed_job_and_ends_with_code_1(cli: Cli, saved: 
     assert "Traceback" not in (ends["complete"] / "train.log").read_text()
     table = [line.split() for line in ended.out.splitlines()[-3:]]
     assert [row[1] for row in table] == ["complete", "failed", "complete"]
+    assert "Traceback" not in ended.err
     assert table[1][2] == str(ends["failed"])
 
 

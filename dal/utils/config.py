@@ -183,6 +183,8 @@ def main(config_dir: Path) -> None:
         raise
     finally:
         _Jobs.show()
+    if _Jobs.failed:
+        raise SystemExit(1)
 
 
 def compose(config_dir: Path, overrides: Sequence[str]) -> DictConfig:
@@ -233,6 +235,7 @@ class _Jobs:
     """The jobs that Hydra has begun in this process, and what became of those of a sweep."""
 
     begun = 0
+    failed = False
     ends: ClassVar[list[tuple[str, Path]]] = []
 
     @classmethod
@@ -273,9 +276,11 @@ def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
         log.error("error: %s", error, exc_info=None if expected else error)
         if expected and logged and (run_dir / "train.log").is_file():
             log.error("traceback: %s", run_dir / "train.log")
-        if sweep:
-            raise
-        raise SystemExit(1) from None
+        if not sweep:
+            raise SystemExit(1) from None
+        if "BasicLauncher" not in HydraConfig.get().launcher["_target_"]:
+            raise  # jobs in other processes: their launcher must learn of it
+        _Jobs.failed = True  # raised, it would end as a traceback below the table
 
 
 def _options(group: Path) -> list[str]:
