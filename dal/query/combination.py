@@ -20,6 +20,7 @@ from dal.query.base import (
 )
 from dal.query.clustering import kmeans
 from dal.query.distances import Points
+from dal.query.over_score import OverScore
 from dal.query.selection import draw, random_keys, top_k
 
 Combine = Literal["scores", "ranks"]
@@ -83,7 +84,7 @@ def representatives(points: Points, centers_KD: Tensor, labels_N: Tensor, keys_N
     return order[first]
 
 
-class Serial(BatchStrategy):
+class Serial(OverScore, BatchStrategy):
     """Filter by a score, then spread out: query the centers of clusters of the best candidates.
 
     Keeps the ``factor`` times b candidates with the highest scores, clusters their features by
@@ -107,19 +108,10 @@ class Serial(BatchStrategy):
     """
 
     def __init__(self, score: ScoreStrategy, factor: float = 10.0) -> None:
-        if not isinstance(score, ScoreStrategy):
-            raise TypeError(
-                f"strategy.score={type(score).__name__} scores no candidates, so none can be kept"
-            )
+        super().__init__(score, frozenset({Features()}))
         if not 1 <= factor < float("inf"):
             raise ValueError(f"strategy.factor={factor} must be at least 1")
-        self.base, self.factor = score, factor
-        self.needs = score.needs | {Features()}
-        self.tasks = score.tasks
-
-    def ready(self, view: PoolView) -> bool:
-        """Whether the score is."""
-        return self.base.ready(view)
+        self.factor = factor
 
     def choose(
         self, view: PoolView, query_size: int, rng: torch.Generator
@@ -138,14 +130,6 @@ class Serial(BatchStrategy):
         chosen = top_k(rank, query_size, keys)[0]
         chosen = chosen[top_k(scores[chosen], query_size, keys[chosen])[0]]
         return chosen, scores[chosen], {"kept": count, "clusters": len(torch.unique(labels))}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the score must remember."""
-        return self.base.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.base.load_state_dict(state)
 
 
 class Combination(Strategy):

@@ -389,8 +389,17 @@ class MaxHerding(BatchStrategy):
         keys, draws = candidate_keys(view, rng), candidate_keys(view, rng)
         width = self.bandwidth or median_distance(points, draws)
         drawn = seeded_sample(draws, self.reference)
-        positions, gains, before = cover(points, labeled, gaussian(width), query_size, keys, drawn)
+        weights = self.weights(view)
+        if weights is not None and drawn is not None:
+            weights = weights[drawn]
+        positions, gains, before = cover(
+            points, labeled, gaussian(width), query_size, keys, drawn, weights
+        )
         return positions, gains, {"bandwidth": width, "coverage": before + float(gains.sum())}
+
+    def weights(self, view: PoolView) -> Tensor | None:
+        """How much it matters that each candidate is covered: float, (N,), >= 0; None: equal."""
+        return None
 
 
 def check_reference(reference: int) -> int:

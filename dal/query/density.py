@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from dal.query.base import Features, PoolView, ScoreStrategy, check_need
 from dal.query.coverage import check_reference, check_width, median_distance, seeded_sample
 from dal.query.distances import Points, gaussian_sums, nearest_neighbors
+from dal.query.over_score import OverScore
 from dal.query.selection import blocks, random_keys
 from dal.query.uncertainty import Entropy
 
@@ -166,7 +167,7 @@ class Density(ScoreStrategy):
         return gaussian_density(points, self.bandwidth or median_distance(points, keys), among)
 
 
-class DensityWeighted(ScoreStrategy):
+class DensityWeighted(OverScore, ScoreStrategy):
     """Weight a score by density: (u - its lower bound) · p̂(x)^beta.
 
     Keeps an informative score from spending labels on outliers. Hurts where the classes' borders
@@ -202,38 +203,23 @@ class DensityWeighted(ScoreStrategy):
         bandwidth: float | None = None,
         reference: int | None = 5000,
     ) -> None:
-        name = type(score).__name__
-        if not isinstance(score, ScoreStrategy):
-            raise TypeError(f"strategy.score={name} scores no candidates, so none can be weighted")
+        super().__init__(score, frozenset({Features()}))
         if score.lower_bound == -torch.inf:
             raise ValueError(
-                f"{name} has no lower bound, so a weight could turn its order round; choose "
-                "another score, or combine it with density by Parallel, which needs no bound"
+                f"{type(score).__name__} has no lower bound, so a weight could turn its order "
+                "round; choose another score, or combine it with density by Parallel, which needs "
+                "no bound"
             )
         if not 0 <= beta < float("inf"):
             raise ValueError(f"strategy.beta={beta} must be finite and >= 0")
-        self.base, self.beta = score, beta
+        self.beta = beta
         self.density = Density(density, neighbors, bandwidth, reference)
-        self.needs = score.needs | self.density.needs
-        self.tasks = score.tasks & self.density.tasks
-
-    def ready(self, view: PoolView) -> bool:
-        """Whether the weighted score is."""
-        return self.base.ready(view)
 
     def score(self, view: PoolView) -> Tensor:
         """See the class: float, (N,), >= 0."""
         check_need(view[Features()], view.indices, Features(), type(self).__name__)
         informative = self.base.score(view) - self.base.lower_bound
         return informative * self.density.score(view).to(informative.device) ** self.beta
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the weighted score must remember."""
-        return self.base.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        self.base.load_state_dict(state)
 
 
 class InformationDensity(DensityWeighted):

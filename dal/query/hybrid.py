@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.query.base import BatchStrategy, Features, PoolView, Probs
-from dal.query.coverage import (
-    check_reference,
-    cover,
-    feature_points,
-    gaussian,
-    median_distance,
-    seeded_sample,
-)
+from dal.query.coverage import MaxHerding
 from dal.query.selection import blocks, draw, random_keys, top_k
 from dal.query.uncertainty import margin
 
@@ -193,7 +186,7 @@ def average_linkage(rows_ND: Tensor, num_clusters: int) -> Tensor:
     return torch.from_numpy(model.fit_predict(rows)).long()
 
 
-class UHerding(BatchStrategy):
+class UHerding(MaxHerding):
     """Query the samples that raise most the uncertainty-weighted similarity of the pool to labels.
 
     Greedy maximization of (1/N) sum_n u_n max over labeled and chosen s of exp(-|x_n - s|² / 2h²)
@@ -223,33 +216,8 @@ class UHerding(BatchStrategy):
     """
 
     needs = frozenset({Probs(), Features(), Features("labeled")})
+    tasks = frozenset({"multiclass"})
 
-    def __init__(
-        self, bandwidth: float | None = None, normalize: bool = True, reference: int = 5000
-    ) -> None:
-        if bandwidth is not None:
-            gaussian(bandwidth)
-        self.bandwidth, self.normalize = bandwidth, normalize
-        self.reference = check_reference(reference)
-
-    def choose(
-        self, view: PoolView, query_size: int, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """See the class; the score is the increase of the weighted mean similarity."""
-        points, labeled = feature_points(view, "cosine" if self.normalize else "euclidean")
-        keys, draws = (
-            random_keys(view.num_total, rng)[view.indices.cpu()].to(points.device) for _ in "kd"
-        )
-        width = self.bandwidth or median_distance(points, draws)
-        drawn = seeded_sample(draws, self.reference)
-        weights = 1 + margin(view[Probs()])
-        positions, gains, before = cover(
-            points,
-            labeled,
-            gaussian(width),
-            query_size,
-            keys,
-            drawn,
-            weights if drawn is None else weights[drawn],
-        )
-        return positions, gains, {"bandwidth": width, "coverage": before + float(gains.sum())}
+    def weights(self, view: PoolView) -> Tensor:
+        """The uncertainty: one plus the (negative) margin score, in [0, 1]."""
+        return 1 + margin(view[Probs()])

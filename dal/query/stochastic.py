@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dal.query.base import BatchStrategy, PoolView, ScoreStrategy
+from dal.query.over_score import OverScore
 from dal.query.selection import random_keys, top_k
 
 Rule = Literal["power", "softmax", "softrank"]
@@ -68,7 +69,7 @@ def draw_without_replacement(log_weights: Tensor, noise: Tensor, k: int) -> Tens
     return torch.cat([first, last])[:k]
 
 
-class StochasticBatch(BatchStrategy):
+class StochasticBatch(OverScore, BatchStrategy):
     """Draw the batch without replacement, by weights that grow with a score.
 
     The highest scores are often one another's neighbors, and scores are meant for one label, not
@@ -103,11 +104,7 @@ class StochasticBatch(BatchStrategy):
     """
 
     def __init__(self, score: ScoreStrategy, rule: Rule = "power", beta: float = 1.0) -> None:
-        if not isinstance(score, ScoreStrategy):
-            raise TypeError(
-                f"strategy.score={type(score).__name__} scores no single samples; choose another, "
-                "such as strategy@strategy.score=entropy"
-            )
+        super().__init__(score)
         if rule not in RULES:
             raise ValueError(f"strategy.rule={rule!r}; choose {', '.join(RULES)}")
         if not 0 <= beta < torch.inf:
@@ -117,32 +114,19 @@ class StochasticBatch(BatchStrategy):
                 f"strategy.rule=power needs scores with a lower bound, and "
                 f"{type(score).__name__} has none; choose softmax or softrank"
             )
-        self.scorer, self.rule, self.beta = score, rule, beta
-        self.needs, self.tasks = score.needs, score.tasks
-
-    def ready(self, view: PoolView) -> bool:
-        """When its score is."""
-        return self.scorer.ready(view)
+        self.rule, self.beta = rule, beta
 
     def choose(
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Draw the batch; scores are those drawn by, before the noise."""
-        scores = self.scorer.checked_scores(view)
+        scores = self.base.checked_scores(view)
         indices = view.indices.cpu()
         keys = random_keys(view.num_total, rng)[indices].to(scores.device)
         noise = gumbel(view.num_total, rng)[indices].to(scores.device)
-        weights = log_weights(scores, keys, self.rule, self.scorer.lower_bound)
+        weights = log_weights(scores, keys, self.rule, self.base.lower_bound)
         # A weight of zero to the power of beta = 0 is 1. Above 1, beta divides the noise instead,
         # so that nothing overflows.
         scaled = min(self.beta, 1.0) * weights if self.beta else torch.zeros_like(weights)
         positions = draw_without_replacement(scaled, noise / max(self.beta, 1.0), query_size)
         return positions, scores[positions], {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """That of the score."""
-        return self.scorer.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Give the score its state back."""
-        self.scorer.load_state_dict(state)

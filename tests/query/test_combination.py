@@ -316,7 +316,7 @@ def test_serial_keeps_only_the_most_informative() -> None:
 
 
 def test_serial_refuses_what_it_cannot_filter_by() -> None:
-    with pytest.raises(TypeError, match="Badge scores no candidates"):
+    with pytest.raises(TypeError, match="Badge scores no single candidates"):
         Serial(Badge())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"strategy\.factor=0\.5"):
         Serial(Entropy(), 0.5)

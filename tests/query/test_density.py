@@ -208,7 +208,7 @@ def test_scores_without_a_bound_are_refused() -> None:
 
 
 def test_strategies_without_scores_are_refused() -> None:
-    with pytest.raises(TypeError, match="Random scores no candidates"):
+    with pytest.raises(TypeError, match="Random scores no single candidates"):
         DensityWeighted(Random())  # type: ignore[arg-type]
 
 

@@ -198,7 +198,7 @@ def test_takes_needs_and_readiness_from_its_score() -> None:
         ({"score": Given(), "beta": math.inf}, ValueError, "beta=inf"),
         ({"score": Given(), "beta": math.nan}, ValueError, "beta=nan"),
         ({"score": Given(-math.inf)}, ValueError, "Given has none; choose softmax or softrank"),
-        ({"score": Random()}, TypeError, "Random scores no single samples"),
+        ({"score": Random()}, TypeError, "Random scores no single candidates"),
     ],
 )
 def test_meaningless_settings_are_refused(
