@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.compare saved/mnist-lenet5-* --csv results.csv`` reads run directories,
 writes what was read, and prints a Markdown table; ``python -m benchmarks.compare results.csv``
-prints it again from the file.
+prints it again from the file. Files and directories together are joined, the directories counting
+where a run is in both.
 """
 
 from __future__ import annotations
@@ -118,6 +119,15 @@ def read_csv(path: Path) -> Curves:
     return dict(curves)
 
 
+def join(parts: Iterable[Curves]) -> Curves:
+    """All runs of some parts; of a run in several, the last."""
+    joined: Curves = defaultdict(dict)
+    for part in parts:
+        for name, seeds in part.items():
+            joined[name] |= seeds
+    return dict(joined)
+
+
 def interval(values: Sequence[float], level: float = 0.95) -> float:
     """Half the width of Student's confidence interval of the mean; NaN for one value."""
     if len(values) < 2:
@@ -192,12 +202,13 @@ def _needed(curves: Sequence[Curve], accuracy: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read, write, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("paths", nargs="+", type=Path, help="run directories, or one CSV file")
+    parser.add_argument("paths", nargs="+", type=Path, help="run directories, CSV files")
     parser.add_argument("--csv", type=Path, help="write what was read")
     parser.add_argument("--targets", nargs="*", type=float, default=[0.9, 0.95])
     options = parser.parse_args(arguments)
-    one_file = len(options.paths) == 1 and options.paths[0].is_file()
-    curves = read_csv(options.paths[0]) if one_file else read_runs(options.paths)
+    files = [path for path in options.paths if path.is_file()]
+    folders = [path for path in options.paths if path.is_dir()]
+    curves = join([*map(read_csv, files), read_runs(folders)])
     if options.csv:
         write_csv(curves, options.csv)
     print(table(curves, options.targets), end="")

@@ -42,6 +42,9 @@ def test_table_is_paired_by_seed_and_the_same_from_csv(
     shown = capsys.readouterr().out
     main([str(written), "--targets", "0.55"])
     assert capsys.readouterr().out == shown
+    some = [str(path) for path in runs.iterdir() if "margin" in path.name]
+    main([*some, str(written), "--targets", "0.55"])
+    assert capsys.readouterr().out == shown
     margin, random = shown.splitlines()[2:]
     areas = {"margin": [], "random": []}
     for name, seeds in read_csv(written).items():
