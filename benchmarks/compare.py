@@ -175,19 +175,26 @@ def table(curves: Curves, targets: Sequence[float], baseline: str = "random") ->
     ]
     for name in sorted(areas, key=lambda name: -np.mean(list(areas[name].values()))):
         values = list(areas[name].values())
-        cells = [name, f"{len(values)}", f"{np.mean(values):.2f} ± {interval(values):.2f}"]
+        cells = [name, f"{len(values)}", _with_interval(values)]
         if name == baseline:
             cells += ["", "", ""]
         else:
             gain = gains[name]
-            cells.append(
-                f"{np.mean(gain):+.2f} ± {interval(gain):.2f}" if gain else "no seed shared"
-            )
-            cells += [f"{p[name]:.3f}" if name in p else "" for p in (tested, corrected)]
+            cells.append(_with_interval(gain, "+") if gain else "no seed shared")
+            cells += [_p(p[name]) if name in p else "" for p in (tested, corrected)]
         cells += [_needed(list(curves[name].values()), target) for target in targets]
         cells.append(f"{np.mean([curve.query_s for curve in curves[name].values()]):.2f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _with_interval(values: Sequence[float], sign: str = "") -> str:
+    half = f" ± {interval(values):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{sign}.2f}{half}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
 def _needed(curves: Sequence[Curve], accuracy: float) -> str:
