@@ -17,7 +17,13 @@ from dal.query.distances import (
     nearest_squared_distances,
     squared_distances,
 )
-from dal.query.selection import check_size, pick_max, random_keys
+from dal.query.selection import (
+    check_reference,
+    check_size,
+    pick_max,
+    random_keys,
+    seeded_sample,
+)
 
 Profile = Callable[[Tensor], Tensor]
 """Turns squared distances into similarities from 0 to 1, never rising with the distance."""
@@ -185,11 +191,6 @@ def cover(
     return positions, gains / len(aims), float(before.mean())
 
 
-def seeded_sample(keys_N: Tensor, size: int) -> Tensor | None:
-    """Positions with the smallest keys, ascending, int64, (size,); None if there are no more."""
-    return None if len(keys_N) <= size else keys_N.argsort()[:size].sort().values
-
-
 def median_distance(points: Points, keys_N: Tensor) -> float:
     """Median distance between pairs of a sample of at most `SAMPLE` points; 1 where all coincide.
 
@@ -267,10 +268,6 @@ def candidate_keys(view: PoolView, rng: torch.Generator) -> Tensor:
     return random_keys(view.num_total, rng)[view.indices.cpu()].to(view[Features()].device)
 
 
-def _metric(normalize: bool) -> Metric:
-    return "cosine" if normalize else "euclidean"
-
-
 class ProbCover(BatchStrategy):
     """Query the samples whose balls cover most of what no labeled sample's ball covers yet.
 
@@ -325,7 +322,7 @@ class ProbCover(BatchStrategy):
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score is the share of the pool that a pick newly covers."""
-        points, labeled = feature_points(view, _metric(self.normalize))
+        points, labeled = feature_points(view, "cosine" if self.normalize else "euclidean")
         keys, draws = candidate_keys(view, rng), candidate_keys(view, rng)
         radius = self.radius
         if radius is None:
@@ -385,7 +382,7 @@ class MaxHerding(BatchStrategy):
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score is the increase of the mean similarity."""
-        points, labeled = feature_points(view, _metric(self.normalize))
+        points, labeled = feature_points(view, "cosine" if self.normalize else "euclidean")
         keys, draws = candidate_keys(view, rng), candidate_keys(view, rng)
         width = self.bandwidth or median_distance(points, draws)
         drawn = seeded_sample(draws, self.reference)
@@ -400,10 +397,3 @@ class MaxHerding(BatchStrategy):
     def weights(self, view: PoolView) -> Tensor | None:
         """How much it matters that each candidate is covered: float, (N,), >= 0; None: equal."""
         return None
-
-
-def check_reference(reference: int) -> int:
-    """A number of reference samples, refused where it is not positive."""
-    if reference < 1:
-        raise ValueError(f"strategy.reference={reference}; at least 1 sample is needed")
-    return reference

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from dal.query.base import Features, PoolView, ScoreStrategy, check_need
-from dal.query.coverage import check_reference, check_width, median_distance, seeded_sample
+from dal.query.coverage import check_width, median_distance
 from dal.query.distances import Points, gaussian_sums, nearest_neighbors
 from dal.query.over_score import OverScore
-from dal.query.selection import blocks, random_keys
+from dal.query.selection import blocks, check_reference, random_keys, seeded_sample
 from dal.query.uncertainty import Entropy
 
 Kind = Literal["knn", "gaussian", "cosine"]

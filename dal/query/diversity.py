@@ -10,13 +10,7 @@ from torch import Tensor
 
 from dal.query.base import BatchStrategy, Features, PoolView
 from dal.query.clustering import assign, kmeans, kmeans_jointly
-from dal.query.coverage import (
-    FIT,
-    candidate_keys,
-    check_reference,
-    feature_points,
-    seeded_sample,
-)
+from dal.query.coverage import FIT, candidate_keys, feature_points
 from dal.query.distances import (
     Metric,
     Points,
@@ -24,7 +18,7 @@ from dal.query.distances import (
     nearest_neighbors,
     nearest_squared_distances,
 )
-from dal.query.selection import check_size, pick_max
+from dal.query.selection import check_reference, check_size, pick_max, seeded_sample
 
 
 def k_center(

@@ -109,3 +109,15 @@ def blocks(rows: Tensor, size: int = BLOCK) -> Iterator[tuple[int, Tensor]]:
     for start in range(0, len(rows), size):
         block = rows[start : start + size]
         yield start, block if block.dtype == torch.float64 else block.float()
+
+
+def seeded_sample(keys_N: Tensor, size: int) -> Tensor | None:
+    """Positions with the smallest keys, ascending, int64, (size,); None if there are no more."""
+    return None if len(keys_N) <= size else keys_N.argsort()[:size].sort().values
+
+
+def check_reference(reference: int) -> int:
+    """A number of reference samples, refused where it is not positive."""
+    if reference < 1:
+        raise ValueError(f"strategy.reference={reference}; at least 1 sample is needed")
+    return reference
