@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dal.data.source import Split
 from dal.pool import TrainSet
-from dal.query.base import Need, Needs, PoolView
+from dal.query.base import Decision, Need, Needs, PoolView
 from dal.trainer import FitState
 
 
@@ -93,7 +93,8 @@ class Learner(ABC):
         """
         for need in sorted(needs, key=repr):
             if type(need) not in self.capabilities:
+                remedy = "model=svm or model=linear_svm" if need == Decision() else "another model"
                 raise TypeError(
                     f"{strategy} needs {need}, which this model cannot give; "
-                    "choose another model or strategy"
+                    f"choose {remedy}, or another strategy"
                 )

@@ -7,6 +7,8 @@ is in the reference stays in it, also when its own label is tried.
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +22,10 @@ from dal.models.fitted import Floats, Integers, fit_estimator
 from dal.query.selection import random_keys
 from dal.utils.numerics import full_float32
 
+log = logging.getLogger(__name__)
+
+TOLD_FROM = 30.0
+"""Seconds of one round's fits from which on their time is told beforehand."""
 MOST_FITS = 20_000
 """More fits than these are refused: at 2 ms each they would take over half a minute a round."""
 LARGEST_SYSTEM = 6_000
@@ -102,12 +108,16 @@ def retrained_risk(
     targets = np.append(targets_M, 0)
     weights = None if weights_M is None else np.append(weights_M, 1.0)
     risk_NC = torch.empty(len(candidates_ND), num_classes)
+    begun = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the round's own fit has shown it
         for row, candidate in enumerate(
             tqdm(candidates_ND, description, leave=False, disable=None)
         ):
             check()
+            seconds = (time.monotonic() - begun) * len(candidates_ND)
+            if row == 1 and seconds > TOLD_FROM:
+                log.info("looking ahead fits %d times: about %.0f s", fits, seconds)
             inputs[-1] = candidate
             for label in range(num_classes):
                 targets[-1] = label

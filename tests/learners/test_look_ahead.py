@@ -112,6 +112,21 @@ def test_too_many_fits_are_refused_before_the_first(monkeypatch: pytest.MonkeyPa
         retrained_risk(None, inputs[:9], TARGETS[:9].numpy(), None, inputs[:11], inputs, 3, seed=0)
 
 
+def test_long_look_ahead_tells_its_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs, targets = INPUTS.numpy(), TARGETS.numpy()
+    rest = (KNeighborsClassifier(1), inputs[:9], targets[:9], None, inputs[9:15], inputs[15:20], 3)
+    with caplog.at_level("INFO"):
+        retrained_risk(*rest, seed=0)
+        assert not caplog.messages
+        monkeypatch.setattr(look_ahead, "TOLD_FROM", 0.0)
+        retrained_risk(*rest, seed=0)
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "looking ahead fits 18 times"
+    ]
+
+
 def test_learner_draws_the_reference_from_its_seed() -> None:
     known = TrainSet(MIXED[:12], TARGETS[:12], torch.ones(12))
     risks = []

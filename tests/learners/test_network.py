@@ -9,7 +9,7 @@ from dal.data import make_source, two_gaussians
 from dal.learners import RoundContext, TorchLearner
 from dal.models import MLP
 from dal.pool import TrainSet
-from dal.query import Features, GradNorms, Probs
+from dal.query import Decision, Features, GradNorms, Probs
 from dal.task import Multiclass
 from dal.trainer import EarlyStopping, Trainer
 
@@ -134,6 +134,8 @@ def test_needs_the_model_cannot_answer_are_refused() -> None:
     one.check_needs(frozenset({Probs(), GradNorms("all")}), "Any")
     with pytest.raises(TypeError, match=r"Any needs Features.*choose another"):
         one.check_needs(frozenset({Features()}), "Any")
+    with pytest.raises(TypeError, match=r"choose model=svm or model=linear_svm"):
+        one.check_needs(frozenset({Decision()}), "Any")
 
 
 def test_state_round_trip_restores_weights_and_batch_size() -> None:
