@@ -28,6 +28,7 @@ class Sizes:
         selection: Candidates of the batch strategies.
         joint: Candidates of BatchBALD.
         large: Candidates of the large pool.
+        frozen: Training part of the rounds on frozen features.
         classes: C.
         members: K.
         width: D, width of the features.
@@ -38,6 +39,7 @@ class Sizes:
     selection: int = 20_000
     joint: int = 2_000
     large: int = 1_000_000
+    frozen: int = 50_000
     classes: int = 10
     members: int = 20
     width: int = 512

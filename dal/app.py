@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.data import Source, make_source
+from dal.data import Dataset, Source, make_source
+from dal.features import Embedding
 from dal.job import Settings
 from dal.loop import Result, run
 from dal.oracles import Oracle
 from dal.recording.run_directory import RunDirectory
 from dal.utils.build import build, factory
+from dal.utils.numerics import pick_device
+from dal.utils.signals import Interrupts, PreemptedError
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +48,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
         strategy = build(config["strategy"], allow=allow)
         trainer = build(config["trainer"], allow=allow)
         model = factory(config["model"], allow=allow)
-        dataset = build(config["data"], allow=allow)
-        source = make_source(dataset, seed=settings.seed, **config["split"])
+        source = _source(config, settings, directory, allow)
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
@@ -161,6 +163,29 @@ def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
     table = profiler.key_averages().table(sort_by=key, row_limit=40)
     (run_dir / "profile.txt").write_text(table)
     log.info("profile: %s", run_dir / "profile.txt")
+
+
+def _source(
+    config: Mapping[str, Any], settings: Settings, directory: RunDirectory, allow: tuple[str, ...]
+) -> Source:
+    """The data, embedded where features are asked for, and divided."""
+    embedding: Embedding = build(config["features"], allow=allow)
+    dataset: Dataset = build(config["data"], allow=allow)
+    device = pick_device(settings.device)
+    with interruptible(directory) as check:
+        dataset = embedding(dataset, device, check)
+    return make_source(dataset, seed=settings.seed, **config["split"])
+
+
+@contextmanager
+def interruptible(directory: RunDirectory) -> Iterator[Callable[[], None]]:
+    """Gives a check to be called at safe points, which ends the process after a signal."""
+    with Interrupts() as interrupts:
+        try:
+            yield interrupts.check
+        except PreemptedError as error:
+            directory.update(status="preempted", reason=str(error))
+            raise
 
 
 def _oracle(

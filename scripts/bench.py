@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import large_pool, main_job, pool, scores, training
+from benchmarks import frozen, large_pool, main_job, pool, scores, training
 from benchmarks.heading import heading
 from benchmarks.setup import Setup, load_source
 from benchmarks.table import Row, markdown
@@ -33,6 +33,7 @@ def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]
         "batch_bald": scores.batch_bald,
         "last_layer": scores.last_layer,
         "large_pool": large_pool.large_pool,
+        "frozen_features": frozen.frozen_features,
     }
 
 

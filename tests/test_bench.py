@@ -42,6 +42,7 @@ def bench() -> ModuleType:
         "badge",
         "last_layer",
         "large_pool",
+        "frozen_features",
     ],
 )
 def test_measurement_tiny_sizes_gives_finite_ratios(

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from dal import app
 from dal.data.source import Dataset
+from dal.features import Raw
 from dal.job import Settings
 from dal.utils.build import find
 from dal.utils.config import (
@@ -107,6 +108,7 @@ def composed_from_others(settings: dict[str, Any]) -> set[str]:
 def test_schema_knows_exactly_the_plain_settings() -> None:
     settings = yaml.safe_load((CONF / "config.yaml").read_text())
     groups = {"data", "model", "strategy", "trainer", "oracle", "initial", "committee"}
+    groups |= {"features", "pool"}
     keys = set(settings) - {"defaults", "hydra"} | groups
     assert keys == set(Config.__dataclass_fields__)
     assert set(Settings.__dataclass_fields__) <= keys
@@ -137,6 +139,8 @@ def test_experiment_and_debug_options_run(
     def stand_in(settings: Any, **arguments: Any) -> Any:
         if settings["_target_"].startswith("dal.data.") and "targets" not in arguments:
             return arrays(settings)
+        if settings["_target_"].startswith("dal.features."):
+            return Raw()
         return build(settings, **arguments)
 
     monkeypatch.setattr(app, "build", stand_in)
@@ -322,3 +326,16 @@ def test_number_for_a_group_is_refused_with_its_options(argument: str) -> None:
     with pytest.raises(SystemExit, match="is a group: choose one of"):
         check_groups([argument], CONF)
     check_groups(["seed=3", "strategy=entropy", "experiment=null", "--help"], CONF)
+
+
+def test_groups_that_are_off_leave_the_name_as_it_was() -> None:
+    config, choices = compose()
+    older = {key: value for key, value in config.items() if key not in ("features", "pool")}
+    assert run_name(older, choices) == run_name(config, choices)
+    assert name_of("features=torchvision") != name_of()
+
+
+def test_place_of_the_cache_leaves_the_name_as_it_was() -> None:
+    one, other = (name_of("features=torchvision", f"features.cache_dir=/{x}") for x in "ab")
+    assert one == other
+    assert one != name_of("features=torchvision", "features.size=64")

@@ -42,6 +42,12 @@ UNHASHED = (
 )
 """Settings that do not make another run: how far it goes, where and how it is computed."""
 
+OFF: Mapping[str, Any] = {"features": {"_target_": "dal.features.Raw"}, "pool": {}}
+"""Groups that make no other run while they are off, so that older runs keep their names."""
+
+PLACES = ("root", "cache_dir")
+"""Settings of groups that say where files are."""
+
 
 @dataclass
 class SplitConfig:
@@ -79,6 +85,8 @@ class Config:
     oracle: Any = MISSING
     committee: Any = MISSING
     initial: Any = MISSING
+    features: Any = MISSING
+    pool: Any = field(default_factory=dict)
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -94,12 +102,22 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     Returns:
         ``<data>-<model>-<strategy>-s<seed>-<hash8>``.
     """
-    hashed = {key: value for key, value in config.items() if key not in UNHASHED}
-    hashed["data"] = {key: value for key, value in config["data"].items() if key != "root"}
+    hashed = {
+        key: _placeless(value) if key in ("data", *OFF) else value
+        for key, value in config.items()
+        if key not in UNHASHED and not (key in OFF and value == OFF[key])
+    }
     text = json.dumps(hashed, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     parts = [choices[group] for group in ("data", "model", "strategy")]
     return "-".join([*parts, f"s{config['seed']}", digest])
+
+
+def _placeless(settings: Any) -> Any:
+    """Settings without those that say where files are."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {key: _placeless(part) for key, part in settings.items() if key not in PLACES}
 
 
 def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

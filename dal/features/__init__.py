@@ -1,0 +1,12 @@
+"""Frozen features: a data set of images becomes one of feature vectors, once.
+
+An `Embedding` turns a `Dataset` into another before it is divided; everything after it (head,
+strategies, resume) works on the vectors as on any table of numbers.
+"""
+
+from dal.features.arrays import Arrays
+from dal.features.backbone import Preprocess
+from dal.features.base import Embedding, Raw
+from dal.features.network import NetworkEmbedding, Run, Torchvision
+
+__all__ = ["Arrays", "Embedding", "NetworkEmbedding", "Preprocess", "Raw", "Run", "Torchvision"]

@@ -1,0 +1,237 @@
+"""Networks of torchvision without their last layer, their weights, and how they want images."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dal.models.base import Output
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Turns images into what a backbone was trained on; in batches, on the device.
+
+    With the settings of torchvision's weights it computes what their ``transforms()`` do.
+
+    Attributes:
+        resize: Length in pixels of the shorter side after resizing; (height, width) where both are
+            given.
+        crop: Side length of the square cut out of the middle, or None for none.
+        mean: Of each channel, in units of [0, 1].
+        std: Likewise.
+        mode: ``bilinear`` or ``bicubic``, both antialiased.
+    """
+
+    resize: int | tuple[int, int]
+    crop: int | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    mode: str = "bilinear"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Prepare a batch.
+
+        Args:
+            images: uint8 in [0, 255] or float32 in [0, 1], (B, 1 or 3, H, W); gray ones are
+                repeated in three channels.
+
+        Returns:
+            float32, (B, 3, side, side).
+        """
+        x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+        x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+        size = self._size(x.shape[-2], x.shape[-1])
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size, mode=self.mode, align_corners=False, antialias=True)
+        x = x if self.crop is None else _center(x, self.crop)
+        mean, std = (x.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (x - mean) / std
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        if isinstance(self.resize, tuple):
+            return self.resize
+        if height <= width:
+            return self.resize, int(self.resize * width / height)
+        return int(self.resize * height / width), self.resize
+
+
+def _center(images: Tensor, side: int) -> Tensor:
+    """The middle square; images smaller than it are padded with zeros."""
+    height, width = images.shape[-2:]
+    down, right = max(side - height, 0), max(side - width, 0)
+    if down or right:
+        images = F.pad(images, (right // 2, (right + 1) // 2, down // 2, (down + 1) // 2))
+        height, width = images.shape[-2:]
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return images[..., top : top + side, left : left + side]
+
+
+class Backbone(nn.Module):
+    """A network without its last layer.
+
+    Args:
+        network: Gives its features (B, ...) as output.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Output:
+        """Features (B, D) of images, in the place of logits too."""
+        features = self.network(x).flatten(1)
+        return Output(features, features)
+
+
+def torchvision_backbone(name: str, weights: str) -> tuple[Backbone, Preprocess]:
+    """A torchvision classifier without its last linear layer, with pretrained weights.
+
+    Args:
+        name: As in ``torchvision.models.list_models()``.
+        weights: The name of weights of torchvision's, which are downloaded once; or a file (.pt,
+            .pth) with a state dict, in which the network may stand below a prefix, as in
+            checkpoints of self-supervised training (``module.encoder_q.conv1.weight``).
+
+    Returns:
+        The network, and how it wants its images; for weights from a file torchvision's usual way.
+
+    Raises:
+        ValueError: There is no such network, no such weights, or they do not fit.
+        FileNotFoundError: The file is not there.
+        OSError: The weights could not be downloaded.
+    """
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise ValueError(
+            f"features.backbone={name!r} is no network of torchvision.models; choose one of its "
+            "classifiers, such as resnet18, resnet50, vit_b_16, convnext_tiny"
+        )
+    with torch.random.fork_rng(devices=[]):
+        network = models.get_model(name, weights=None, **_old(name))
+    _cut_last_layer(network, name)
+    if "/" in weights or weights.endswith((".pt", ".pth")):
+        state, preprocess = read_state(weights), Preprocess(256, 224)
+    else:
+        state, preprocess = _download(name, weights)
+    _load(network, state, weights, name)
+    return Backbone(network), preprocess
+
+
+def weights_digest(model: nn.Module) -> str:
+    """A digest of all weights and buffers of a network, names included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(repr((name, tuple(value.shape), value.dtype)).encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_state(path: str) -> dict[str, Tensor]:
+    """The tensors of a state dict in a file, also below ``state_dict`` or ``model``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It holds no state dict.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f"features.weights={path}: there is no such file")
+    try:
+        state: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a state dict ({str(error).splitlines()[0]}); save it again "
+            "with torch.save(network.state_dict(), path)"
+        ) from error
+    for inner in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(inner), dict):
+            state = state[inner]
+    named = state.items() if isinstance(state, dict) else ()
+    tensors = {k: v for k, v in named if isinstance(v, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no state dict; save network.state_dict() with torch.save")
+    return tensors
+
+
+def _old(name: str) -> dict[str, Any]:
+    """Two old networks normalize inputs once more with pretrained weights, and start slowly."""
+    old = name in ("googlenet", "inception_v3")
+    return {"init_weights": False, "transform_input": True} if old else {}
+
+
+def _cut_last_layer(network: nn.Module, name: str) -> None:
+    """Put nothing in the place of the last linear layer."""
+    linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ValueError(
+            f"features.backbone={name} has no linear layer at its end, before which its features "
+            "could be taken; choose another, such as resnet18"
+        )
+    parent, _, attribute = linear[-1].rpartition(".")
+    setattr(network.get_submodule(parent), attribute, nn.Identity())
+
+
+def _download(name: str, weights: str) -> tuple[dict[str, Tensor], Preprocess]:
+    from torchvision.models import get_model_weights
+
+    known = get_model_weights(name)
+    if weights not in known.__members__:
+        raise ValueError(
+            f"features.weights={weights!r} is neither a file (.pt, .pth) nor one of torchvision's "
+            f"names for {name}: {', '.join(known.__members__)}"
+        )
+    chosen = known[weights]
+    try:
+        state = chosen.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:  # URLError is one
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise OSError(
+            f"the weights {weights} of {name} could not be downloaded ({error}); put "
+            f"{chosen.url.rpartition('/')[2]} from {chosen.url} into {folder} by hand, or set "
+            "features.weights to such a file"
+        ) from error
+    return dict(state), _own_preprocess(chosen.transforms())
+
+
+def _own_preprocess(transforms: Any) -> Preprocess:
+    """The settings of a ``torchvision.transforms._presets.ImageClassification``."""
+    return Preprocess(
+        resize=int(transforms.resize_size[0]),
+        crop=int(transforms.crop_size[0]),
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        mode=str(transforms.interpolation.value),
+    )
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], weights: str, name: str) -> None:
+    """Load every entry of a network from a state that may hold more, below a prefix."""
+    own = network.state_dict()
+    first = next(iter(own))
+    prefix = next((k.removesuffix(first) for k in state if k.endswith(first)), "")
+    found = {k: state[prefix + k] for k in own if prefix + k in state}
+    # Counters of batches, which old files lack, play no part in predictions.
+    wrong = [
+        k
+        for k, value in own.items()
+        if not k.endswith("num_batches_tracked")
+        and (k not in found or found[k].shape != value.shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"features.weights={weights} do not fit {name}: {len(wrong)} entries are missing or of "
+            f"another shape, {wrong[0]} first; set features.backbone to the network they are of"
+        )
+    network.load_state_dict({**own, **found})

@@ -1,0 +1,69 @@
+"""What turns the inputs of a data set into features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dal.data.source import Dataset
+
+
+class Embedding(ABC):
+    """Turns a data set into one whose inputs are features, rows and targets staying as they are."""
+
+    @abstractmethod
+    def __call__(
+        self, dataset: Dataset, device: torch.device, check: Callable[[], None] = lambda: None
+    ) -> Dataset:
+        """Embed a data set.
+
+        Args:
+            dataset: Images, or whatever the embedding takes.
+            device: Where a network runs.
+            check: Called at moments when the process may end without loss; raises to end it.
+
+        Returns:
+            The same samples as features (N, D).
+        """
+
+    def foreign(
+        self, dataset: Dataset, device: torch.device, check: Callable[[], None] = lambda: None
+    ) -> Dataset:
+        """Embed another data set than that of the run, whose samples stand in its pool."""
+        return self(dataset, device, check)
+
+
+class Raw(Embedding):
+    """No embedding: models see the data set's own inputs."""
+
+    def __call__(
+        self, dataset: Dataset, device: torch.device, check: Callable[[], None] = lambda: None
+    ) -> Dataset:
+        """The data set as it is."""
+        return dataset
+
+
+def with_features(
+    dataset: Dataset, train: Tensor, test: Tensor | None, standardize: bool
+) -> Dataset:
+    """A data set with features in the place of its inputs.
+
+    Args:
+        dataset: Gives targets and names.
+        train: float16 or float32, (N, D).
+        test: The same for the official test part, or None where there is none.
+        standardize: Subtract mean and divide by deviation of the training part, by feature.
+    """
+    return replace(
+        dataset,
+        inputs=train,
+        test_inputs=test,
+        size=None,
+        mean=(),
+        std=(),
+        standardize=standardize,
+    )

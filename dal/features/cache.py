@@ -1,0 +1,154 @@
+"""Features on the disk: written once, checked whenever they are read, memory-mapped."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dal.utils.files import DamagedError, remove_temporary, write_atomically, write_text_atomically
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 2**24
+
+
+def key_of(arrays: list[Tensor], *facts: object) -> str:
+    """A digest of data and of whatever else decides the features: 32 hexadecimal digits."""
+    digest = hashlib.sha256(repr(facts).encode())
+    for array in arrays:
+        digest.update(repr((tuple(array.shape), array.dtype)).encode())
+        digest.update(array.contiguous().numpy().data)
+    return digest.hexdigest()[:32]
+
+
+class FeatureCache:
+    """One array of features, ``<key>.npy``, and what is known of it, ``<key>.json``.
+
+    The second file is written last and holds the digest of the first, so that a file half written,
+    or altered since, is never taken for whole.
+
+    Args:
+        folder: Where the files are; created if it is missing.
+        key: Names them.
+    """
+
+    def __init__(self, folder: str | Path, key: str) -> None:
+        self.folder = Path(folder).expanduser()
+        self.array, self.facts = (self.folder / f"{key}{end}" for end in (".npy", ".json"))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time compute, so that others find the result.
+
+        Where the file system knows no locks, several may compute the same, to no harm.
+
+        Raises:
+            OSError: The folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = self.array.with_suffix(".lock").open("a")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write features into {self.folder} ({error.strerror}); set "
+                "features.cache_dir to a folder you may write to",
+            ) from error
+        with file:
+            _lock(file, self.folder)
+            yield
+
+    def read(self) -> tuple[Tensor, dict[str, Any]] | None:
+        """Features (N, D) and what is known of them; None where there are none, or damaged ones."""
+        if not self.facts.is_file() or not self.array.is_file():
+            return None
+        try:
+            facts = dict(json.loads(self.facts.read_text()))
+            if facts["sha256"] != _digest(self.array):
+                raise DamagedError("it does not match its digest")
+            array = np.load(self.array, mmap_mode="c", allow_pickle=False)
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s is damaged (%s); its features are computed again", self.array, error)
+            return None
+        return torch.from_numpy(array), facts
+
+    def write(self, blocks: Iterator[Tensor], rows: int, **facts: Any) -> None:
+        """Write features block by block, so that they are never in memory as a whole.
+
+        Args:
+            blocks: float16 or float32, (b, D), at least one; ``rows`` rows in all.
+            rows: N.
+            **facts: Plain values to be kept beside them.
+
+        Raises:
+            OSError: The disk is full or not writable; nothing half written stays.
+        """
+        remove_temporary(self.folder)
+        digest, start = hashlib.sha256(), time.perf_counter()
+
+        def write(file: IO[bytes]) -> None:
+            first = next(blocks).numpy()
+            hashing = _Hashing(file, digest)
+            np.lib.format.write_array_header_1_0(
+                cast("IO[bytes]", hashing),
+                {
+                    "descr": first.dtype.str,
+                    "fortran_order": False,
+                    "shape": (rows, first.shape[1]),
+                },
+            )
+            for block in chain((first,), (block.numpy() for block in blocks)):
+                hashing.write(np.ascontiguousarray(block).data)
+
+        try:
+            write_atomically(self.array, write)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write features into {self.folder} ({error.strerror}); free space, or set "
+                "features.cache_dir to another folder, and run the same command again",
+            ) from error
+        known = {"sha256": digest.hexdigest(), "seconds": time.perf_counter() - start, **facts}
+        text = json.dumps(known, indent=2) + "\n"
+        write_text_atomically(self.facts, text, sync=True)
+
+
+class _Hashing:
+    """A file whose content is hashed as it is written."""
+
+    def __init__(self, file: IO[bytes], digest: Any) -> None:
+        self.file, self.digest = file, digest
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.digest.update(data)
+        self.file.write(data)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("another process computes these features in %s; waiting for it", folder)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:  # no locks on this file system: both compute, and each file is whole
+        log.debug("no locks in %s", folder)

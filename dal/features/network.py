@@ -1,0 +1,276 @@
+"""Features from a network that runs once over the data and is never trained again."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dal.data.source import Dataset, Prepare
+from dal.export import load
+from dal.features.backbone import Preprocess, torchvision_backbone, weights_digest
+from dal.features.base import Embedding, with_features
+from dal.features.cache import FeatureCache, key_of
+from dal.models.base import last_layer
+from dal.query.base import Features
+from dal.query.pool_pass import auto_batch_size, pool_pass
+from dal.task import Multiclass
+
+log = logging.getLogger(__name__)
+
+BLOCK = 8192
+"""Images embedded between two writes to the disk."""
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A network that is not trained.
+
+    Attributes:
+        model: Answers with an `Output` whose features are (B, D).
+        prepare: Turns raw images on the device into what the network takes.
+        name: The network in words.
+        input_shape: (channels, H, W) that images must have; None for any image of 1 or 3 channels.
+    """
+
+    model: nn.Module
+    prepare: Preprocess | Prepare
+    name: str
+    input_shape: tuple[int, ...] | None = None
+
+    @property
+    def facts(self) -> tuple[str, str]:
+        """What decides the features, besides weights and images."""
+        return self.name, repr(self.prepare)
+
+    def refuse(self, images: Tensor, name: str) -> None:
+        """Refuse images of shapes that the network cannot take.
+
+        Raises:
+            ValueError: Naming both shapes.
+        """
+        shape = tuple(images.shape[1:])
+        if self.input_shape is None:
+            good, wanted = len(shape) == 3 and shape[0] in (1, 3), "images of 1 or 3 channels"
+        else:
+            resized = self.prepare.size is not None if isinstance(self.prepare, Prepare) else True
+            part = slice(1) if resized and len(shape) == 3 else slice(None)
+            good, wanted = shape[part] == self.input_shape[part], f"inputs {self.input_shape}"
+        if not good:
+            raise ValueError(
+                f"samples of {name} have shape {shape}, and {self.name} takes {wanted}; set "
+                "features=none, or choose features that fit"
+            )
+
+
+class NetworkEmbedding(Embedding):
+    """Runs a network in batches over training and test images, once: the result is kept on disk.
+
+    The file is named by a digest of the images, the network with its weights, the preprocessing
+    and the type, so whatever changes is computed anew; see `dal.features.cache`.
+
+    Args:
+        cache_dir: Folder of the files.
+        dtype: Type in which features are kept; what computes with them does so in float32.
+        standardize: Subtract mean and divide by deviation of the training part, by feature.
+        batch_size: Images at once; None for automatic.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        cache_dir: str = "~/.cache/dal/features",
+        dtype: Literal["float16", "float32"] = "float16",
+        standardize: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f"features.dtype={dtype!r}; choose {' or '.join(DTYPES)}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"features.batch_size={batch_size}; give at least 1")
+        self.cache_dir, self.standardize, self.batch_size = cache_dir, standardize, batch_size
+        self.dtype = DTYPES[dtype]
+
+    @abstractmethod
+    def network(self, device: torch.device) -> Frozen:
+        """The network on the device, and how it wants its images."""
+
+    def __call__(
+        self, dataset: Dataset, device: torch.device, check: Callable[[], None] = lambda: None
+    ) -> Dataset:
+        """Embed training and test images, or read what was embedded before.
+
+        Raises:
+            ValueError: The network does not take these images, or gives infinite features.
+            OSError: Weights are missing, or the cache cannot be written to.
+        """
+        parts = [p for p in (dataset.inputs, dataset.test_inputs) if p is not None]
+        frozen = self.network(device)
+        for part in parts:
+            frozen.refuse(part, dataset.name)
+        key = key_of(parts, *frozen.facts, weights_digest(frozen.model), str(self.dtype))
+        cache = FeatureCache(self.cache_dir, key)
+        with cache.alone():
+            found = cache.read()
+            if found is None:
+                rows = sum(len(part) for part in parts)
+                log.info("features: running %s once over %s images", frozen.name, f"{rows:,}")
+                cache.write(self._blocks(parts, frozen, device, check), rows, made_by=frozen.name)
+                found = cache.read()
+        if found is None:
+            raise OSError(f"{cache.array} was damaged as it was written; check the disk")
+        features, facts = found
+        log.info(
+            "features: %s x %d by %s, computed in %.1f s, in %s",
+            f"{len(features):,}",
+            features.shape[1],
+            frozen.name,
+            facts["seconds"],
+            cache.array,
+        )
+        train = len(dataset.inputs)
+        test = None if dataset.test_inputs is None else features[train:]
+        return with_features(dataset, features[:train], test, self.standardize)
+
+    def embed(self, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        """Features of any images, for instance to predict them with a model of such a run.
+
+        Args:
+            images: Raw images like those of the data set, (N, channels, H, W).
+            device: Where the network runs.
+
+        Returns:
+            float16 or float32, (N, D), on the CPU.
+
+        Raises:
+            ValueError: The network does not take these images, or gives infinite features.
+        """
+        where = torch.device(device)
+        frozen = self.network(where)
+        frozen.refuse(images, "what is to be embedded")
+        return torch.cat(list(self._blocks([images], frozen, where, lambda: None)))
+
+    def _blocks(
+        self, parts: list[Tensor], frozen: Frozen, device: torch.device, check: Callable[[], None]
+    ) -> Iterator[Tensor]:
+        for part in parts:
+
+            def take(batch: Tensor, where: torch.device, images: Tensor = part) -> Tensor:
+                return frozen.prepare(images[batch.cpu()].to(where))
+
+            numel = take(torch.zeros(1, dtype=torch.int64), device).numel()
+            size = self.batch_size or auto_batch_size(numel, device)
+            for indices in torch.split(torch.arange(len(part)), BLOCK):
+                results, size = pool_pass(
+                    frozen.model,
+                    take,
+                    indices,
+                    frozenset({Features()}),
+                    Multiclass(2),
+                    device=device,
+                    batch_size=size,
+                    on_batch=check,
+                    description=f"features of {int(indices[-1]) + 1:,}/{len(part):,}",
+                )
+                yield self._kept(results[Features()], int(indices[0]))
+
+    def _kept(self, features: Tensor, start: int) -> Tensor:
+        kept = features.to(self.dtype).cpu()
+        bad = ~kept.isfinite().all(1)
+        if bad.any():
+            raise ValueError(
+                f"the features of image {start + int(bad.nonzero()[0])} are not finite in "
+                f"{kept.dtype}; set features.dtype=float32, or check the weights"
+            )
+        return kept
+
+
+class Torchvision(NetworkEmbedding):
+    """Features from a network of torchvision's, pretrained: the input of its last layer.
+
+    Args:
+        backbone: A classifier of ``torchvision.models``.
+        weights: Name of torchvision weights, downloaded once, or a file with a state dict.
+        size: Side length in pixels that images are resized to, whole; None for what torchvision
+            prescribes for the weights, resized to 256 with the middle 224 for most. Fewer pixels
+            are proportionally faster and, for small images, lose little.
+        cache_dir: See `NetworkEmbedding`.
+        dtype: Likewise.
+        standardize: Likewise.
+        batch_size: Likewise.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        weights: str = "IMAGENET1K_V1",
+        size: int | None = None,
+        cache_dir: str = "~/.cache/dal/features",
+        dtype: Literal["float16", "float32"] = "float16",
+        standardize: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(cache_dir, dtype, standardize, batch_size)
+        if size is not None and size < 32:
+            raise ValueError(f"features.size={size}; give at least 32 pixels")
+        self.backbone, self.weights, self.size = backbone, weights, size
+
+    def network(self, device: torch.device) -> Frozen:
+        """See `dal.features.backbone.torchvision_backbone`."""
+        model, prepare = torchvision_backbone(self.backbone, self.weights)
+        if self.size is not None:
+            square = (self.size, self.size)
+            prepare = Preprocess(square, None, prepare.mean, prepare.std, prepare.mode)
+        model = model.to(device).to(memory_format=torch.channels_last)
+        return Frozen(model, prepare, f"{self.backbone} ({Path(self.weights).name})")
+
+
+class Run(NetworkEmbedding):
+    """Features from the network that an earlier run of dal left behind, see `dal.load`.
+
+    Args:
+        path: That run's directory.
+        cache_dir: See `NetworkEmbedding`.
+        dtype: Likewise.
+        standardize: Likewise.
+        batch_size: Likewise.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        cache_dir: str = "~/.cache/dal/features",
+        dtype: Literal["float16", "float32"] = "float16",
+        standardize: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__(cache_dir, dtype, standardize, batch_size)
+        self.path = path
+
+    def network(self, device: torch.device) -> Frozen:
+        """The network as the run left it, and how that run prepared its inputs.
+
+        Raises:
+            TypeError: Its model has no features.
+        """
+        predictor = load(self.path, device=str(device))
+        if last_layer(predictor.model) is None:
+            raise TypeError(
+                f"the model of {self.path} is no network with a last layer, so it has no features; "
+                "give a run of lenet5, resnet18, bayesian_cnn or mlp"
+            )
+        name = f"{type(predictor.model).__name__} of {Path(self.path).name}"
+        return Frozen(predictor.model, predictor.prepare, name, predictor.input_shape)

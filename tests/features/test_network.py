@@ -1,0 +1,287 @@
+"""Features of a frozen network: values, cache, damage, weights, refusals."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision import models
+
+import dal
+from dal.data import Dataset, initial_labels, make_source
+from dal.features import Preprocess, Run, Torchvision
+from dal.features.backbone import read_state, torchvision_backbone, weights_digest
+from dal.models import LeNet5, LogisticRegression
+from dal.query import Entropy
+from dal.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the state dict of a ResNet-18."""
+    path = tmp_path_factory.mktemp("weights") / "r18.pt"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(models.resnet18(weights=None).state_dict(), path)
+    return path
+
+
+def pictures(count: int = 12, tests: int = 5, channels: int = 3, seed: int = 0) -> Dataset:
+    rng = torch.Generator().manual_seed(seed)
+    shape = (count + tests, channels, 8, 8)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=rng)
+    targets = torch.arange(count + tests) % 2
+    return Dataset(
+        "pictures", images[:count], targets[:count], ("a", "b"), images[count:], targets[count:]
+    )
+
+
+def embedding(weights: Path, tmp_path: Path, **settings: Any) -> Torchvision:
+    settings = {"size": 32, "cache_dir": str(tmp_path / "cache"), **settings}
+    return Torchvision("resnet18", str(weights), **settings)
+
+
+def embedded_by_hand(weights: Path, images: torch.Tensor) -> torch.Tensor:
+    network = models.resnet18(weights=None)
+    network.load_state_dict(torch.load(weights))
+    network.fc = torch.nn.Identity()
+    prepared = Preprocess((32, 32))(images)
+    with torch.no_grad():
+        return network.eval()(prepared)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_are_those_before_the_last_layer(
+    weights: Path, tmp_path: Path, channels: int
+) -> None:
+    data = pictures(channels=channels)
+    found = embedding(weights, tmp_path, dtype="float32", batch_size=5)(data, CPU)
+    assert data.test_inputs is not None
+    assert found.test_inputs is not None
+    for got, images in ((found.inputs, data.inputs), (found.test_inputs, data.test_inputs)):
+        want = embedded_by_hand(weights, images)
+        assert got.shape == (len(images), 512)
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+    assert torch.equal(found.targets, data.targets)
+    assert found.standardize
+
+
+def test_half_precision_is_the_rounded_one(weights: Path, tmp_path: Path) -> None:
+    data = pictures()
+    half = embedding(weights, tmp_path)(data, CPU).inputs
+    full = embedding(weights, tmp_path, dtype="float32")(data, CPU).inputs
+    assert half.dtype == torch.float16
+    assert torch.equal(half, full.half())
+
+
+@pytest.mark.parametrize("name", ["ResNet18_Weights", "ViT_B_16_Weights", "Swin_T_Weights"])
+@pytest.mark.parametrize("shape", [(3, 40, 60), (3, 300, 260), (3, 224, 224)])
+def test_preprocess_is_that_of_the_weights(name: str, shape: tuple[int, ...]) -> None:
+    from dal.features.backbone import _own_preprocess
+
+    transforms = getattr(models, name).IMAGENET1K_V1.transforms()
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(2, *shape, generator=rng)
+    torch.testing.assert_close(_own_preprocess(transforms)(images), transforms(images))
+
+
+def test_whole_numbers_count_as_parts_of_255() -> None:
+    images = torch.randint(0, 256, (2, 3, 9, 9), dtype=torch.uint8)
+    prepare = Preprocess((9, 9))
+    torch.testing.assert_close(prepare(images), prepare(images / 255))
+
+
+def computed(caplog: pytest.LogCaptureFixture) -> int:
+    """How often the network ran, according to the log."""
+    return sum("once over" in record.message for record in caplog.records)
+
+
+def test_network_runs_once_and_again_only_for_what_changed(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    data, state = pictures(), torch.load(weights)
+    first = embedding(weights, tmp_path)(data, CPU).inputs
+    again = embedding(weights, tmp_path)(data, CPU).inputs
+    assert computed(caplog) == 1
+    assert torch.equal(first, again)
+    state["layer4.1.bn2.bias"][3] += 1
+    torch.save(state, tmp_path / "r18.pt")
+    changed = embedding(tmp_path / "r18.pt", tmp_path)(data, CPU).inputs
+    assert computed(caplog) == 2
+    assert not torch.equal(first, changed)
+    embedding(weights, tmp_path)(pictures(seed=1), CPU)
+    embedding(weights, tmp_path, size=40)(data, CPU)
+    embedding(weights, tmp_path, dtype="float32")(data, CPU)
+    assert computed(caplog) == 5
+    embedding(weights, tmp_path, standardize=False, batch_size=3)(data, CPU)
+    assert computed(caplog) == 5
+
+
+@pytest.mark.parametrize("what", ["byte", "short", "facts", "header"])
+def test_damaged_cache_is_said_and_computed_again(
+    weights: Path, tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = pictures()
+    first = embedding(weights, tmp_path)(data, CPU).inputs.clone()
+    (array,) = (tmp_path / "cache").glob("*.npy")
+    content = bytearray(array.read_bytes())
+    if what == "facts":
+        array.with_suffix(".json").write_text("{")
+    elif what == "short":
+        array.write_bytes(content[:-7])
+    else:
+        content[1 if what == "header" else -1] ^= 1
+        array.write_bytes(content)
+    again = embedding(weights, tmp_path)(data, CPU).inputs
+    assert "computed again" in caplog.text
+    assert torch.equal(first, again)
+
+
+def test_array_without_its_facts_does_not_count(weights: Path, tmp_path: Path) -> None:
+    embedding(weights, tmp_path)(pictures(), CPU)
+    (array,) = (tmp_path / "cache").glob("*.npy")
+    facts = array.with_suffix(".json")
+    assert json.loads(facts.read_text())["made_by"] == "resnet18 (r18.pt)"
+    facts.unlink()
+    before = array.stat().st_ino
+    embedding(weights, tmp_path)(pictures(), CPU)
+    assert facts.is_file()
+    assert array.stat().st_ino != before
+
+
+def test_interrupted_computation_leaves_nothing_half_written(weights: Path, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embedding(weights, tmp_path)(pictures(), CPU, stop)
+    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_weights_below_a_prefix_are_found(weights: Path, tmp_path: Path) -> None:
+    state = {f"module.encoder_q.{k}": v for k, v in torch.load(weights).items()}
+    state["module.queue"] = torch.zeros(3)
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "moco.pth")
+    own, _ = torchvision_backbone("resnet18", str(weights))
+    found, _ = torchvision_backbone("resnet18", str(tmp_path / "moco.pth"))
+    assert weights_digest(own) == weights_digest(found)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "vgg11", "swin_t", "densenet121"])
+def test_backbones_of_other_families_lose_their_last_layer(name: str, tmp_path: Path) -> None:
+    network = models.get_model(name, weights=None)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    backbone, _ = torchvision_backbone(name, str(tmp_path / "w.pt"))
+    linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)][-1]
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        features = backbone.eval()(images).features
+        torch.testing.assert_close(linear(features), network.eval()(images), atol=1e-4, rtol=1e-4)
+
+
+def test_bad_weights_and_backbones_name_the_remedy(weights: Path, tmp_path: Path) -> None:
+    for backbone, given, message in (
+        ("resnet18", "nowhere.pt", r"features\.weights=nowhere\.pt: there is no such file"),
+        ("resnet18", "IMAGENET", "one of torchvision's names for resnet18: IMAGENET1K_V1"),
+        ("resnet81", str(weights), r"features\.backbone='resnet81'"),
+        ("squeezenet1_0", str(weights), "no linear layer"),
+        ("resnet34", str(weights), r"do not fit resnet34.*layer1\.2\.conv1\.weight first"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            torchvision_backbone(backbone, given)
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    for name in ("list.pt", "text.pt"):
+        with pytest.raises(ValueError, match="state dict"):
+            read_state(str(tmp_path / name))
+
+
+def test_weights_that_cannot_be_downloaded_name_file_and_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("network unreachable")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(OSError, match=r"resnet18-f37072fd\.pth from .* into .*checkpoints by hand"):
+        torchvision_backbone("resnet18", "IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dtype": "int8"}, r"features\.dtype='int8'; choose float16 or float32"),
+        ({"size": 8}, r"features\.size=8; give at least 32"),
+        ({"batch_size": 0}, r"features\.batch_size=0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    weights: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        embedding(weights, tmp_path, **settings)
+
+
+def test_inputs_that_are_no_images_are_refused(weights: Path, tmp_path: Path) -> None:
+    table = Dataset("table", torch.randn(4, 3), torch.arange(4) % 2, ("a", "b"))
+    with pytest.raises(ValueError, match=r"samples of table have shape \(3,\)"):
+        embedding(weights, tmp_path)(table, CPU)
+
+
+def test_features_beyond_half_precision_are_refused(weights: Path, tmp_path: Path) -> None:
+    state = torch.load(weights)
+    state["layer4.1.bn2.bias"] += 1e5
+    torch.save(state, tmp_path / "huge.pt")
+    with pytest.raises(ValueError, match=r"image 0 are not finite .* features\.dtype=float32"):
+        embedding(tmp_path / "huge.pt", tmp_path)(pictures(), CPU)
+    assert embedding(tmp_path / "huge.pt", tmp_path, dtype="float32")(pictures(), CPU)
+
+
+def test_folder_that_cannot_be_made_is_named(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"set features\.cache_dir"):
+        embedding(weights, tmp_path, cache_dir=str(tmp_path / "file" / "x"))(pictures(), CPU)
+
+
+def test_network_of_an_earlier_run_gives_its_features(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8))
+    data = Dataset("small", images, torch.arange(60) % 2, ("a", "b"))
+    source = make_source(data, seed=0)
+    settings = dal.Settings(budget=1, query_size=1)
+    initial = initial_labels(source.train.targets, seed=0, per_class=2)
+    dal.run(
+        source,
+        LeNet5,
+        Entropy(),
+        initial=initial,
+        trainer=Trainer(epochs=1),
+        settings=settings,
+        run_dir=tmp_path / "run",
+    )
+    frozen = Run(str(tmp_path / "run"), str(tmp_path / "cache"), dtype="float32")
+    found = frozen(data, CPU).inputs
+    predictor = dal.load(tmp_path / "run")
+    with torch.no_grad():
+        want = predictor.model(predictor.prepare(images)).features
+    torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(frozen.embed(images[:7]), want[:7], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"\(3, 28, 28\), and LeNet5 of run takes"):
+        frozen.embed(images.expand(-1, 3, -1, -1))
+    dal.run(
+        make_source(frozen(data, CPU), seed=0),
+        LogisticRegression,
+        Entropy(),
+        initial=initial,
+        settings=settings,
+        trainer=Trainer(epochs=1),
+    )
