@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dal.data import Dataset, Source, make_source
+from dal.data.hard_pools import harden
 from dal.features import Embedding
 from dal.job import Settings
 from dal.loop import Result, run
@@ -168,13 +169,20 @@ def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
 def _source(
     config: Mapping[str, Any], settings: Settings, directory: RunDirectory, allow: tuple[str, ...]
 ) -> Source:
-    """The data, embedded where features are asked for, and divided."""
+    """The data: embedded where features are asked for, divided, and with a harder pool."""
     embedding: Embedding = build(config["features"], allow=allow)
+    pools = [build(options, allow=allow) for options in config["pool"].values()]
     dataset: Dataset = build(config["data"], allow=allow)
     device = pick_device(settings.device)
     with interruptible(directory) as check:
         dataset = embedding(dataset, device, check)
-    return make_source(dataset, seed=settings.seed, **config["split"])
+        source = make_source(dataset, seed=settings.seed, **config["split"])
+        return harden(
+            source,
+            pools,
+            seed=settings.seed,
+            embed=lambda other: embedding.foreign(other, device, check),
+        )
 
 
 @contextmanager
@@ -195,6 +203,7 @@ def _oracle(
     make = factory(config, allow=allow)
     at_hand = {
         "targets": source.train.targets,
+        "foreign": source.foreign,
         "folder": run_dir / "queries",
         "class_names": source.class_names,
         "positions": source.train.positions,

@@ -137,7 +137,7 @@ def run(
             ),
             committee=committee,
             strategy=strategy,
-            oracle=oracle or SimulatedOracle(source.train.targets),
+            oracle=oracle or SimulatedOracle(source.train.targets, source.foreign),
             initial=initial,
             recorder=recorder,
             interrupts=interrupts,
@@ -250,6 +250,9 @@ def select(job: Job, view: PoolView) -> None:
         "query/score_min": float(scores.min()),
         **{f"query/{name}": value for name, value in query.info.items()},
     }
+    if job.source.train.has_copies:
+        asked = job.pool.asked_mask.nonzero().squeeze(1)
+        state.row["query/redundant"] = job.source.train.redundant(query.indices, asked)
     state.pending = {
         "indices": query.indices.tolist(),
         "scores": scores.tolist(),

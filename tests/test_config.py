@@ -32,7 +32,7 @@ CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
     "model": {"input_shape", "num_classes"},
-    "oracle": {"targets", "folder", "class_names", "positions", "multilabel"},
+    "oracle": {"targets", "foreign", "folder", "class_names", "positions", "multilabel"},
     "initial": {"targets", "seed"},
 }
 
@@ -78,6 +78,7 @@ def test_option_composes_with_resolved_values(path: Path) -> None:
     part: Any = config
     for key in group.split("/") if group not in ("experiment", "debug") else []:
         part = part[key]
+    part = part[choice] if group == "pool" else part  # a list of options, side by side
     for key, value in settings.items():
         if key not in ("defaults", "initial", "trainer", "split") and "$" not in str(value):
             assert part[key] == value
@@ -339,3 +340,21 @@ def test_place_of_the_cache_leaves_the_name_as_it_was() -> None:
     one, other = (name_of("features=torchvision", f"features.cache_dir=/{x}") for x in "ab")
     assert one == other
     assert one != name_of("features=torchvision", "features.size=64")
+
+
+def test_pool_options_compose_in_any_order_to_one_name() -> None:
+    one, other = (name_of(f"pool=[{x}]", "pool.noisy.rate=0.2") for x in ("noisy,ood", "ood,noisy"))
+    assert one == other
+    assert one not in (name_of("pool=noisy", "pool.noisy.rate=0.2"), name_of())
+
+
+def test_place_of_foreign_data_leaves_the_name_as_it_was() -> None:
+    overrides = ("pool=[ood]", "data@pool.ood.data=fashion_mnist")
+    assert name_of(*overrides, "data_dir=/a") == name_of(*overrides, "data_dir=/b")
+
+
+def test_suggestions_read_lists_of_options() -> None:
+    found = list(suggestions(["pool=[noisy,od]", "pool.noisy.rat=0.2"], CONF))
+    assert "did you mean pool=ood?" in found
+    found = list(suggestions(["pool=[noisy,ood]", "pool.noisy.rat=0.2"], CONF))
+    assert found == ["did you mean pool.noisy.rate=0.2?"]

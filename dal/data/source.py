@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -109,6 +109,24 @@ class Split:
         assert self.positions is not None
         return list(self.positions[indices].tolist())
 
+    @cached_property
+    def has_copies(self) -> bool:
+        """Whether some samples are copies of others: of the same original."""
+        assert self.positions is not None
+        return len(torch.unique(self.positions)) < len(self.positions)
+
+    def redundant(self, picked: Tensor, known: Tensor) -> int:
+        """How many picks are copies of a known sample, or of one picked before them.
+
+        Args:
+            picked: int64, (b,), in the order of picking.
+            known: int64, (M,), the samples whose labels are known.
+        """
+        assert self.positions is not None
+        originals = self.positions[picked]
+        new = originals[~torch.isin(originals, self.positions[known])]
+        return len(picked) - len(torch.unique(new))
+
     def __len__(self) -> int:
         return len(self.inputs)
 
@@ -176,6 +194,8 @@ class Source:
         test: The test part; only evaluation reads it.
         validation: The validation part, or None.
         class_names: The C class names.
+        foreign: bool, (number of training samples,), which of them are of none of the classes, so
+            that an oracle can only abstain; None for none. Their targets are `UNKNOWN`.
     """
 
     name: str
@@ -183,6 +203,13 @@ class Source:
     test: Split
     validation: Split | None
     class_names: tuple[str, ...]
+    foreign: Tensor | None = None
+
+    @property
+    def is_foreign(self) -> Tensor:
+        """bool, (number of training samples,), see ``foreign``."""
+        none = torch.zeros(len(self.train), dtype=torch.bool)
+        return none if self.foreign is None else self.foreign
 
     @property
     def num_classes(self) -> int:
@@ -231,6 +258,8 @@ class Source:
                 digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
                 digest.update(tensor.contiguous().numpy().data)
             digest.update(repr(split.prepare if split else None).encode())
+        if self.foreign is not None:
+            digest.update(self.foreign.numpy().data)
         return digest.hexdigest()
 
 

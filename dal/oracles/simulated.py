@@ -17,6 +17,8 @@ class SimulatedOracle(Oracle):
 
     Args:
         targets: int64, (num_total,) or (num_total, C), labels of the training part.
+        foreign: bool, (num_total,), samples of none of the classes: it abstains, and the question
+            costs as much as any other. None for none.
 
     Raises:
         ValueError: A label is unknown, so it could not be answered.
@@ -24,8 +26,9 @@ class SimulatedOracle(Oracle):
 
     name = "simulated"
 
-    def __init__(self, targets: Tensor) -> None:
-        unknown = (~is_known(targets)).nonzero()
+    def __init__(self, targets: Tensor, foreign: Tensor | None = None) -> None:
+        self._foreign = torch.zeros(len(targets), dtype=torch.bool) if foreign is None else foreign
+        unknown = (~is_known(targets) & ~self._foreign).nonzero()
         if len(unknown):
             raise ValueError(
                 f"{len(unknown)} training samples have no label (number {int(unknown[0])} first), "
@@ -38,11 +41,11 @@ class SimulatedOracle(Oracle):
         return {"indices": query.indices.tolist()}
 
     def collect(self, ticket: dict[str, Any]) -> Answers:
-        """The true labels; nobody abstains, every answer costs 1."""
+        """The labels, none for foreign samples; every answer costs 1."""
         indices = torch.tensor(ticket["indices"], dtype=torch.int64)
         return Answers(
             indices=indices,
             targets=self._targets[indices],
-            abstained=torch.zeros(len(indices), dtype=torch.bool),
+            abstained=self._foreign[indices],
             cost=torch.ones(len(indices)),
         )

@@ -227,14 +227,19 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
     # Of strategy@strategy.score, what comes before the @ is the group.
     chosen = [(key, value, key.partition("@")[0]) for key, value in pairs]
     chosen = [choice for choice in chosen if choice[2] in groups]
-    good = [f"{key}={value}" for key, value, g in chosen if value in _options(config_dir / g)]
+    good = [
+        f"{key}={value}"
+        for key, value, g in chosen
+        if value in (options := _options(config_dir / g))
+        or (value[:1] == "[" and set(_listed(value)) <= set(options))
+    ]
     keys = list(_dotted(compose(config_dir, good)))
     branches = {key.rpartition(".")[0] for key in keys}
     leaves = [key for key in keys if key not in branches and not key.endswith("_target_")]
     for key, value in pairs:
         group = key.partition("@")[0]
         if group in groups:
-            choices, known = _options(config_dir / group), value.split(",")
+            choices, known = _options(config_dir / group), _listed(value)
             for wrong in [option for option in known if option not in choices]:
                 yield from (
                     f"did you mean {key}={close}?"
@@ -303,6 +308,11 @@ def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
 
 def _options(group: Path) -> list[str]:
     return [str(p.relative_to(group).with_suffix("")) for p in sorted(group.rglob("*.yaml"))]
+
+
+def _listed(value: str) -> list[str]:
+    """The options that a command line names for a group: ``a``, ``a,b`` or ``[a,b]``."""
+    return [option.strip() for option in value.strip("[]").split(",") if option.strip()]
 
 
 def _dotted(config: Any, prefix: str = "") -> Iterator[str]:
