@@ -94,6 +94,9 @@ class Recorder:
             **(place if resumed else {}),
         )
         self._board.config(text, _flat(self.config))
+        for row in state.rows if resumed else ():
+            if row["labels"] == pool.num_labeled:  # a query without answers: taken back with this x
+                self._board.round(row["labels"], _tags(row))
         self.write(state, pool)
 
     def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
@@ -124,8 +127,7 @@ class Recorder:
         if self._board is None:
             return
         labels = state.row["labels"]
-        tags = {_tag(name): value for name, value in state.row.items() if _is_scalar(name, value)}
-        self._board.round(labels, tags)
+        self._board.round(labels, _tags(state.row))
         if picked is not None and state.pending is not None:
             images = self.source.train.inputs[picked[:32]]
             self._board.query(
@@ -187,6 +189,11 @@ class Recorder:
         answers = answers[is_known(answers)]
         counts = self.source.task.class_counts(answers)
         self._board.class_histogram(labels[-1], counts, len(answers))
+
+
+def _tags(row: Mapping[str, Any]) -> dict[str, float]:
+    """A round's numbers by TensorBoard's names."""
+    return {_tag(name): value for name, value in row.items() if _is_scalar(name, value)}
 
 
 def _is_scalar(name: str, value: object) -> bool:

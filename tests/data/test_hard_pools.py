@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import dal
@@ -19,7 +20,7 @@ from dal.data.hard_pools import HardPool, Imbalanced, Noisy, Repeated, harden
 from dal.data.source import UNKNOWN
 from dal.models import LogisticRegression
 from dal.oracles import SimulatedOracle
-from dal.query import CoreSet, Entropy, Query, Random, Strategy
+from dal.query import CoreSet, Entropy, PoolView, Query, Random, Strategy
 from dal.trainer import Trainer
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -380,3 +381,20 @@ def test_foreign_mask_is_part_of_the_fingerprint() -> None:
     none = torch.zeros(len(given.train), dtype=torch.bool)
     assert replace(given, foreign=none).fingerprint() != given.fingerprint()
     assert "query/redundant" not in go(given, None, budget=20).rows[0]
+
+
+def test_round_without_answers_keeps_its_point_in_tensorboard(tmp_path: Path) -> None:
+    hard = Ood(data=FOREIGN)(source(), seed=0)
+    foreign = hard.is_foreign
+
+    class ForeignFirst(Random):
+        def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+            order = foreign[view.indices].int().argsort(descending=True, stable=True)
+            return Query(view.indices[order[:query_size]], torch.zeros(query_size))
+
+    go(hard, tmp_path, ForeignFirst(), budget=20)
+    result = go(hard, tmp_path, ForeignFirst())
+    assert [row["labels"] for row in result.rows] == [8, 8, 8, 8]
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    assert len(events.Scalars("test/accuracy")) == 4
+    assert {event.step for event in events.Scalars("test/accuracy")} == {8}
