@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.models.pooling import max_pool_2x2
 
 
 class BayesianCNN(nn.Module):
@@ -57,8 +58,8 @@ class BayesianCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         """Logits (B, C) and features (B, 128) of images (B, channels, H, W)."""
-        x = self.drop1(F.relu(F.max_pool2d(self.conv1(x), 2)))
-        x = self.drop2(F.relu(F.max_pool2d(self.conv2(x), 2)))
+        x = self.drop1(F.relu(max_pool_2x2(self.conv1(x))))
+        x = self.drop2(F.relu(max_pool_2x2(self.conv2(x))))
         features = self.drop3(F.relu(self.fc1(x.flatten(1))))
         return Output(self.head(features), features)
 
@@ -77,7 +78,7 @@ class BayesianCNN(nn.Module):
         Returns:
             float, (K, B, C): those of `forward` with these masks, up to rounding.
         """
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(max_pool_2x2(self.conv1(x)))
         return torch.stack([self._sample(x, mask) for mask in masks])
 
     def _sample(self, x: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
@@ -87,7 +88,7 @@ class BayesianCNN(nn.Module):
         )
         weight2 = self.conv2.weight[kept2][:, kept1] * mask1.view(-1, 1, 1)
         x = F.conv2d(x[:, kept1], weight2, self.conv2.bias[kept2])  # type: ignore[index]
-        x = F.relu(F.max_pool2d(x, 2))
+        x = F.relu(max_pool_2x2(x))
         weight3 = self.fc1.weight.view(128, 64, -1)[kept3][:, kept2] * mask2.unsqueeze(1)
         x = F.relu(F.linear(x.flatten(1), weight3.flatten(1), self.fc1.bias[kept3]))
         return F.linear(x, self.head.weight[:, kept3] * mask3, self.head.bias)

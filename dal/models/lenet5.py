@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.models.pooling import max_pool_2x2
 
 
 class LeNet5(nn.Module):
@@ -46,8 +47,8 @@ class LeNet5(nn.Module):
     def forward(self, x: Tensor) -> Output:
         """Logits (B, C) and features (B, 84) of images (B, channels, H, W)."""
         # Pooling first: relu(max(x)) equals max(relu(x)), on a quarter of the values.
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        x = F.relu(max_pool_2x2(self.conv1(x)))
+        x = F.relu(max_pool_2x2(self.conv2(x)))
         x = F.relu(self.fc1(x.flatten(1)))
         features = F.relu(self.fc2(x))
         return Output(self.head(features), features)
