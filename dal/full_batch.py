@@ -99,6 +99,10 @@ class FullBatch(Trainer):
         context.on_epoch(state, lambda: {**vars(state), "model": model.state_dict()})
         return state
 
+    def forgets_start(self, model: nn.Module) -> bool:
+        """Whether the loss has a single optimum: for linear models."""
+        return _is_linear(model)
+
     def _solve(self, model: nn.Module, samples: Samples, task: Task, number: int) -> FitState:
         exact = copy.deepcopy(model).double().eval()
         problem = _problem(exact, samples, task, self.l2)
@@ -211,10 +215,14 @@ class _LinearProblem(_Problem):
 
 def _problem(model: nn.Module, samples: Samples, task: Task, l2: float) -> _Problem:
     """The problem in the best coordinates that the network allows."""
+    return (_LinearProblem if _is_linear(model) else _Problem)(model, samples, task, l2)
+
+
+def _is_linear(model: nn.Module) -> bool:
+    """Whether nothing but a last layer is trained."""
     head = last_layer(model)
     moving = {id(p) for p in model.parameters() if p.requires_grad}
-    linear = head is not None and moving == {id(head.weight), id(head.bias)}
-    return (_LinearProblem if linear else _Problem)(model, samples, task, l2)
+    return head is not None and moving == {id(head.weight), id(head.bias)}
 
 
 def _all_inputs(samples: Samples) -> Tensor:

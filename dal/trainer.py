@@ -185,6 +185,10 @@ class Trainer:
         fit.finish()
         return fit.state
 
+    def forgets_start(self, model: nn.Module) -> bool:
+        """Whether a fit ends at the same weights whatever those are that it starts from."""
+        return False
+
 
 class _Fit:
     """One fit in progress: the live optimizer, schedule and scaler around a `FitState`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 import dal
 from dal.data import initial_labels, iris, make_source
 from dal.full_batch import FullBatch
+from dal.learners import Ensemble
 from dal.models import MLP, LeNet5, LogisticRegression
-from dal.query import ExpectedGradientLength, Margin
+from dal.query import BALD, ExpectedGradientLength, Margin
 from dal.task import Multiclass, Multilabel
 from dal.trainer import FitContext, FitState, Samples
 
@@ -169,3 +171,24 @@ def test_run_with_strategies_on_the_head(restart: Any, tmp_path: Path) -> None:
         )
         assert result.rows[-1]["fit/stopped"] == "converged"
         assert result.rows[-1]["test/accuracy"] > 0.8
+
+
+def test_ensemble_of_one_optimum_is_refused_without_bootstrap() -> None:
+    source = make_source(iris(), seed=0)
+    initial = initial_labels(source.train.targets, seed=0, per_class=2)
+
+    def go(model: Any, bootstrap: bool) -> dal.Result:
+        return dal.run(
+            source,
+            model,
+            BALD(),
+            initial=initial,
+            trainer=FullBatch(l2=0.1),
+            committee=Ensemble(3, bootstrap),
+            settings=dal.Settings(budget=4, query_size=4),
+        )
+
+    with pytest.raises(ValueError, match=r"committee\.bootstrap=true"):
+        go(LogisticRegression, False)
+    for model, bootstrap in ((LogisticRegression, True), (partial(MLP, hidden=[8]), False)):
+        assert go(model, bootstrap).rows[0]["query/score_mean"] > 0.0

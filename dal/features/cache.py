@@ -7,14 +7,15 @@ import fcntl
 import hashlib
 import json
 import logging
+import shutil
 import time
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.utils.files import DamagedError, remove_temporary, write_atomically, write_text_atomically
@@ -49,10 +50,13 @@ class FeatureCache:
         self.array, self.facts = (self.folder / f"{key}{end}" for end in (".npy", ".json"))
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Let one process at a time compute, so that others find the result.
 
         Where the file system knows no locks, several may compute the same, to no harm.
+
+        Args:
+            check: Called every second of waiting; may raise to end it.
 
         Raises:
             OSError: The folder cannot be written to.
@@ -61,13 +65,9 @@ class FeatureCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = self.array.with_suffix(".lock").open("a")
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot write features into {self.folder} ({error.strerror}); set "
-                "features.cache_dir to a folder you may write to",
-            ) from error
+            raise self._unwritable(error) from error
         with file:
-            _lock(file, self.folder)
+            _lock(file, self.folder, check)
             yield
 
     def read(self) -> tuple[Tensor, dict[str, Any]] | None:
@@ -84,45 +84,61 @@ class FeatureCache:
             return None
         return torch.from_numpy(array), facts
 
-    def write(self, blocks: Iterator[Tensor], rows: int, **facts: Any) -> None:
-        """Write features block by block, so that they are never in memory as a whole.
+    def write(self, blocks: Sequence[Callable[[], Tensor]], **facts: Any) -> None:
+        """Compute features block by block, so that they are never in memory as a whole.
+
+        Each block is a file of its own until all are there, and is not computed again after the
+        process was killed.
 
         Args:
-            blocks: float16 or float32, (b, D), at least one; ``rows`` rows in all.
-            rows: N.
-            **facts: Plain values to be kept beside them.
+            blocks: Each gives float16 or float32, (b, D); at least one.
+            **facts: Plain values to be kept beside the features.
 
         Raises:
-            OSError: The disk is full or not writable; nothing half written stays.
+            OSError: The disk is full or not writable; no file is half written.
         """
-        remove_temporary(self.folder)
-        digest, start = hashlib.sha256(), time.perf_counter()
+        start = time.perf_counter()
+        folder = self.array.with_suffix(".parts")
+        try:
+            folder.mkdir(exist_ok=True)
+            remove_temporary(folder)
+            parts = [folder / f"{number:06d}.npy" for number in range(len(blocks))]
+            for part, block in zip(parts, blocks, strict=True):
+                if not part.exists():
+                    _save(part, block().numpy())
+            digest = self._join(parts)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        known = {"sha256": digest, "seconds": time.perf_counter() - start, **facts}
+        write_text_atomically(self.facts, json.dumps(known, indent=2) + "\n", sync=True)
+        shutil.rmtree(folder)
+
+    def _join(self, parts: Sequence[Path]) -> str:
+        """Write all parts into one file; gives its digest."""
+        arrays = [np.load(part, mmap_mode="r") for part in parts]
+        digest = hashlib.sha256()
+        shape = (sum(map(len, arrays)), arrays[0].shape[1])
+        layout = {"descr": arrays[0].dtype.str, "fortran_order": False, "shape": shape}
 
         def write(file: IO[bytes]) -> None:
-            first = next(blocks).numpy()
             hashing = _Hashing(file, digest)
-            np.lib.format.write_array_header_1_0(
-                cast("IO[bytes]", hashing),
-                {
-                    "descr": first.dtype.str,
-                    "fortran_order": False,
-                    "shape": (rows, first.shape[1]),
-                },
-            )
-            for block in chain((first,), (block.numpy() for block in blocks)):
-                hashing.write(np.ascontiguousarray(block).data)
+            np.lib.format.write_array_header_1_0(cast("IO[bytes]", hashing), layout)
+            for array in arrays:
+                hashing.write(np.ascontiguousarray(array).data)
 
-        try:
-            write_atomically(self.array, write)
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot write features into {self.folder} ({error.strerror}); free space, or set "
-                "features.cache_dir to another folder, and run the same command again",
-            ) from error
-        known = {"sha256": digest.hexdigest(), "seconds": time.perf_counter() - start, **facts}
-        text = json.dumps(known, indent=2) + "\n"
-        write_text_atomically(self.facts, text, sync=True)
+        write_atomically(self.array, write)
+        return digest.hexdigest()
+
+    def _unwritable(self, error: OSError) -> OSError:
+        return OSError(
+            error.errno,
+            f"cannot write features into {self.folder} ({error.strerror}); free space, or set "
+            "features.cache_dir to a folder you may write to, and run the same command again",
+        )
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    write_atomically(path, lambda file: np.save(file, array))
 
 
 class _Hashing:
@@ -144,11 +160,19 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.info("another process computes these features in %s; waiting for it", folder)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:  # no locks on this file system: both compute, and each file is whole
-        log.debug("no locks in %s", folder)
+def _lock(file: IO[str], folder: Path, check: Callable[[], None]) -> None:
+    told = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                log.info("another process computes these features in %s; waiting for it", folder)
+            told = True
+            check()
+            time.sleep(1)
+        except OSError:  # no locks on this file system: both compute, and each file is whole
+            log.debug("no locks in %s", folder)
+            return
+        else:
+            return

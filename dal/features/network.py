@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +26,8 @@ from dal.task import Multiclass
 
 log = logging.getLogger(__name__)
 
-BLOCK = 8192
-"""Images embedded between two writes to the disk."""
+BLOCK = 1024
+"""Images embedded between two writes to the disk: what a killed process loses at most."""
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -120,12 +122,12 @@ class NetworkEmbedding(Embedding):
             frozen.refuse(part, dataset.name)
         key = key_of(parts, *frozen.facts, weights_digest(frozen.model), str(self.dtype))
         cache = FeatureCache(self.cache_dir, key)
-        with cache.alone():
+        with cache.alone(check):
             found = cache.read()
             if found is None:
                 rows = sum(len(part) for part in parts)
                 log.info("features: running %s once over %s images", frozen.name, f"{rows:,}")
-                cache.write(self._blocks(parts, frozen, device, check), rows, made_by=frozen.name)
+                cache.write(self._blocks(parts, frozen, device, check), made_by=frozen.name)
                 found = cache.read()
         if found is None:
             raise OSError(f"{cache.array} was damaged as it was written; check the disk")
@@ -158,31 +160,44 @@ class NetworkEmbedding(Embedding):
         where = torch.device(device)
         frozen = self.network(where)
         frozen.refuse(images, "what is to be embedded")
-        return torch.cat(list(self._blocks([images], frozen, where, lambda: None)))
+        blocks = self._blocks([images], frozen, where, lambda: None)
+        return torch.cat([block() for block in blocks])
 
     def _blocks(
         self, parts: list[Tensor], frozen: Frozen, device: torch.device, check: Callable[[], None]
-    ) -> Iterator[Tensor]:
-        for part in parts:
+    ) -> list[Callable[[], Tensor]]:
+        """What computes the features of all images, a block of them each."""
+        images = [block for part in parts for block in torch.split(part, BLOCK)]
+        starts = itertools.accumulate([len(block) for block in images], initial=0)
+        return [
+            partial(self._block, block, start, frozen, device, check)
+            for block, start in zip(images, starts, strict=False)
+        ]
 
-            def take(batch: Tensor, where: torch.device, images: Tensor = part) -> Tensor:
-                return frozen.prepare(images[batch.cpu()].to(where))
+    def _block(
+        self,
+        images: Tensor,
+        start: int,
+        frozen: Frozen,
+        device: torch.device,
+        check: Callable[[], None],
+    ) -> Tensor:
+        def take(batch: Tensor, where: torch.device) -> Tensor:
+            return frozen.prepare(images[batch.cpu()].to(where))
 
-            numel = take(torch.zeros(1, dtype=torch.int64), device).numel()
-            size = self.batch_size or auto_batch_size(numel, device)
-            for indices in torch.split(torch.arange(len(part)), BLOCK):
-                results, size = pool_pass(
-                    frozen.model,
-                    take,
-                    indices,
-                    frozenset({Features()}),
-                    Multiclass(2),
-                    device=device,
-                    batch_size=size,
-                    on_batch=check,
-                    description=f"features of {int(indices[-1]) + 1:,}/{len(part):,}",
-                )
-                yield self._kept(results[Features()], int(indices[0]))
+        numel = take(torch.zeros(1, dtype=torch.int64), device).numel()
+        results, _ = pool_pass(
+            frozen.model,
+            take,
+            torch.arange(len(images)),
+            frozenset({Features()}),
+            Multiclass(2),
+            device=device,
+            batch_size=min(self.batch_size or auto_batch_size(numel, device), BLOCK),
+            on_batch=check,
+            description=f"features from image {start:,}",
+        )
+        return self._kept(results[Features()], start)
 
     def _kept(self, features: Tensor, start: int) -> Tensor:
         kept = features.to(self.dtype).cpu()

@@ -43,7 +43,8 @@ class EnsembleLearner(Learner):
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
 
     Raises:
-        ValueError: The trainer monitors validation metrics and the source has no validation split.
+        ValueError: The trainer monitors validation metrics and the source has no validation split;
+            or it would make all members the same.
     """
 
     def __init__(
@@ -67,6 +68,13 @@ class EnsembleLearner(Learner):
             for own in seeds
         ]
         self.main = self.members[0]
+        if not committee.bootstrap and trainer.forgets_start(self.main.model):
+            name = type(self.main.model).__name__
+            raise ValueError(
+                f"committee=ensemble: {type(trainer).__name__} fits {name} "
+                "to one optimum from any start, so all members would be the same; set "
+                "committee.bootstrap=true, or choose model=mlp"
+            )
         self.capabilities = self.main.capabilities | {Members}
 
     @property

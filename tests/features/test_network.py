@@ -16,6 +16,7 @@ import dal
 from dal.data import Dataset, initial_labels, make_source
 from dal.features import Preprocess, Run, Torchvision
 from dal.features.backbone import read_state, torchvision_backbone, weights_digest
+from dal.features.cache import FeatureCache
 from dal.models import LeNet5, LogisticRegression
 from dal.query import Entropy
 from dal.trainer import Trainer
@@ -163,7 +164,55 @@ def test_interrupted_computation_leaves_nothing_half_written(weights: Path, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         embedding(weights, tmp_path)(pictures(), CPU, stop)
-    assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
+    left = sorted(p.suffix for p in (tmp_path / "cache").iterdir())
+    assert left == [".lock", ".parts"]
+    assert not any((tmp_path / "cache").glob("*.parts/*"))
+
+
+def test_killed_computation_goes_on_where_it_was(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dal.features.network.BLOCK", 4)
+    data, calls = pictures(), []
+
+    def stop_at(number: int) -> None:
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    whole = embedding(weights, tmp_path / "whole")(data, CPU)
+    with pytest.raises(KeyboardInterrupt):
+        embedding(weights, tmp_path)(data, CPU, lambda: stop_at(4))
+    found = embedding(weights, tmp_path)(data, CPU, lambda: stop_at(0))
+    assert len(calls) == 4 + 2  # blocks 0 to 2 are there; 12 training images and 5 test images
+    assert torch.equal(found.inputs, whole.inputs)
+    assert found.test_inputs is not None
+    assert whole.test_inputs is not None
+    assert torch.equal(found.test_inputs, whole.test_inputs)
+    assert not any((tmp_path / "cache").glob("*.parts"))
+
+
+def test_second_process_waits_for_the_first_and_can_be_ended(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    cache = FeatureCache(tmp_path, "key")
+    waited: list[float] = []
+    monkeypatch.setattr("dal.features.cache.time.sleep", waited.append)
+
+    def check() -> None:
+        if len(waited) == 2:
+            raise KeyboardInterrupt
+
+    with (
+        cache.alone(),
+        pytest.raises(KeyboardInterrupt),
+        FeatureCache(tmp_path, "key").alone(check),
+    ):
+        pass
+    assert caplog.text.count("waiting for it") == 1
+    with cache.alone(check), FeatureCache(tmp_path, "other").alone(check):
+        assert len(waited) == 2
 
 
 def test_weights_below_a_prefix_are_found(weights: Path, tmp_path: Path) -> None:
