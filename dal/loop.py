@@ -28,7 +28,7 @@ from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import UNKNOWN, Source
 from dal.job import Job, Settings, own_threads
-from dal.learners import Committee, Dropout, RoundContext, make_learner
+from dal.learners import Committee, Dropout, Learner, RoundContext, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import TrainSet
@@ -71,6 +71,19 @@ class Result:
         return metrics.aubc(labels, [row[name] for row in self.rows])
 
 
+@dataclass(frozen=True)
+class Together:
+    """What a run shares with others of the same process; see `dal.replicas`.
+
+    Attributes:
+        interrupts: Notes signals for all.
+        wrap: Gives the learner that works in lockstep with the others'.
+    """
+
+    interrupts: Interrupts
+    wrap: Callable[[Learner], Learner]
+
+
 def run(
     source: Source,
     model: MakeModel,
@@ -83,6 +96,7 @@ def run(
     settings: Settings | None = None,
     run_dir: str | Path | RunDirectory | None = None,
     config: Mapping[str, Any] | None = None,
+    together: Together | None = None,
 ) -> Result:
     """Run active learning until the budget is spent, from where the run directory says it stands.
 
@@ -98,6 +112,7 @@ def run(
         settings: Seed, query size, budget, device.
         run_dir: Where files and checkpoints go; None keeps nothing.
         config: The settings in a form to be written down, for the record.
+        together: What the run shares with others of this process; None for a run by itself.
 
     Returns:
         The result; at once where the run is complete already.
@@ -114,27 +129,28 @@ def run(
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     with (
         own_threads(),
-        Interrupts() as interrupts,
+        Interrupts() if together is None else nullcontext(together.interrupts) as interrupts,
         directory or nullcontext(),
         Recorder(directory, source, config) as recorder,
     ):
         task = source.task
         device = pick_device(settings.device)
+        learner = make_learner(
+            model,
+            trainer or Trainer(),
+            source,
+            task,
+            committee,
+            needs=strategy.needs,
+            seed=settings.seed,
+            device=device,
+            batch_size=settings.batch_size,
+        )
         job = Job(
             settings=settings,
             source=source,
             task=task,
-            learner=make_learner(
-                model,
-                trainer or Trainer(),
-                source,
-                task,
-                committee,
-                needs=strategy.needs,
-                seed=settings.seed,
-                device=device,
-                batch_size=settings.batch_size,
-            ),
+            learner=learner if together is None else together.wrap(learner),
             committee=committee,
             strategy=strategy,
             oracle=oracle or SimulatedOracle(source.train.targets, source.foreign),

@@ -68,6 +68,10 @@ class Task(ABC):
         """Mean loss in nats of logits (B, C): a scalar; with weights (B,), their weighted mean."""
 
     @abstractmethod
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss in nats of each sample, (B,), of which `loss` is the mean."""
+
+    @abstractmethod
     def probs(self, logits: Tensor) -> Tensor:
         """Probabilities (N, C) of logits (N, C), in the dtype of the logits."""
 
@@ -134,8 +138,11 @@ class Multiclass(Task):
         """
         if weights is None:
             return F.cross_entropy(logits, targets)
-        losses = F.cross_entropy(logits, targets, reduction="none")
-        return (losses * weights).sum() / weights.sum()
+        return (self.losses(logits, targets) * weights).sum() / weights.sum()
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats of each sample: (B,)."""
+        return F.cross_entropy(logits, targets, reduction="none")
 
     def probs(self, logits: Tensor) -> Tensor:
         """Class probabilities (N, C) of logits (N, C), in the dtype of the logits."""
@@ -233,9 +240,13 @@ class Multilabel(Task):
         Returns:
             A scalar; with weights, their weighted mean.
         """
-        wanted = targets.to(logits.dtype)
-        losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
+        losses = self.losses(logits, targets)
         return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy in nats of each sample, the mean over its labels: (B,)."""
+        wanted = targets.to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
 
     def probs(self, logits: Tensor) -> Tensor:
         """Probability of every label (N, C), of logits (N, C), in the dtype of the logits."""

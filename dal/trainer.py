@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
 from dal.early_stopping import EarlyStopping
+from dal.fit import FitContext, FitState, Samples, split_batches
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Task
@@ -25,69 +25,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 EVALUATED_AT_ONCE = 512
 RESIDENT_LIMIT = 2**28
 """Bytes of prepared training inputs kept on the device during a fit; above it, one batch."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples as a trainer takes them.
-
-    Attributes:
-        take: Prepared inputs of some positions: int64 (B,) to float32 (B, ...) on the device.
-        targets: int64, (M,), on the device.
-        weights: float32, (M,), on the device, or None for equal ones.
-    """
-
-    take: Callable[[Tensor], Tensor]
-    targets: Tensor
-    weights: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-
-@dataclass
-class FitState:
-    """Where a fit stands between two epochs: all that continuing it exactly takes.
-
-    Attributes:
-        epoch: Epochs done.
-        steps: Optimizer steps done.
-        best: The best epoch's weights, a copy of their own.
-        best_epoch: That epoch, counted from 0.
-        best_value: Its value of the monitored metric.
-        stale: Epochs since the last improvement.
-        history: The metrics of every epoch.
-        stopped: Why the fit ended: ``early`` or ``epochs``; empty while it runs.
-    """
-
-    epoch: int = 0
-    steps: int = 0
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_epoch: int = -1
-    best_value: float | None = None
-    stale: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    stopped: str = ""
-
-
-@dataclass(frozen=True)
-class FitContext:
-    """What a fit takes from the loop.
-
-    Attributes:
-        seed: Seed of the run.
-        round: Number of the round; order and noise of each epoch derive from seed, round, epoch.
-        evaluate: Gives the validation metrics of the live model; None without validation.
-        on_epoch: Called after each epoch with the fit's state and a function that gives its saved
-            form; it may raise to end the process.
-        resume: A saved form to go on from, or None.
-    """
-
-    seed: int = 0
-    round: int = 0
-    evaluate: Callable[[], Mapping[str, float]] | None = None
-    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
-    resume: dict[str, Any] | None = None
 
 
 class Trainer:
@@ -167,9 +104,7 @@ class Trainer:
             ValueError: There are no samples, or the monitored metric is not logged.
             FloatingPointError: The loss became infinite or NaN.
         """
-        if len(samples) == 0:
-            raise ValueError("there are no labeled samples to train on; raise initial.size")
-        fit = _Fit(self, model, samples, task, context)
+        fit = self.begin(model, samples, task, context)
         with tqdm(
             desc=f"round {context.round}: fit",
             total=self.epochs,
@@ -189,8 +124,14 @@ class Trainer:
         """Whether a fit ends at the same weights whatever those are that it starts from."""
         return False
 
+    def begin(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> Fit:
+        """A fit that has not begun, or stands where the context resumes it; see `fit`."""
+        if len(samples) == 0:
+            raise ValueError("there are no labeled samples to train on; raise initial.size")
+        return Fit(self, model, samples, task, context)
 
-class _Fit:
+
+class Fit:
     """One fit in progress: the live optimizer, schedule and scaler around a `FitState`."""
 
     def __init__(
@@ -204,7 +145,8 @@ class _Fit:
         self.trainer, self.model, self.samples = trainer, model, samples
         self.task, self.context = task, context
         self.device = samples.targets.device
-        self.inputs = self._resident_inputs()
+        self.resident = self._resident_inputs()
+        self.inputs = samples.take if self.resident is None else self.resident.__getitem__
         self.state = FitState()
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = trainer.optimizer(parameters)
@@ -219,21 +161,35 @@ class _Fit:
         self.model.train()
         epoch = self.state.epoch
         seed, number = self.context.seed, self.context.round
-        order = self._order(generator(seed, number, "order", epoch))
+        order = self.order(generator(seed, number, "order", epoch))
         with seeded(derive(seed, number, "noise", epoch), self.device):
             metrics = self._train(order)
+        measured = self._measure() if self.measures else {}
+        validation = self.context.evaluate() if self.context.evaluate is not None else {}
+        self.conclude(metrics, measured, validation)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the verdict on an epoch needs the metrics of the weights after it."""
+        rule = self.trainer.early_stopping
+        return rule is not None and rule.monitor.startswith("train/")
+
+    def conclude(
+        self,
+        metrics: dict[str, float],
+        measured: Mapping[str, float],
+        validation: Mapping[str, float],
+    ) -> None:
+        """End an epoch: the schedule's step, the metrics in the record, the verdict on them."""
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
-        rule = self.trainer.early_stopping
-        if rule is not None and rule.monitor.startswith("train/"):
-            metrics |= self._measure()
-        if self.context.evaluate is not None:
-            metrics |= {f"val/{name}": value for name, value in self.context.evaluate().items()}
+        metrics |= measured
+        metrics |= {f"val/{name}": value for name, value in validation.items()}
         self.state.history.append(metrics)
-        self.state.epoch = epoch + 1
+        self.state.epoch += 1
         self._judge(metrics)
 
-    def _order(self, rng: torch.Generator) -> Tensor:
+    def order(self, rng: torch.Generator) -> Tensor:
         """All samples in random order; again, until there are as many as an epoch must see."""
         count = len(self.samples)
         wanted = max(self.trainer.samples_per_epoch or 0, count)
@@ -243,14 +199,14 @@ class _Fit:
     def _train(self, order: Tensor) -> dict[str, float]:
         """Step through the batches; means over them, with the weights as they changed."""
         losses, correct = [], []
-        batches = self._whole(split_batches(order.to(self.device), self.trainer.batch_size))
+        batches = self.whole(split_batches(order.to(self.device), self.trainer.batch_size))
         for batch in batches:
             targets = self.samples.targets[batch]
             logits, loss = self._step(batch, targets)
             losses.append(loss * len(batch))
             correct.append(self.task.correct(logits, targets).sum())
         count = sum(len(batch) for batch in batches)
-        mean = self._finite(float(torch.stack(losses).sum()) / count)
+        mean = self.finite(float(torch.stack(losses).sum()) / count)
         self.state.steps += len(batches)
         return {"train/loss": mean, "train/accuracy": float(torch.stack(correct).sum()) / count}
 
@@ -267,7 +223,7 @@ class _Fit:
             batches = torch.split(everything, max(self.trainer.batch_size, EVALUATED_AT_ONCE))
             parts = [forward(self.model, self.inputs(batch)).logits for batch in batches]
             logits = torch.cat(parts).float()
-        loss = self._finite(float(self.task.loss(logits, targets, self.samples.weights)))
+        loss = self.finite(float(self.task.loss(logits, targets, self.samples.weights)))
         return {
             "train/loss": loss,
             "train/accuracy": float(self.task.correct(logits, targets).sum()) / len(targets),
@@ -277,7 +233,7 @@ class _Fit:
         dtype = self.trainer.dtype
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
-    def _finite(self, loss: float) -> float:
+    def finite(self, loss: float) -> float:
         if math.isfinite(loss):
             return loss
         raise FloatingPointError(
@@ -346,38 +302,18 @@ class _Fit:
             self.scaler.load_state_dict(scaler)
         self.state = FitState(**saved)
 
-    def _resident_inputs(self) -> Callable[[Tensor], Tensor]:
-        """Prepare all inputs once where they fit; otherwise each batch as it comes."""
+    def _resident_inputs(self) -> Tensor | None:
+        """All inputs prepared once, (M, ...), where they fit; otherwise each batch as it comes."""
         first = self.samples.take(torch.zeros(1, dtype=torch.int64, device=self.device))
         if first.numel() * first.element_size() * len(self.samples) > RESIDENT_LIMIT:
-            return self.samples.take
-        everything = self.samples.take(torch.arange(len(self.samples), device=self.device))
-        return everything.__getitem__
+            return None
+        return self.samples.take(torch.arange(len(self.samples), device=self.device))
 
-    def _whole(self, batches: list[Tensor]) -> list[Tensor]:
+    def whole(self, batches: list[Tensor]) -> list[Tensor]:
         """Single samples are taken twice where BatchNorm could not normalize them alone."""
         if any(isinstance(module, _BatchNorm) for module in self.model.modules()):
             return [batch.repeat(2) if len(batch) == 1 else batch for batch in batches]
         return batches
-
-
-def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut an order into batches; a last batch of one joins the one before it.
-
-    BatchNorm cannot train on a single sample, and its gradient would weigh as much as a whole
-    batch's.
-
-    Args:
-        order: int64, (M,), M >= 1.
-        batch_size: At least 1.
-
-    Returns:
-        Tensors of ``batch_size`` indices, the last one of 1 to ``batch_size + 1``.
-    """
-    batches = list(torch.split(order, batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
 from dal.optim import adam
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
-from dal.trainer import EarlyStopping, Trainer, _Fit
+from dal.trainer import EarlyStopping, Trainer, Fit
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,
@@ -90,7 +90,7 @@ def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
 
         return call
 
-    _Fit._step = dying(_Fit._step)  # type: ignore[method-assign]
+    Fit._step = dying(Fit._step)  # type: ignore[method-assign]
     Split.take = dying(Split.take)  # type: ignore[method-assign]
     Path.replace = dying(Path.replace)  # type: ignore[method-assign]
     os.fsync = dying(os.fsync)

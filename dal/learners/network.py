@@ -101,13 +101,20 @@ class TorchLearner(Learner):
 
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
         """Fine-tune the last round's best weights, or start from fresh ones with a cold restart."""
+        self.restart(context)
+        samples, fit_context = self.prepare(train_set, context)
+        return self.trainer.fit(self.model, samples, self.task, fit_context)
+
+    def restart(self, context: RoundContext) -> None:
+        """Fresh weights where a round starts from such."""
         if self.trainer.restart == "cold" and context.round > 0 and context.resume is None:
             self.model = self._fresh(context.round)
+
+    def prepare(self, train_set: TrainSet, context: RoundContext) -> tuple[Samples, FitContext]:
+        """What the trainer is given."""
         validation = self.source.validation
-        return self.trainer.fit(
-            self.model,
+        return (
             self._samples(train_set),
-            self.task,
             FitContext(
                 seed=self.seed,
                 round=context.round,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from dal.models.base import Output
@@ -25,3 +27,9 @@ class LogisticRegression(nn.Module):
         """Logits (B, C) and features (B, D) of inputs (B, ...)."""
         features = x.flatten(1)
         return Output(self.head(features), features)
+
+    def stacked(self, tensors: Mapping[str, Tensor], x: Tensor) -> Output:
+        """R of its kind at once; see `dal.models.base.StackedForward`."""
+        features = x.flatten(2)
+        weight, bias = tensors["head.weight"].mT, tensors["head.bias"].unsqueeze(1)
+        return Output(torch.baddbmm(bias, features, weight), features)

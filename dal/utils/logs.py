@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 ROOTS = ("dal", "py.warnings")
+REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default="")
+"""Name of the run that code works for, where several share the process; empty where one is alone."""
 
 
 class _Console(logging.Handler):
     """Writes to standard output without tearing a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        name = REPLICA.get()
+        tqdm.write(f"[{name}] " * bool(name) + self.format(record), file=sys.stdout)
         sys.stdout.flush()
 
 
@@ -36,8 +40,13 @@ def log_to_console() -> Iterator[None]:
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Append messages of every level to a file for the time of a block."""
+    """Append messages of every level to a file for the time of a block.
+
+    Where several runs share the process, those of the others are left out.
+    """
     handler = logging.FileHandler(path, encoding="utf-8")
+    name = REPLICA.get()
+    handler.addFilter(lambda record: REPLICA.get() in (name, ""))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     try:
         with _attached(handler):

@@ -1,0 +1,92 @@
+"""What goes into a fit, where it stands, and how its epochs are cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as a trainer takes them.
+
+    Attributes:
+        take: Prepared inputs of some positions: int64 (B,) to float32 (B, ...) on the device.
+        targets: int64, (M,), on the device.
+        weights: float32, (M,), on the device, or None for equal ones.
+    """
+
+    take: Callable[[Tensor], Tensor]
+    targets: Tensor
+    weights: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass
+class FitState:
+    """Where a fit stands between two epochs: all that continuing it exactly takes.
+
+    Attributes:
+        epoch: Epochs done.
+        steps: Optimizer steps done.
+        best: The best epoch's weights, a copy of their own.
+        best_epoch: That epoch, counted from 0.
+        best_value: Its value of the monitored metric.
+        stale: Epochs since the last improvement.
+        history: The metrics of every epoch.
+        stopped: Why the fit ended: ``early`` or ``epochs``; empty while it runs.
+    """
+
+    epoch: int = 0
+    steps: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = -1
+    best_value: float | None = None
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    stopped: str = ""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a fit takes from the loop.
+
+    Attributes:
+        seed: Seed of the run.
+        round: Number of the round; order and noise of each epoch derive from seed, round, epoch.
+        evaluate: Gives the validation metrics of the live model; None without validation.
+        on_epoch: Called after each epoch with the fit's state and a function that gives its saved
+            form; it may raise to end the process.
+        resume: A saved form to go on from, or None.
+    """
+
+    seed: int = 0
+    round: int = 0
+    evaluate: Callable[[], Mapping[str, float]] | None = None
+    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    resume: dict[str, Any] | None = None
+
+
+def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut an order into batches; a last batch of one joins the one before it.
+
+    BatchNorm cannot train on a single sample, and its gradient would weigh as much as a whole
+    batch's.
+
+    Args:
+        order: int64, (M,), M >= 1.
+        batch_size: At least 1.
+
+    Returns:
+        Tensors of ``batch_size`` indices, the last one of 1 to ``batch_size + 1``.
+    """
+    batches = list(torch.split(order, batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1 and batch_size > 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches

@@ -1,0 +1,6 @@
+"""Several runs in one process, whose networks train and predict as one stacked model."""
+
+from dal.lockstep.engine import Engine, Replica
+from dal.lockstep.learner import Lockstep
+
+__all__ = ["Engine", "Lockstep", "Replica"]

@@ -1,0 +1,301 @@
+"""Learners whose work waits until it can be done for several runs at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dal.data.source import Split
+from dal.lockstep.engine import Engine, Replica, Request
+from dal.lockstep.fit import StackedFit, advance
+from dal.lockstep.passes import stacked_logits, stacked_scan
+from dal.lockstep.stack import why_not
+from dal.learners.base import Learner, RoundContext
+from dal.learners.network import TorchLearner
+from dal.pool import TrainSet
+from dal.query.base import Features, Need, Needs, PoolView, Probs
+from dal.trainer import Fit as TrainerFit
+from dal.trainer import FitState
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["auto", "true", "false"]
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+STACKABLE_NEEDS = frozenset({Probs(), Features(), Features("labeled")})
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A round's fit."""
+
+    learner: TorchLearner
+    train_set: TrainSet
+    context: RoundContext
+
+    def alone(self) -> FitState:
+        """Without the others."""
+        return self.learner.fit(self.train_set, self.context)
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Logits of a split."""
+
+    learner: TorchLearner
+    split: Split
+    context: RoundContext
+
+    def alone(self) -> Tensor:
+        """Without the others."""
+        return self.learner.predict(self.split, self.context)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The pass over the candidates."""
+
+    learner: TorchLearner
+    indices: Tensor
+    needs: Needs
+    context: RoundContext
+    train_set: TrainSet | None
+
+    def alone(self) -> PoolView:
+        """Without the others."""
+        return self.learner.scan(self.indices, self.needs, self.context, self.train_set)
+
+
+Work = Fit | Predict | Scan
+STEPS: dict[type, int] = {Fit: 0, Predict: 1, Scan: 2}
+
+
+class LockstepLearner(Learner):
+    """Stands in for a `TorchLearner`: same answers, which come when the others have asked too.
+
+    Args:
+        learner: The learner of one run.
+        replica: The run's place among those that take turns.
+        replicas: How many networks are stacked; 1 if each is worked on alone.
+    """
+
+    def __init__(self, learner: TorchLearner, replica: Replica, replicas: int) -> None:
+        self.learner, self._replica, self._replicas = learner, replica, replicas
+        self.capabilities = learner.capabilities
+        self._kind = _kind(learner)
+
+    def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
+        """See `TorchLearner.fit`."""
+        resumed = (context.resume or {}).get("epoch", 0)
+        equal = bool((train_set.weights == 1).all())
+        result: FitState = self._ask(
+            Fit(self.learner, train_set, context), len(train_set), resumed, equal
+        )
+        return result
+
+    def scan(
+        self,
+        indices: Tensor,
+        needs: Needs,
+        context: RoundContext,
+        train_set: TrainSet | None = None,
+    ) -> PoolView:
+        """See `TorchLearner.scan`."""
+        work = Scan(self.learner, indices, needs, context, train_set)
+        labeled = 0 if train_set is None else len(train_set)
+        if needs - STACKABLE_NEEDS:
+            alone: PoolView = self._replica.ask(Request(_order(work), None, work))
+            return alone
+        view: PoolView = self._ask(work, len(indices), labeled)
+        return view
+
+    def predict(self, split: Split, context: RoundContext) -> Tensor:
+        """See `TorchLearner.predict`."""
+        logits: Tensor = self._ask(Predict(self.learner, split, context), len(split))
+        return logits
+
+    def _ask(self, work: Work, *sizes: Hashable) -> Any:
+        request = Request(_order(work), None, work)
+        if self._replicas > 1:
+            request.key = (self._kind, request.threads, self.learner.batch_size, *sizes)
+        return self._replica.ask(request)
+
+    def check_needs(self, needs: Needs, strategy: str) -> None:
+        """See `TorchLearner.check_needs`."""
+        self.learner.check_needs(needs, strategy)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `TorchLearner.state_dict`; copies, since the tensors may be parts of a stack."""
+        state = self.learner.state_dict()
+        return state | {"model": {name: t.clone() for name, t in state["model"].items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `TorchLearner.load_state_dict`."""
+        self.learner.load_state_dict(state)
+
+    def numerics(self) -> dict[str, Any]:
+        """See `TorchLearner.numerics`."""
+        return self.learner.numerics() | {"replicas": self._replicas}
+
+    def export(self, run_dir: Path) -> None:
+        """See `TorchLearner.export`."""
+        self.learner.export(run_dir)
+
+
+class Lockstep:
+    """Does the work of several learners, stacked where that is possible and pays.
+
+    Args:
+        count: R, the number of runs.
+        mode: ``true`` stacks whatever can be stacked, ``false`` nothing; ``auto`` leaves out
+            networks with convolutions on a CPU, which are no faster together.
+    """
+
+    def __init__(self, count: int, mode: Mode = "auto") -> None:
+        self._count, self._mode = count, mode
+        self._refused: set[Hashable] = set()
+        self.engine = Engine(self._execute)
+
+    def wrap(self, learner: Learner, replica: Replica) -> Learner:
+        """The learner for a run in lockstep; those that are no single network stay as they are."""
+        if type(learner) is not TorchLearner:
+            return learner
+        return LockstepLearner(learner, replica, self._count if self._pays(learner) else 1)
+
+    def _pays(self, learner: TorchLearner) -> bool:
+        if self._mode == "false" or learner.trainer.dtype != torch.float32:
+            return False
+        if reason := why_not(learner.model):
+            self._refuse(_kind(learner), reason)
+            return False
+        convolves = any(isinstance(module, CONVOLUTIONS) for module in learner.model.modules())
+        return self._mode == "true" or learner.device.type != "cpu" or not convolves
+
+    def _execute(self, requests: list[Request]) -> None:
+        """Do work of one kind: together if it can be, else one by one."""
+        torch.set_num_threads(requests[0].threads)
+        for request in requests:
+            request.attempt(request.work.context.check)
+        waiting = [request for request in requests if request.error is None]
+        if len(waiting) > 1:
+            kind = type(waiting[0].work), _kind(waiting[0].work.learner)
+            if kind not in self._refused and self._together(kind, waiting):
+                return
+        for request in waiting:
+            request.result = request.attempt(request.work.alone)
+
+    def _together(self, kind: Hashable, requests: Sequence[Request]) -> bool:
+        """Whether the work could be done for all at once."""
+        works = [request.work for request in requests]
+        go_on = None
+        try:
+            if isinstance(works[0], Fit):
+                go_on = _begin_fit(requests, works)
+            else:
+                results = _scan(works) if isinstance(works[0], Scan) else _predict(works)
+        except Exception as error:
+            self._refuse(kind, f"{type(error).__name__}: {error}")
+            return False
+        if go_on is not None:
+            go_on()
+            return True
+        for request, result in zip(requests, results, strict=True):
+            request.result = result
+        return True
+
+    def _refuse(self, kind: Hashable, reason: str) -> None:
+        if kind not in self._refused:
+            self._refused.add(kind)
+            log.warning("these runs go on one by one, as they cannot be stacked: %s", reason)
+
+
+def _begin_fit(requests: Sequence[Request], works: Sequence[Fit]) -> Any:
+    fits = [_begun(work) for work in works]
+
+    def attempt(number: int, function: Any) -> bool:
+        requests[number].attempt(function)
+        requests[number].result = fits[number].state
+        return requests[number].error is None
+
+    validates = works[0].learner.source.validation is not None
+    evaluate = partial(_evaluate, [work.learner for work in works]) if validates else None
+    return advance(fits, attempt, evaluate)
+
+
+def _begun(work: Fit) -> TrainerFit:
+    learner = work.learner
+    learner.restart(work.context)
+    samples, context = learner.prepare(work.train_set, work.context)
+    return learner.trainer.begin(learner.model, samples, learner.task, context)
+
+
+def _evaluate(
+    learners: Sequence[TorchLearner], stacked: StackedFit, numbers: Sequence[int]
+) -> list[dict[str, float]]:
+    chosen = [learners[number] for number in numbers]
+    splits = [learner.source.validation for learner in chosen]
+    takes = [split.take for split in splits if split is not None]
+    logits = stacked_logits(
+        stacked.stack, takes, len(splits[0] or ()), chosen[0].device, chosen[0].batch_size
+    )
+    return [
+        learner.task.evaluate(own, split.targets.to(learner.device))[0]
+        for learner, split, own in zip(chosen, splits, logits, strict=True)
+        if split is not None
+    ]
+
+
+def _predict(works: Sequence[Predict]) -> list[Tensor]:
+    first = works[0]
+    logits = stacked_logits(
+        [work.learner.model for work in works],
+        [work.split.take for work in works],
+        len(first.split),
+        first.learner.device,
+        first.learner.batch_size,
+    )
+    return [own.clone() for own in logits.cpu()]
+
+
+def _scan(works: Sequence[Scan]) -> list[PoolView]:
+    """One pass for all computes what any of them needs; none where none does."""
+    needs = frozenset[Need]().union(*(work.needs for work in works))
+    learners = [work.learner for work in works]
+    indices = [work.indices for work in works]
+    results = stacked_scan(learners, indices, needs - {Features("labeled")})
+    if Features("labeled") in needs:
+        labeled = [work.train_set.indices for work in works if work.train_set is not None]
+        found = stacked_scan(learners, labeled, frozenset({Features()}))
+        for own, more in zip(results, found, strict=True):
+            own[Features("labeled")] = more[Features()]
+    return [
+        PoolView(
+            work.indices,
+            {need: own[need] for need in work.needs},
+            num_total=len(work.learner.source.train),
+            num_classes=work.learner.source.num_classes,
+        )
+        for work, own in zip(works, results, strict=True)
+    ]
+
+
+def _kind(learner: TorchLearner) -> tuple[Hashable, ...]:
+    """What learners must share to be stacked: trainer, architecture, number of classes, device."""
+    shapes = tuple((name, t.shape, t.dtype) for name, t in learner.model.state_dict().items())
+    validation = learner.source.validation
+    return (
+        (id(learner.trainer), id(learner.make_model), repr(learner.task)),
+        (type(learner.model), repr(learner.model), shapes),
+        (str(learner.device), learner.source.num_classes, learner.source.input_shape),
+        -1 if validation is None else len(validation),
+    )
+
+
+def _order(work: Work) -> tuple[int, int]:
+    return work.context.round, STEPS[type(work)]

@@ -1,0 +1,95 @@
+"""Predictions of several networks in one pass, each over samples of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dal.learners.network import TorchLearner
+from dal.lockstep.stack import Stack
+from dal.models.base import Output
+from dal.query.base import Features, Need, Needs, Probs
+from dal.query.pool_pass import Take, evaluating
+
+
+def stacked_logits(
+    models: Stack | Sequence[nn.Module],
+    takes: Sequence[Take],
+    count: int,
+    device: torch.device,
+    batch_size: int,
+) -> Tensor:
+    """Logits of samples 0 to count - 1 of R parts of data, each under its own network.
+
+    Returns:
+        float, (R, count, C), on the device.
+    """
+    indices = torch.arange(count).expand(len(takes), -1)
+    found = _pass(
+        models, takes, indices, device, batch_size, lambda out: {Probs(): out.logits.float()}
+    )
+    return found[Probs()]
+
+
+def stacked_scan(
+    learners: Sequence[TorchLearner], indices: Sequence[Tensor], needs: Needs
+) -> list[dict[Need, Tensor]]:
+    """Class probabilities and features as `pool_pass` computes them, for R networks at once.
+
+    Args:
+        learners: R learners of one architecture.
+        indices: R times int64, (N,).
+        needs: `Probs` and `Features`, or fewer.
+
+    Returns:
+        For each learner one tensor a need, (N, ...), on the device.
+    """
+    if not needs:
+        return [{} for _ in learners]
+    first = learners[0]
+
+    def read(output: Output) -> dict[Need, Tensor]:
+        values: dict[Need, Tensor] = {}
+        if Probs() in needs:
+            logits = output.logits.float()
+            values[Probs()] = first.task.probs(logits.flatten(0, 1)).view_as(logits)
+        if Features() in needs:
+            if output.features is None:
+                raise ValueError("features were asked of a network that returns logits only")
+            values[Features()] = output.features.float()
+        return values
+
+    results = _pass(
+        [learner.model for learner in learners],
+        [learner.source.train.take for learner in learners],
+        torch.stack(list(indices)),
+        first.device,
+        first.batch_size,
+        read,
+    )
+    return [
+        {need: value[number].clone() for need, value in results.items()}
+        for number in range(len(learners))
+    ]
+
+
+def _pass(
+    models: Stack | Sequence[nn.Module],
+    takes: Sequence[Take],
+    indices_RN: Tensor,
+    device: torch.device,
+    batch_size: int,
+    read: Callable[[Output], dict[Need, Tensor]],
+) -> dict[Need, Tensor]:
+    """Batches that all together have as many samples as one of a network's own pass."""
+    stack = models if isinstance(models, Stack) else Stack(models)
+    stack.train(False)
+    parts: list[dict[Need, Tensor]] = []
+    with evaluating(stack.base), torch.no_grad():
+        for batch_RB in indices_RN.split(max(batch_size // len(takes), 1), dim=1):
+            pairs = zip(takes, batch_RB, strict=True)
+            inputs = torch.stack([take(batch, device) for take, batch in pairs])
+            parts.append(read(stack(inputs)))
+    return {need: torch.cat([part[need] for part in parts], 1) for need in parts[0]}

@@ -1,0 +1,181 @@
+"""Networks of one architecture as one: every tensor of theirs stacked along a leading dimension."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn, vmap
+from torch.func import functional_call
+
+from dal.models.base import Output, StackedForward, forward
+from dal.utils.seeding import seeded
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+OTHER_NOISE = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+
+
+def why_not(model: nn.Module) -> str:
+    """Why networks like this one cannot be stacked; empty where nothing is known against it."""
+    for name, module in model.named_modules():
+        if isinstance(module, OTHER_NOISE):
+            return f"{type(module).__name__} ({name}) draws noise of its own"
+    return ""
+
+
+class Noise:
+    """What dropout draws from while R networks train as one: a random stream for each.
+
+    A network's masks are those it would draw alone: the same calls, in the same order, of
+    `torch.nn.functional.dropout` on tensors of the same shape.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._states: list[Tensor] = []
+
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Start the streams of R networks."""
+        self._states = []
+        for seed in seeds:
+            with seeded(seed, self.device):
+                self._states.append(self._generator().get_state())
+
+    def masks(self, layer: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """The next masks of a layer, of 0 and 1 / (1 - p): (R, *shape)."""
+        ones = torch.ones(shape, dtype=dtype, device=self.device)
+        if ones.ndim == 4:  # as networks are laid out, which decides where each draw goes
+            ones = ones.to(memory_format=torch.channels_last)
+        masks = []
+        with seeded(0, self.device):
+            for number, state in enumerate(self._states):
+                self._generator().set_state(state)
+                masks.append(layer.train()(ones))
+                self._states[number] = self._generator().get_state()
+        return torch.stack(masks)
+
+    def _generator(self) -> torch.Generator:
+        if self.device.type == "cuda":
+            return torch.cuda.default_generators[self.device.index or 0]
+        return torch.default_generator
+
+
+class _Masked(torch.autograd.Function):
+    """Multiplies by masks that are drawn for all networks at once, outside of `vmap`."""
+
+    @staticmethod
+    def forward(x: Tensor, layer: nn.Module, noise: Noise) -> Tensor:
+        raise RuntimeError("dropout was called outside of the stack")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing to keep: `vmap` below is differentiated by itself."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, layer: nn.Module, noise: Noise
+    ) -> tuple[Tensor, int]:
+        """The rule for R networks."""
+        dim = in_dims[0]
+        x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        return x * noise.masks(layer, x.shape[1:], x.dtype), 0
+
+
+class _Dropout(nn.Module):
+    """Stands in for a dropout layer within a stack."""
+
+    def __init__(self, layer: nn.Module, noise: Noise) -> None:
+        super().__init__()
+        self._keep = (layer, noise)  # in a tuple, so that the layer is no submodule
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Masked in training, unchanged otherwise."""
+        layer, noise = self._keep
+        if not self.training or getattr(layer, "p", 0.0) == 0:
+            return x
+        masked: Tensor = _Masked.apply(x, layer, noise)  # type: ignore[no-untyped-call]
+        return masked
+
+
+class Stack:
+    """R networks of one architecture as one.
+
+    Args:
+        models: The R networks; their tensors are copied.
+
+    Attributes:
+        parameters: By name, (R, ...), leaves that require gradients where the networks' do.
+        buffers: By name, (R, ...).
+        noise: What dropout draws from in training.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        first = models[0]
+        device = next(first.parameters()).device
+        self.noise = Noise(device)
+        self.parameters = {
+            name: stacked.requires_grad_(parameter.requires_grad)
+            for (name, parameter), stacked in zip(
+                first.named_parameters(),
+                _stacked([dict(model.named_parameters()) for model in models]),
+                strict=True,
+            )
+        }
+        names = [name for name, _ in first.named_buffers()]
+        buffers = _stacked([dict(model.named_buffers()) for model in models])
+        self.buffers = dict(zip(names, buffers, strict=True))
+        self.base = _skeleton(first, self.noise)
+        self._direct = isinstance(first, StackedForward)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name, without gradients: (R, ...)."""
+        return {name: tensor.detach() for name, tensor in (self.parameters | self.buffers).items()}
+
+    def train(self, mode: bool = True) -> Stack:
+        """Training mode, or evaluation mode."""
+        self.base.train(mode)
+        return self
+
+    def __call__(self, inputs: Tensor) -> Output:
+        """Logits (R, B, C) and features (R, B, D) of each network's own batch (R, B, ...)."""
+        if self._direct:
+            output: Output = self.base.stacked(self.parameters, inputs)  # type: ignore[operator]
+            return output
+        values = vmap(self._one)(self.parameters, self.buffers, inputs)
+        return Output(values[0], values[1] if len(values) > 1 else None)
+
+    def _one(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        call = _Caller(self.base, {**parameters, **buffers})
+        output = forward(call, inputs)  # type: ignore[arg-type]
+        if output.features is None:
+            return (output.logits,)
+        return output.logits, output.features
+
+
+class _Caller:
+    """A network with other tensors, called like one."""
+
+    def __init__(self, base: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        self.base, self.tensors = base, dict(tensors)
+
+    def __call__(self, inputs: Tensor) -> Any:
+        return functional_call(self.base, self.tensors, (inputs,))
+
+
+def _stacked(tensors: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
+    return [torch.stack([t[name].detach() for t in tensors]) for name in tensors[0]]
+
+
+def _skeleton(model: nn.Module, noise: Noise) -> nn.Module:
+    """A copy of a network whose own tensors are never used, with dropout layers replaced."""
+    base = copy.deepcopy(model).to("meta")
+    for parent in list(base.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, DROPOUTS):
+                setattr(parent, name, _Dropout(child, noise))
+    return base
