@@ -17,7 +17,7 @@ from dal.data import Dataset, Source, make_source
 from dal.data.hard_pools import harden
 from dal.features import Embedding
 from dal.job import Settings
-from dal.loop import Result, run
+from dal.loop import Result, Together, run
 from dal.oracles import Oracle
 from dal.recording.run_directory import RunDirectory
 from dal.utils.build import build, factory
@@ -27,12 +27,13 @@ from dal.utils.signals import Interrupts, PreemptedError
 log = logging.getLogger(__name__)
 
 
-def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
+def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None = None) -> Result:
     """Build everything from plain settings, run, and show the results.
 
     Args:
         config: Resolved settings, as ``conf/config.yaml`` composes them, in plain containers.
         run_dir: The run directory; a run that is in it goes on.
+        together: What the run shares with others of this process; None for a run by itself.
 
     Returns:
         The result.
@@ -47,9 +48,11 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
         log.info("run directory: %s", run_dir)
         settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
         strategy = build(config["strategy"], allow=allow)
-        trainer = build(config["trainer"], allow=allow)
-        model = factory(config["model"], allow=allow)
-        source = _source(config, settings, directory, allow)
+        shared = _by_itself if together is None else together.shared
+        trainer = shared(config["trainer"], lambda: build(config["trainer"], allow=allow))
+        model = shared(config["model"], lambda: factory(config["model"], allow=allow))
+        of_data = [config[name] for name in ("data", "features", "pool", "split", "seed")]
+        source = shared(of_data, lambda: _source(config, settings, directory, allow))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
@@ -67,8 +70,11 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             settings=settings,
             run_dir=directory,
             config=config,
+            together=together,
         )
-        log.info("%s", summary(result, run_dir))
+        # Of several runs the tables go to their logs only.
+        level = logging.INFO if together is None else logging.DEBUG
+        log.log(level, "%s", summary(result, run_dir))
         return result
 
 
@@ -164,6 +170,11 @@ def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
     table = profiler.key_averages().table(sort_by=key, row_limit=40)
     (run_dir / "profile.txt").write_text(table)
     log.info("profile: %s", run_dir / "profile.txt")
+
+
+def _by_itself(settings: Any, make: Callable[[], Any]) -> Any:
+    """Everything is made for the one run."""
+    return make()
 
 
 def _source(

@@ -78,10 +78,12 @@ class Together:
     Attributes:
         interrupts: Notes signals for all.
         wrap: Gives the learner that works in lockstep with the others'.
+        shared: Gives what was made of such settings before, or else makes it.
     """
 
     interrupts: Interrupts
     wrap: Callable[[Learner], Learner]
+    shared: Callable[[Any, Callable[[], Any]], Any]
 
 
 def run(
@@ -188,9 +190,10 @@ def fit(job: Job) -> None:
     train_set = job.pool.train_set()
     if state.round == 0:
         _warn_of_absent_classes(job, train_set)
+    sizes = f"{len(train_set)} labeled, {job.pool.num_unlabeled} in the pool"
     context = replace(
         _context(job),
-        on_epoch=lambda fitted, save: _after_epoch(job, fitted, save),
+        on_epoch=lambda fitted, save: _after_epoch(job, sizes, fitted, save),
         on_save=lambda fitted, save: _save_within(job, fitted, save),
     )
     with clock(state.row, "fit_s"):
@@ -347,15 +350,16 @@ def _context(job: Job) -> RoundContext:
     return RoundContext(job.state.round, job.interrupts.check, resume=job.state.fit)
 
 
-def _after_epoch(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]]) -> None:
+def _after_epoch(
+    job: Job, sizes: str, fitted: FitState, save: Callable[[], dict[str, Any]]
+) -> None:
     """Record an epoch, then save if it is time to."""
     values = fitted.history[-1]
     log.debug(
-        "round %d, epoch %d, %d labeled, %d in the pool: %s",
+        "round %d, epoch %d, %s: %s",
         job.state.round,
         fitted.epoch - 1,
-        job.pool.num_labeled,
-        job.pool.num_unlabeled,
+        sizes,
         ", ".join(f"{name} {value:.4g}" for name, value in values.items()),
     )
     step = job.state.steps + fitted.steps

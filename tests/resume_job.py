@@ -18,7 +18,7 @@ from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
 from dal.optim import adam
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
-from dal.trainer import EarlyStopping, Trainer, Fit
+from dal.trainer import EarlyStopping, Fit, Trainer
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,

@@ -201,6 +201,9 @@ NOT_HASHED = {
     "save_every": "5",
     "profile": "true",
     "plugins": "[mine]",
+    "replicas": "2",
+    "replica_strategies": "[random]",
+    "lockstep": "false",
 }
 
 

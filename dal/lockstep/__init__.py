@@ -1,6 +1,6 @@
 """Several runs in one process, whose networks train and predict as one stacked model."""
 
 from dal.lockstep.engine import Engine, Replica
-from dal.lockstep.learner import Lockstep
+from dal.lockstep.learner import Lockstep, Mode
 
-__all__ = ["Engine", "Lockstep", "Replica"]
+__all__ = ["Engine", "Lockstep", "Mode", "Replica"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dal.fit import FitState, split_batches
 from dal.lockstep.stack import Stack
@@ -67,7 +67,8 @@ class StackedFit:
         everything = everything.expand(len(self.fits), -1)
         with torch.no_grad():
             logits = torch.cat(
-                [self.stack(self._inputs(b)).logits for b in everything.split(size, dim=1)], 1
+                [self.stack(self._inputs(b)).logits for b in torch.split(everything, size, dim=1)],
+                1,
             )
             loss_R, correct_R = self._verdict(logits.float(), everything)
         return _metrics(loss_R, correct_R / everything.shape[1])
@@ -75,9 +76,8 @@ class StackedFit:
     def leave(self, number: int) -> None:
         """Give a fit its tensors back, and go on without it."""
         self.alive[number] = False
-        fit = self.fits[number]
         for tensor, own in self._own[number]:
-            own.copy_(tensor)
+            own.copy_(tensor.detach())
             tensor.data = own
 
     def abandon(self, number: int) -> None:
@@ -210,9 +210,7 @@ def advance(
         nonlocal metrics, numbers
         while True:
             measured = stacked.measure() if fits[0].measures else [{} for _ in stacked.fits]
-            validation = (
-                evaluate(stacked, numbers) if evaluate else [{} for _ in stacked.fits]
-            )
+            validation = evaluate(stacked, numbers) if evaluate else [{} for _ in stacked.fits]
             for place, number in enumerate(numbers):
                 if stacked.alive[place]:
                     end = _Epoch(stacked, place, metrics[place], measured[place], validation[place])
@@ -268,7 +266,7 @@ def _metrics(loss_R: Tensor, accuracy_R: Tensor) -> list[dict[str, float]]:
     return [{"train/loss": loss, "train/accuracy": accuracy} for loss, accuracy in pairs]
 
 
-def _trained(fit: Fit) -> list[Tensor]:
+def _trained(fit: Fit) -> list[nn.Parameter]:
     """The parameters that a fit's optimizer changes."""
     return [p for group in fit.optimizer.param_groups for p in group["params"]]
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dal.data.source import Split
+from dal.learners.base import Learner, RoundContext
+from dal.learners.network import TorchLearner
 from dal.lockstep.engine import Engine, Replica, Request
 from dal.lockstep.fit import StackedFit, advance
 from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import why_not
-from dal.learners.base import Learner, RoundContext
-from dal.learners.network import TorchLearner
 from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
 from dal.trainer import Fit as TrainerFit
@@ -92,11 +92,13 @@ class LockstepLearner(Learner):
 
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
         """See `TorchLearner.fit`."""
-        resumed = (context.resume or {}).get("epoch", 0)
+        work, saved = Fit(self.learner, train_set, context), context.resume or {}
         equal = bool((train_set.weights == 1).all())
-        result: FitState = self._ask(
-            Fit(self.learner, train_set, context), len(train_set), resumed, equal
-        )
+        result: FitState
+        if saved.get("stopped"):  # saved after its last epoch: only its end is left to do
+            result = self._ask_alone(work)
+        else:
+            result = self._ask(work, len(train_set), saved.get("epoch", 0), equal)
         return result
 
     def scan(
@@ -110,7 +112,7 @@ class LockstepLearner(Learner):
         work = Scan(self.learner, indices, needs, context, train_set)
         labeled = 0 if train_set is None else len(train_set)
         if needs - STACKABLE_NEEDS:
-            alone: PoolView = self._replica.ask(Request(_order(work), None, work))
+            alone: PoolView = self._ask_alone(work)
             return alone
         view: PoolView = self._ask(work, len(indices), labeled)
         return view
@@ -125,6 +127,9 @@ class LockstepLearner(Learner):
         if self._replicas > 1:
             request.key = (self._kind, request.threads, self.learner.batch_size, *sizes)
         return self._replica.ask(request)
+
+    def _ask_alone(self, work: Work) -> Any:
+        return self._replica.ask(Request(_order(work), None, work))
 
     def check_needs(self, needs: Needs, strategy: str) -> None:
         """See `TorchLearner.check_needs`."""

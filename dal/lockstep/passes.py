@@ -88,7 +88,7 @@ def _pass(
     stack.train(False)
     parts: list[dict[Need, Tensor]] = []
     with evaluating(stack.base), torch.no_grad():
-        for batch_RB in indices_RN.split(max(batch_size // len(takes), 1), dim=1):
+        for batch_RB in torch.split(indices_RN, max(batch_size // len(takes), 1), dim=1):
             pairs = zip(takes, batch_RB, strict=True)
             inputs = torch.stack([take(batch, device) for take, batch in pairs])
             parts.append(read(stack(inputs)))

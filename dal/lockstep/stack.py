@@ -95,7 +95,7 @@ class _Dropout(nn.Module):
         layer, noise = self._keep
         if not self.training or getattr(layer, "p", 0.0) == 0:
             return x
-        masked: Tensor = _Masked.apply(x, layer, noise)  # type: ignore[no-untyped-call]
+        masked: Tensor = _Masked.apply(x, layer, noise)
         return masked
 
 
@@ -115,8 +115,8 @@ class Stack:
         first = models[0]
         device = next(first.parameters()).device
         self.noise = Noise(device)
-        self.parameters = {
-            name: stacked.requires_grad_(parameter.requires_grad)
+        self.parameters: dict[str, nn.Parameter] = {
+            name: nn.Parameter(stacked, parameter.requires_grad)
             for (name, parameter), stacked in zip(
                 first.named_parameters(),
                 _stacked([dict(model.named_parameters()) for model in models]),
@@ -132,7 +132,9 @@ class Stack:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """All of them by name, without gradients: (R, ...)."""
-        return {name: tensor.detach() for name, tensor in (self.parameters | self.buffers).items()}
+        return {
+            name: tensor.detach() for name, tensor in {**self.parameters, **self.buffers}.items()
+        }
 
     def train(self, mode: bool = True) -> Stack:
         """Training mode, or evaluation mode."""

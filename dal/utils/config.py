@@ -16,10 +16,12 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from dal.recording.run_directory import read_status
+from dal.utils import replicas
 from dal.utils.logs import log_to_console
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ UNHASHED = (
     "save_every",
     "profile",
     "plugins",
+    "replicas",
+    "replica_strategies",
+    "lockstep",
 )
 """Settings that do not make another run: how far it goes, where and how it is computed."""
 
@@ -77,6 +82,9 @@ class Config:
     candidates: int | None = None
     profile: bool = False
     plugins: list[str] = field(default_factory=list)
+    replicas: int = 1
+    replica_strategies: list[str] = field(default_factory=list)
+    lockstep: str = "auto"
     split: SplitConfig = field(default_factory=SplitConfig)
     data: Any = MISSING
     model: Any = MISSING
@@ -140,16 +148,36 @@ def start(settings: DictConfig) -> None:
     """
     _Jobs.begun += 1
     check_keys(settings)
-    config: dict[str, Any] = OmegaConf.to_container(settings, resolve=True)  # type: ignore
-    name = run_name(config, HydraConfig.get().runtime.choices)
-    run_dir = Path(config["saved_dir"]).expanduser() / name
+    choices = HydraConfig.get().runtime.choices
+    runs = replicas.runs_of(settings, choices, compose_with, run_name)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     with log_to_console():
         try:
-            _run(config, run_dir, sweep)
+            if len(runs) == 1:
+                _run(runs[0].config, runs[0].run_dir, sweep)
+            else:
+                _run_together(runs, settings.lockstep.lower(), sweep)
         finally:
-            if sweep:
-                _Jobs.ends.append((read_status(run_dir).get("status", "failed"), run_dir))
+            if sweep or len(runs) > 1:
+                for run in runs:
+                    status = read_status(run.run_dir).get("status", "failed")
+                    _Jobs.ends.append((status, run.run_dir))
+
+
+def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
+    """This job's settings and choices with another strategy.
+
+    Raises:
+        SystemExit: There is no such strategy; with code 1.
+    """
+    own = [o for o in HydraConfig.get().overrides.task if o.partition("=")[0] != "strategy"]
+    overrides = [*own, f"strategy={strategy}"]
+    try:
+        composed = hydra.compose("config", overrides, return_hydra_config=True)
+    except HydraException as error:
+        raise SystemExit(f"error: replica_strategies has {strategy}: {error}") from None
+    names = [str(name) for name in composed if name != "hydra"]
+    return OmegaConf.masked_copy(composed, names), composed.hydra.runtime.choices
 
 
 def check_keys(settings: DictConfig) -> None:
@@ -270,18 +298,24 @@ class _Jobs:
         cls.ends.clear()
 
 
-def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
+def _is_complete(config: Mapping[str, Any], run_dir: Path) -> bool:
+    """Whether nothing is left to do, which is then said."""
     status = read_status(run_dir)
-    if complete_already(status, config):
-        log.info(
-            "complete already: %d labels, test accuracy %.4f, in %s",
-            status["labels"],
-            status["accuracy"],
-            run_dir,
-        )
+    if not complete_already(status, config):
+        return False
+    log.info(
+        "complete already: %d labels, test accuracy %.4f, in %s",
+        status["labels"],
+        status["accuracy"],
+        run_dir,
+    )
+    return True
+
+
+def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
+    if _is_complete(config, run_dir):
         return
     from dal.app import execute  # the first import of torch
-    from dal.utils.lock import LockedError
     from dal.utils.signals import PreemptedError
 
     try:
@@ -292,18 +326,52 @@ def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        expected = isinstance(
-            error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError
-        )
-        logged = not isinstance(error, LockedError)  # that log is another process's
-        log.error("error: %s", error, exc_info=None if expected else error)
-        if expected and logged and (run_dir / "train.log").is_file():
-            log.error("traceback: %s", run_dir / "train.log")
-        if not sweep:
-            raise SystemExit(1) from None
-        if "BasicLauncher" not in HydraConfig.get().launcher["_target_"]:
-            raise  # jobs in other processes: their launcher must learn of it
-        _Jobs.failed = True  # raised, it would end as a traceback below the table
+        _report(error, run_dir)
+        _end(sweep, error)
+
+
+def _run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
+    """Do those of several runs that are not complete, in lockstep."""
+    left = [run for run in runs if not _is_complete(run.config, run.run_dir)]
+    if not left:
+        return
+    from dal.replicas import run_together  # the first import of torch
+    from dal.utils.signals import PreemptedError
+
+    try:
+        errors = run_together(left, mode, _report)  # type: ignore[arg-type]
+    except PreemptedError as end:
+        raise SystemExit(128 + end.signum) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    failed = [error for error in errors if error is not None]
+    if failed:
+        log.error("error: %d of %d runs failed; the others are complete", len(failed), len(left))
+        _end(sweep, failed[0])
+
+
+def _report(error: BaseException, run_dir: Path) -> None:
+    """Say what ended a run."""
+    from dal.utils.lock import LockedError
+    from dal.utils.signals import PreemptedError
+
+    if isinstance(error, PreemptedError):
+        log.warning("%s", error)
+        return
+    expected = isinstance(error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError)
+    logged = not isinstance(error, LockedError)  # that log is another process's
+    log.error("error: %s", error, exc_info=None if expected else error)
+    if expected and logged and (run_dir / "train.log").is_file():
+        log.error("traceback: %s", run_dir / "train.log")
+
+
+def _end(sweep: bool, error: BaseException) -> None:
+    """End a failed job so that whoever started it learns of it."""
+    if not sweep:
+        raise SystemExit(1) from None
+    if "BasicLauncher" not in HydraConfig.get().launcher["_target_"]:
+        raise error  # jobs in other processes: their launcher must learn of it
+    _Jobs.failed = True  # raised, it would end as a traceback below the table
 
 
 def _options(group: Path) -> list[str]:

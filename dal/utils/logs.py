@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 ROOTS = ("dal", "py.warnings")
 REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default="")
-"""Name of the run that code works for, where several share the process; empty where one is alone."""
+"""The run that code works for, where several share the process; empty where one is alone."""
 
 
 class _Console(logging.Handler):
@@ -53,6 +53,13 @@ def log_to_file(path: Path) -> Iterator[None]:
             yield
     finally:
         handler.close()
+
+
+@contextmanager
+def all_levels() -> Iterator[None]:
+    """Let messages of every level pass for the time of a block, whichever files come and go."""
+    with _attached(logging.NullHandler()):
+        yield
 
 
 @contextmanager

@@ -1,0 +1,84 @@
+"""Which runs one command means: seeds times strategies, each as if it were started by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+Composed = tuple[DictConfig, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of several runs.
+
+    Attributes:
+        name: Strategy and seed, shown before its lines.
+        config: Its settings, as of a run by itself.
+        run_dir: Its run directory.
+    """
+
+    name: str
+    config: dict[str, Any]
+    run_dir: Path
+
+
+def runs_of(
+    settings: DictConfig,
+    choices: Mapping[str, str],
+    compose_with: Callable[[str], Composed],
+    run_name: Callable[[Mapping[str, Any], Mapping[str, str]], str],
+) -> list[Run]:
+    """The runs that one job is.
+
+    Args:
+        settings: The job's settings.
+        choices: The chosen option of each group.
+        compose_with: Gives settings and choices with another strategy.
+        run_name: Gives the name of a run directory.
+
+    Raises:
+        SystemExit: Settings do not go together, with code 1.
+    """
+    check(settings)
+    strategies = list(settings.replica_strategies)
+    groups = [compose_with(name) for name in strategies] or [(settings, choices)]
+    runs = []
+    for composed, chosen in groups:
+        for seed in range(settings.seed, settings.seed + settings.replicas):
+            alone = {"seed": seed, "replicas": 1, "replica_strategies": []}
+            config: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
+                OmegaConf.merge(composed, alone), resolve=True
+            )
+            run_dir = Path(config["saved_dir"]).expanduser() / run_name(config, chosen)
+            runs.append(Run(f"{chosen['strategy']} s{seed}", config, run_dir))
+    return runs
+
+
+def check(settings: DictConfig) -> None:
+    """Refuse settings of several runs that do not go together.
+
+    Raises:
+        SystemExit: Naming the setting, and with code 1.
+    """
+    names, count = list(settings.replica_strategies), settings.replicas
+    if count < 1:
+        raise SystemExit(f"error: replicas={count}; give at least 1")
+    if settings.lockstep.lower() not in ("auto", "true", "false"):
+        raise SystemExit(f"error: lockstep={settings.lockstep}; choose auto, true or false")
+    if len(set(names)) != len(names):
+        raise SystemExit(f"error: replica_strategies={names} names one twice; name each once")
+    if count * max(len(names), 1) == 1:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SystemExit(
+            "error: replicas share one process, and torchrun has started several; start "
+            "scripts/train.py with python, or set replicas=1"
+        )
+    if settings.profile:
+        raise SystemExit("error: profile=true profiles one run; set replicas=1")

@@ -1,0 +1,344 @@
+"""Runs in lockstep equal those by themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import dal
+from dal import checkpoint
+from dal.data import initial_labels, make_source
+from dal.data.source import Dataset, Prepare, Source
+from dal.lockstep import Lockstep, Replica
+from dal.lockstep import learner as lockstep_learner
+from dal.loop import Result, Together
+from dal.models import MLP, LeNet5, LogisticRegression, Output
+from dal.optim import adam, adamw, cosine, sgd
+from dal.query import BALD, Entropy, Instability, Random, Strategy
+from dal.trainer import EarlyStopping, Trainer
+from dal.utils.signals import Interrupts, PreemptedError
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "random": Random,
+    "entropy": Entropy,
+    "instability": Instability,
+    "bald": BALD,
+}
+
+
+class Mixed(nn.Module):
+    """Everything that is special about stacking: BatchNorm, and dropout of channels and units."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(input_shape[0], 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.channels, self.units = nn.Dropout2d(0.2), nn.Dropout(0.3)
+        self.fc = nn.Linear(4 * 36, 8)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Output:
+        x = self.units(self.channels(torch.relu(self.norm(self.conv(x)))))
+        features = self.units(torch.relu(self.fc(x.flatten(1))))
+        return Output(self.head(features), features)
+
+
+class Branching(LogisticRegression):
+    """Looks at values, which stacked networks do not show."""
+
+    def stacked(self, tensors: Any, x: Tensor) -> Output:
+        raise RuntimeError("looks at values")
+
+
+@dataclass(frozen=True)
+class Double(Prepare):
+    """Prepares inputs in float64."""
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        return super().__call__(raw).double()
+
+
+def in_double(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def made(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        return make(input_shape, num_classes).double()
+
+    return made
+
+
+def dataset(shape: tuple[int, ...], count: int = 120) -> Dataset:
+    rng = torch.Generator().manual_seed(0)
+    targets = torch.arange(count) % 3
+    inputs = torch.randn(count, *shape, generator=rng)
+    inputs += 0.7 * torch.randn(3, *shape, generator=rng)[targets]
+    return Dataset("made", inputs, targets, ("a", "b", "c"))
+
+
+def source_of(seed: int, shape: tuple[int, ...], validation: int, count: int = 120) -> Source:
+    source = make_source(dataset(shape, count), seed=seed, validation=validation)
+    for split in (source.train, source.test, source.validation):
+        if split is not None:
+            split.prepare = Double(**asdict(split.prepare))
+    return source
+
+
+class Experiment:
+    """Runs of one model and trainer, by themselves or in lockstep."""
+
+    def __init__(
+        self,
+        model: Callable[..., nn.Module],
+        trainer: Trainer,
+        shape: tuple[int, ...] = (5,),
+        validation: int = 0,
+        budget: int = 9,
+        counts: dict[int, int] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.model, self.trainer, self.shape = in_double(model), trainer, shape
+        self.validation, self.counts = validation, counts or {}
+        self.settings = {"query_size": 3, "budget": budget, "threads": 1, **settings}
+
+    def run(
+        self, folder: Path, name: str, seed: int, together: Together | None = None, **more: Any
+    ) -> Result:
+        source = source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))
+        return dal.run(
+            source,
+            self.model,
+            STRATEGIES[name](),
+            initial=initial_labels(source.train.targets, seed=seed, count=9),
+            trainer=self.trainer,
+            settings=dal.Settings(seed=seed, batch_size=64, **{**self.settings, **more}),
+            run_dir=folder / f"{name}{seed}",
+            together=together,
+        )
+
+    def lockstep(
+        self,
+        folder: Path,
+        runs: Sequence[tuple[str, int]],
+        interrupts: Interrupts | None = None,
+        **more: Any,
+    ) -> list[BaseException | None]:
+        lockstep = Lockstep(len(runs), "true")
+        shared = interrupts or Interrupts()
+
+        def body(name: str, seed: int) -> Callable[[Replica], None]:
+            def work(replica: Replica) -> None:
+                wrap = lambda learner: lockstep.wrap(learner, replica)  # noqa: E731
+                together = Together(shared, wrap, lambda settings, make: make())
+                self.run(folder, name, seed, together, **more)
+
+            return work
+
+        replicas = [Replica(f"{name} s{seed}", body(name, seed)) for name, seed in runs]
+        lockstep.engine.run(replicas)
+        return [replica.error for replica in replicas]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if not k.endswith("_s")} for x in lines]
+
+
+def picks(folder: Path) -> list[str]:
+    return [li.split(",")[1] for li in (folder / "queries.csv").read_text().splitlines()[1:]]
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Picks the same, files the same, numbers equal but for rounding.
+
+    Networks are float64; their losses are taken in float32, as everywhere.
+    """
+    assert picks(one) == picks(other)
+    assert {p.name for p in one.iterdir()} == {p.name for p in other.iterdir()}
+    for mine, others in zip(rows(one), rows(other), strict=True):
+        assert mine.keys() - {"numerics_changed"} == others.keys() - {"numerics_changed"}
+        for key, value in others.items():
+            close = isinstance(value, float) and key != "numerics_changed"
+            assert mine[key] == (pytest.approx(value, rel=1e-5, abs=1e-6) if close else value), key
+    first, second = (checkpoint.load(path / "model.pt")["weights"] for path in (one, other))
+    for key in first | second:
+        torch.testing.assert_close(first[key], second[key], rtol=1e-5, atol=1e-6)
+
+
+def stacked_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done for several at once from now on; nothing may have been refused."""
+    calls: list[str] = []
+    original = Lockstep._together
+
+    def together(self: Lockstep, kind: Any, requests: Any) -> bool:
+        done = original(self, kind, requests)
+        calls.append(f"{type(requests[0].work).__name__} {len(requests)} {done}")
+        return done
+
+    monkeypatch.setattr(lockstep_learner.Lockstep, "_together", together)
+    return calls
+
+
+EARLY = EarlyStopping(monitor="train/loss", patience=2, min_delta=0.01)
+LATE = EarlyStopping(monitor="val/loss", patience=2)
+CASES = {
+    "logistic": Experiment(LogisticRegression, Trainer(5, 4, sgd(0.05))),
+    "adam": Experiment(LogisticRegression, Trainer(5, 4, adam(0.05), cosine(5))),
+    "early": Experiment(LogisticRegression, Trainer(40, 4, sgd(0.3), early_stopping=EARLY)),
+    "mlp": Experiment(
+        lambda shape, classes: MLP(shape, classes, hidden=(8, 6), dropout=0.2),
+        Trainer(12, 4, adamw(0.02), early_stopping=LATE),
+        validation=12,
+    ),
+    "cold": Experiment(MLP, Trainer(3, 8, restart="cold")),
+    "lenet5": Experiment(LeNet5, Trainer(3, 8), shape=(1, 28, 28)),
+    "mixed": Experiment(Mixed, Trainer(4, 4, early_stopping=EARLY), shape=(1, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_lockstep_equals_separate_runs(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, runs = CASES[case], [("entropy", 0), ("entropy", 1), ("instability", 1)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    calls = stacked_calls(monkeypatch)
+    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 3
+    assert {call.rpartition(" ")[2] for call in calls} == {"True"}
+    assert {call.rpartition(" ")[0] for call in calls} == {"Fit 3", "Predict 3", "Scan 3"}
+    for name, seed in runs:
+        place = f"{name}{seed}"
+        assert_equal(tmp_path / "together" / place, tmp_path / "alone" / place)
+
+
+def test_lockstep_early_stopping_ends_fits_at_different_epochs(tmp_path: Path) -> None:
+    experiment = CASES["early"]
+    runs = [("random", seed) for seed in range(4)]
+    assert experiment.lockstep(tmp_path, runs) == [None] * 4
+    ends = {tuple(r["fit/epochs"] for r in rows(tmp_path / f"random{s}")) for s in range(4)}
+    assert len(ends) > 1
+
+
+def test_lockstep_scans_alone_where_a_strategy_needs_members(tmp_path: Path) -> None:
+    experiment, runs = CASES["mlp"], [("bald", 0), ("random", 0), ("entropy", 0)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 3
+    for name, seed in runs:
+        place = f"{name}{seed}"
+        assert_equal(tmp_path / "together" / place, tmp_path / "alone" / place)
+
+
+def test_lockstep_network_that_cannot_be_stacked_goes_on_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = Experiment(Branching, Trainer(2, 4), budget=3)
+    runs = [("random", 0), ("random", 1)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 2
+    assert caplog.text.count("looks at values") <= 3  # once for fits, for tests, for passes
+    for seed in (0, 1):
+        assert_equal(tmp_path / f"together/random{seed}", tmp_path / f"alone/random{seed}")
+
+
+def test_lockstep_pool_exhausted_in_different_rounds(tmp_path: Path) -> None:
+    trainer = Trainer(2, 4)
+    experiment = Experiment(LogisticRegression, trainer, budget=60, counts={0: 36, 1: 60})
+    runs = [("entropy", 0), ("entropy", 1)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 2
+    for seed in (0, 1):
+        assert_equal(tmp_path / f"together/entropy{seed}", tmp_path / f"alone/entropy{seed}")
+        status = json.loads((tmp_path / f"together/entropy{seed}/status.json").read_text())
+        assert status["reason"] == "pool_exhausted"
+
+
+def test_lockstep_failure_of_one_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = CASES["logistic"]
+    runs = [("random", seed) for seed in range(3)]
+    experiment.run(tmp_path / "alone", "random", 0)
+    original = dal.trainer.Fit.finite
+
+    def finite(self: Any, loss: float) -> float:
+        diverged = self.context.seed == 1 and self.context.round == 1 and self.state.epoch == 2
+        return float(original(self, float("nan") if diverged else loss))
+
+    monkeypatch.setattr(dal.trainer.Fit, "finite", finite)
+    errors = experiment.lockstep(tmp_path / "together", runs)
+    assert [type(error) for error in errors] == [type(None), FloatingPointError, type(None)]
+    assert_equal(tmp_path / "together/random0", tmp_path / "alone/random0")
+    status = json.loads((tmp_path / "together/random1/status.json").read_text())
+    assert status["status"] == "failed"
+    assert "round 1, epoch 2" in status["reason"]
+    assert "random s1" not in (tmp_path / "together/random0/train.log").read_text()
+
+
+class StopAfter(Interrupts):
+    """A signal that comes after so many looks for one."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    @property
+    def pending(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def check(self) -> None:
+        if self.left < 0:
+            raise PreemptedError(15)
+
+
+@pytest.mark.parametrize("case", ["mlp", "mixed", "early"])
+def test_lockstep_stopped_within_a_fit_resumes_together_and_alone(
+    case: str, tmp_path: Path
+) -> None:
+    experiment, runs = CASES[case], [("entropy", 0), ("entropy", 1), ("entropy", 2)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    together = tmp_path / "together"
+    errors = experiment.lockstep(together, runs, StopAfter(7), save_every=1)
+    assert [type(error) for error in errors] == [PreemptedError] * 3
+    for seed in range(3):
+        status = json.loads((together / f"entropy{seed}/status.json").read_text())
+        assert status["status"] == "preempted"
+    experiment.run(together, "entropy", 0)  # ahead of the others now, and complete
+    assert experiment.lockstep(together, runs) == [None] * 3
+    for name, seed in runs:
+        place = f"{name}{seed}"
+        assert_equal(together / place, tmp_path / "alone" / place)
+
+
+def test_lockstep_run_begun_alone_goes_on_with_others(tmp_path: Path) -> None:
+    experiment, runs = CASES["mlp"], [("entropy", 0), ("entropy", 1)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    together = tmp_path / "together"
+    experiment.run(together, "entropy", 0, budget=6)  # two rounds ahead
+    assert experiment.lockstep(together, runs) == [None] * 2
+    for name, seed in runs:
+        place = f"{name}{seed}"
+        assert_equal(together / place, tmp_path / "alone" / place)
+
+
+def test_lockstep_checkpoint_within_a_fit_is_as_small_as_alone(tmp_path: Path) -> None:
+    """Views of a stack would save the whole of it."""
+    trainer = Trainer(4, 4, adam(0.01))
+    experiment = Experiment(lambda s, c: MLP(s, c, hidden=(256,)), trainer, budget=3)
+    runs = [("random", seed) for seed in range(4)]
+    stopped: dict[str, int] = {}
+    for folder, chosen in (("one", runs[:1]), ("four", runs)):
+        experiment.lockstep(tmp_path / folder, chosen, StopAfter(2), save_every=1)
+        files = sorted((tmp_path / folder / "random0" / "checkpoints").glob("*.pt"))
+        stopped[folder] = files[-1].stat().st_size
+    assert stopped["four"] < 1.1 * stopped["one"]
