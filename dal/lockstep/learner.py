@@ -22,7 +22,7 @@ from dal.lockstep.stack import why_not
 from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
 from dal.trainer import Fit as TrainerFit
-from dal.trainer import FitState
+from dal.trainer import FitState, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,8 @@ class Lockstep:
         return LockstepLearner(learner, replica, self._count if self._pays(learner) else 1)
 
     def _pays(self, learner: TorchLearner) -> bool:
-        if self._mode == "false" or learner.trainer.dtype != torch.float32:
+        trainer = learner.trainer
+        if self._mode == "false" or type(trainer) is not Trainer or trainer.dtype != torch.float32:
             return False
         if reason := why_not(learner.model):
             self._refuse(_kind(learner), reason)

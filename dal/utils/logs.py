@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,10 @@ REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default
 """The run that code works for, where several share the process; empty where one is alone."""
 
 
+FLUSH_S = 1.0
+"""Details wait at most so many seconds for the file, in a run that goes on talking."""
+
+
 class _Console(logging.Handler):
     """Writes to standard output without tearing a progress bar."""
 
@@ -23,6 +28,26 @@ class _Console(logging.Handler):
         name = REPLICA.get()
         tqdm.write(f"[{name}] " * bool(name) + self.format(record), file=sys.stdout)
         sys.stdout.flush()
+
+
+class _File(logging.FileHandler):
+    """Appends to a file; details are written out once a second, the rest at once.
+
+    Small networks do hundreds of epochs a second, and a line an epoch cost more than the epoch.
+    """
+
+    _flushed, _urgent = 0.0, True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        late = time.monotonic() - self._flushed > FLUSH_S
+        self._urgent = late or record.levelno >= logging.INFO
+        super().emit(record)
+        self._urgent = True
+
+    def flush(self) -> None:
+        if self._urgent:
+            super().flush()
+            self._flushed = time.monotonic()
 
 
 @contextmanager
@@ -44,7 +69,7 @@ def log_to_file(path: Path) -> Iterator[None]:
 
     Where several runs share the process, those of the others are left out.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")
     name = REPLICA.get()
     handler.addFilter(lambda record: REPLICA.get() in (name, ""))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

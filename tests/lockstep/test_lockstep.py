@@ -16,18 +16,20 @@ import dal
 from dal import checkpoint
 from dal.data import initial_labels, make_source
 from dal.data.source import Dataset, Prepare, Source
+from dal.full_batch import FullBatch
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep import learner as lockstep_learner
 from dal.loop import Result, Together
 from dal.models import MLP, LeNet5, LogisticRegression, Output
 from dal.optim import adam, adamw, cosine, sgd
-from dal.query import BALD, Entropy, Instability, Random, Strategy
+from dal.query import BALD, Entropy, Instability, Margin, Random, Strategy
 from dal.trainer import EarlyStopping, Trainer
 from dal.utils.signals import Interrupts, PreemptedError
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "random": Random,
     "entropy": Entropy,
+    "margin": Margin,
     "instability": Instability,
     "bald": BALD,
 }
@@ -245,6 +247,17 @@ def test_lockstep_network_that_cannot_be_stacked_goes_on_one_by_one(
     assert caplog.text.count("looks at values") <= 3  # once for fits, for tests, for passes
     for seed in (0, 1):
         assert_equal(tmp_path / f"together/random{seed}", tmp_path / f"alone/random{seed}")
+
+
+def test_lockstep_fits_to_the_optimum_are_done_one_by_one(tmp_path: Path) -> None:
+    """`FullBatch` has no epochs that could be stacked; Adam in its place would look much alike."""
+    experiment, runs = Experiment(LogisticRegression, FullBatch()), [("margin", 0), ("margin", 1)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 2
+    for seed in (0, 1):
+        assert_equal(tmp_path / f"together/margin{seed}", tmp_path / f"alone/margin{seed}")
+        assert rows(tmp_path / f"together/margin{seed}")[0]["fit/stopped"] == "converged"
 
 
 def test_lockstep_pool_exhausted_in_different_rounds(tmp_path: Path) -> None:
