@@ -1,0 +1,274 @@
+"""Which runs may be compared, and the numbers that a comparison shows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import fmean, median
+
+import numpy as np
+
+from dal.reporting.records import Run, RunError
+from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in strategy and seed alone.
+
+    Attributes:
+        data: Option of the data set.
+        model: Option of the model.
+        protocol: Digest of the settings shared.
+        curves: The runs used, by strategy and seed.
+        span: Smallest and largest number of labels that all of them reach: areas are taken there.
+        unpaired: Why a seed's runs do not share their start, by seed; such seeds are not paired.
+    """
+
+    data: str
+    model: str
+    protocol: str
+    curves: Mapping[str, Mapping[int, Run]]
+    span: tuple[int, int]
+    unpaired: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Data set and model, as a title."""
+        return ", ".join(part for part in (self.data, self.model) if part) or "runs"
+
+    @property
+    def metric(self) -> str:
+        """What the curves show."""
+        return next(iter(next(iter(self.curves.values())).values())).metric
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds of any strategy."""
+        return sorted({seed for runs in self.curves.values() for seed in runs})
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a table shows of one strategy; areas in percent.
+
+    Attributes:
+        strategy: Its name.
+        seeds: Its seeds.
+        area: Mean area under the curve.
+        half: Half the width of its 95 % interval; NaN for one seed.
+        gain: Paired differences to the baseline; None for the baseline or without a shared seed.
+        p_holm: Holm's corrected p-value of the group's tests; None without a test.
+    """
+
+    strategy: str
+    seeds: tuple[int, ...]
+    area: float
+    half: float
+    gain: Paired | None
+    p_holm: float | None
+
+
+def make_groups(runs: Iterable[Run]) -> list[Group]:
+    """Put runs that differ in strategy and seed alone together.
+
+    Args:
+        runs: Complete runs, or partial ones that shall be cut to what all have.
+
+    Raises:
+        RunError: A strategy has two runs at one seed, or the runs of a group share no labels.
+    """
+    gathered: dict[tuple[str, str, str], dict[str, dict[int, Run]]] = {}
+    for run in runs:
+        seeds = gathered.setdefault(run.group, {}).setdefault(run.strategy, {})
+        if run.seed in seeds:
+            raise RunError(
+                f"two runs of {run.strategy}, seed {run.seed}, with the same settings: "
+                f"{seeds[run.seed].where} and {run.where}; give one of them"
+            )
+        seeds[run.seed] = run
+    return [_group(key, curves) for key, curves in sorted(gathered.items())]
+
+
+def _group(key: tuple[str, str, str], curves: dict[str, dict[int, Run]]) -> Group:
+    every = [run for seeds in curves.values() for run in seeds.values()]
+    span = max(run.labels[0] for run in every), min(run.labels[-1] for run in every)
+    if span[0] > span[1]:
+        first = max(every, key=lambda run: run.labels[0])
+        last = min(every, key=lambda run: run.labels[-1])
+        raise RunError(
+            f"{first.where} begins with {span[0]} labels and {last.where} ends with {span[1]}: "
+            "they have no number of labels in common; leave one out"
+        )
+    return Group(*key, curves, span, _mismatches(curves))
+
+
+def _mismatches(curves: Mapping[str, Mapping[int, Run]]) -> dict[int, str]:
+    """Seeds at which recorded starts differ, with what differs and where."""
+    found: dict[int, str] = {}
+    by_seed: dict[int, list[Run]] = defaultdict(list)
+    for runs in curves.values():
+        for seed, run in runs.items():
+            by_seed[seed].append(run)
+    for seed, runs_of_seed in by_seed.items():
+        recorded = [run for run in runs_of_seed if run.start]
+        for run in recorded[1:]:
+            names = run.start.keys() & recorded[0].start.keys()
+            parts = [n for n in sorted(names) if run.start[n][:8] != recorded[0].start[n][:8]]
+            if parts:
+                found[seed] = f"{', '.join(parts)} of {recorded[0].where} and {run.where}"
+    return found
+
+
+def why_protocols_differ(groups: Sequence[Group]) -> list[str]:
+    """What distinguishes groups of the same data set and model, one sentence each pair in a row."""
+    sentences = []
+    for first, second in pairwise(groups):
+        if (first.data, first.model) != (second.data, second.model):
+            continue
+        one, two = (_settings(group) for group in (first, second))
+        keys = [key for key in sorted(one.keys() | two.keys()) if one.get(key) != two.get(key)]
+        what = ", ".join(f"{k} ({one.get(k)} and {two.get(k)})" for k in keys[:6])
+        sentences.append(
+            f"{first.name}: protocols {first.protocol or '?'} and {second.protocol or '?'} differ "
+            f"in {what or 'settings that were not recorded'}, so they are shown apart"
+        )
+    return sentences
+
+
+def _settings(group: Group) -> dict[str, object]:
+    runs = (run for seeds in group.curves.values() for run in seeds.values())
+    return flat(next((run.settings for run in runs if run.settings), {}))
+
+
+def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested settings as one level of dotted names."""
+    found: dict[str, object] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def area_between(run: Run, span: tuple[int, int]) -> float:
+    """Area in percent under a run's curve between two numbers of labels; linear at the ends."""
+    inside = [n for n in run.labels if span[0] < n < span[1]]
+    labels = sorted({span[0], *inside, span[1]})
+    values = np.interp(labels, run.labels, run.values)
+    return 100 * area(labels, list(values))
+
+
+def areas(group: Group) -> dict[str, dict[int, float]]:
+    """Area in percent of every run, by strategy and seed."""
+    return {
+        name: {seed: area_between(run, group.span) for seed, run in runs.items()}
+        for name, runs in group.curves.items()
+    }
+
+
+def differences(
+    first: Mapping[int, float], second: Mapping[int, float], unpaired: Iterable[int] = ()
+) -> list[float]:
+    """Differences at the seeds that both have and that share their start."""
+    shared = (first.keys() & second.keys()) - set(unpaired)
+    return [first[seed] - second[seed] for seed in sorted(shared)]
+
+
+def lines(group: Group, baseline: str, margin: float) -> list[Line]:
+    """What the table of areas shows, the largest mean first.
+
+    Args:
+        group: The runs.
+        baseline: The strategy that the others are compared with; where it was not run, none are.
+        margin: Points of area within which a strategy counts as good as the baseline.
+    """
+    found = areas(group)
+    gains: dict[str, Paired] = {}
+    for name, values in found.items():
+        pairs = differences(values, found.get(baseline, {}), group.unpaired)
+        if name != baseline and pairs:
+            gains[name] = paired(pairs, margin)
+    corrected = holm({name: gain.p for name, gain in gains.items() if not math.isnan(gain.p)})
+    table = [
+        Line(
+            name,
+            tuple(sorted(values)),
+            fmean(values.values()),
+            half_width(list(values.values())),
+            gains.get(name),
+            corrected.get(name),
+        )
+        for name, values in found.items()
+    ]
+    return sorted(table, key=lambda line: -line.area)
+
+
+def needed(run: Run, value: float) -> float:
+    """Labels at which the curve first reaches a value; infinite where it never does."""
+    return next((float(r.labels) for r in run.rounds if r.value >= value), math.inf)
+
+
+def median_needed(runs: Iterable[Run], value: float) -> tuple[float, int]:
+    """Median over seeds of `needed`, and how many seeds got there."""
+    found = [needed(run, value) for run in runs]
+    return float(median(found)), sum(map(math.isfinite, found))
+
+
+def saved(strategy: float, baseline: float) -> float | None:
+    """Share of the baseline's labels that a strategy saves; None where one never got there."""
+    if not (math.isfinite(strategy) and math.isfinite(baseline)):
+        return None
+    return 1 - strategy / baseline
+
+
+def wins(groups: Sequence[Group]) -> dict[tuple[str, str], float]:
+    """How often a strategy beats another: the pairwise penalty matrix.
+
+    In each group, the share of the numbers of labels after round 0, at which both were measured
+    on at least two shared seeds, where a two-sided paired t-test at 0.05 says that the first is
+    better; summed over groups.
+
+    Reference:
+        J. T. Ash, C. Zhang, A. Krishnamurthy, J. Langford and A. Agarwal. Deep batch active
+        learning by diverse, uncertain gradient lower bounds. ICLR 2020, section 5.
+    """
+    totals: dict[tuple[str, str], float] = defaultdict(float)
+    for group in groups:
+        at = {
+            name: {seed: dict(zip(run.labels, run.values, strict=True)) for seed, run in r.items()}
+            for name, r in group.curves.items()
+        }
+        for first in at:
+            for second in at:
+                if first != second:
+                    share = _share_won(at[first], at[second], group.unpaired)
+                    totals[first, second] += share
+    return dict(totals)
+
+
+def _share_won(
+    first: Mapping[int, Mapping[int, float]],
+    second: Mapping[int, Mapping[int, float]],
+    unpaired: Mapping[int, str],
+) -> float:
+    seeds = sorted((first.keys() & second.keys()) - unpaired.keys())
+    if len(seeds) < 2:
+        return 0.0
+    shared = sorted(set.intersection(*(set(c[seed]) for c in (first, second) for seed in seeds)))
+    tests = [paired([first[s][n] - second[s][n] for s in seeds], 1.0) for n in shared[1:]]
+    won = [test.mean > 0 and test.p < LEVEL for test in tests]
+    return fmean(won) if won else 0.0
+
+
+def picked(runs: Iterable[Run]) -> Counter[str]:
+    """How many samples of each class were picked in some runs, by class name."""
+    total: Counter[str] = Counter()
+    for run in runs:
+        for r in run.rounds:
+            total.update(r.picks)
+    return total

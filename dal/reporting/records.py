@@ -1,0 +1,361 @@
+"""Runs as a report knows them: read from run directories, or from the CSV that a report wrote."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dal.recording.run_directory import read_status
+
+FREE = (
+    "seed",
+    "strategy",
+    "budget",
+    "max_rounds",
+    "device",
+    "threads",
+    "batch_size",
+    "data_dir",
+    "saved_dir",
+    "keep_history",
+    "keep_models",
+    "save_every",
+    "profile",
+    "plugins",
+    "cluster",
+    "replicas",
+)
+"""Settings that may differ between runs that are compared."""
+
+HEADLINES = ("micro_f1", "accuracy")
+"""What a curve shows: the first of these that a run has."""
+
+FIELDS = (
+    "data",
+    "model",
+    "protocol",
+    "strategy",
+    "seed",
+    "start",
+    "metric",
+    "labels",
+    "value",
+    "ece",
+    "loss",
+    "fit_s",
+    "query_s",
+    "wasted",
+    "picks",
+)
+
+
+class RunError(ValueError):
+    """A run directory or a results file that cannot be read; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a run; NaN-free: what a run does not have is None.
+
+    Attributes:
+        labels: Training labels.
+        value: The headline metric on the test part, in [0, 1].
+        ece: Expected calibration error on the test part, in [0, 1].
+        loss: Test loss, in nats.
+        fit_s: Seconds of the fit.
+        query_s: Seconds of pool pass and choice; None in the last round.
+        wasted: Answers that were "none of these".
+        picks: How many samples of each class were picked, by class name.
+    """
+
+    labels: int
+    value: float
+    ece: float | None = None
+    loss: float | None = None
+    fit_s: float | None = None
+    query_s: float | None = None
+    wasted: int = 0
+    picks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        where: The run directory or the CSV file it was read from.
+        data: Option of the data set.
+        model: Option of the model.
+        protocol: Digest of all settings that runs compared must share; empty in old files.
+        strategy: Option of the strategy, with the settings in which it differs from its file.
+        seed: Seed.
+        status: As in ``status.json``; ``complete`` for runs from a CSV.
+        reason: Why it stands as it does.
+        metric: What `Round.value` is.
+        rounds: Its rounds, labels increasing.
+        start: Digests of split, initial labels, candidates and first weights, by name; runs
+            compared at one seed must share them. Empty where they were not recorded.
+        settings: The shared settings in plain containers; empty for runs from a CSV.
+        recall: Recall of each class on the test part after the last round, by class name.
+        note: What was left out on reading, or empty.
+    """
+
+    where: Path
+    data: str
+    model: str
+    protocol: str
+    strategy: str
+    seed: int
+    status: str
+    reason: str
+    metric: str
+    rounds: tuple[Round, ...]
+    start: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    recall: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Runs with equal groups may be averaged."""
+        return self.data, self.model, self.protocol
+
+    @property
+    def labels(self) -> list[int]:
+        """Training labels of each round."""
+        return [r.labels for r in self.rounds]
+
+    @property
+    def values(self) -> list[float]:
+        """The headline metric of each round."""
+        return [r.value for r in self.rounds]
+
+
+def find_runs(paths: Iterable[Path]) -> Iterator[Path]:
+    """Run directories at or below some folders, each once, in the order of their names.
+
+    Raises:
+        RunError: A path does not exist.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise RunError(f"there is no {path}; give run directories, folders of them, or CSVs")
+        found |= {status.parent for status in path.rglob("status.json")}
+        found |= {config.parent for config in path.rglob("config.yaml")}
+    yield from sorted(found)
+
+
+def read_run(folder: Path, strategies: Path | None = None) -> Run:
+    """Read a run directory, complete or not.
+
+    Args:
+        folder: The run directory.
+        strategies: Folder of the strategies' YAML files, to tell which settings differ from them.
+
+    Raises:
+        RunError: It holds no settings or no round yet, or they cannot be read.
+    """
+    status, config = read_status(folder), _config(folder)
+    parts = folder.name.split("-")
+    if len(parts) < 5:
+        raise RunError(f"{folder} is not named as run directories are; its name tells the strategy")
+    rows, note = _rows(folder)
+    if not rows:
+        raise RunError(f"{folder} holds no finished round yet ({_state(status)})")
+    metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
+    picks = _picks(folder)
+    shared = {key: value for key, value in config.items() if key not in FREE}
+    shared["data"] = {key: v for key, v in (shared.get("data") or {}).items() if key != "root"}
+    rounds = tuple(_round(row, metric, picks.get(row["round"], {})) for row in rows)
+    return Run(
+        where=folder,
+        data=parts[0],
+        model=parts[1],
+        protocol=digest(shared),
+        strategy=strategy_name(parts[2], config.get("strategy") or {}, strategies),
+        seed=int(config["seed"]),
+        status=status.get("status", "unknown"),
+        reason=status.get("reason", ""),
+        metric=metric,
+        rounds=rounds,
+        start=_json(folder / "start.json"),
+        settings=shared,
+        recall=rows[-1].get("test/recall") or {},
+        note=note,
+    )
+
+
+def strategy_name(option: str, settings: Mapping[str, Any], strategies: Path | None) -> str:
+    """The option of a strategy, with the settings in which it differs from the option's file."""
+    import yaml
+
+    file = None if strategies is None else strategies / f"{option}.yaml"
+    if file is None or not file.is_file():
+        return option
+    usual = yaml.safe_load(file.read_text())
+    changed = [f"{k}={_short(v)}" for k, v in settings.items() if k in usual and usual[k] != v]
+    return f"{option} ({', '.join(changed)})" if changed else option
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of some settings."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def write_csv(runs: Iterable[Run], path: Path) -> None:
+    """Write one line a round; `read_csv` gives the same runs back, but for their settings."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FIELDS)
+        for run in sorted(runs, key=lambda run: (*run.group, run.strategy, run.seed)):
+            start = " ".join(f"{name}={value[:8]}" for name, value in sorted(run.start.items()))
+            for r in run.rounds:
+                row = [*run.group, run.strategy, run.seed, start, run.metric, r.labels]
+                row += [_digits(r.value, 4), _digits(r.ece, 4), _digits(r.loss, 4)]
+                row += [_digits(r.fit_s, 2), _digits(r.query_s, 3), r.wasted or ""]
+                writer.writerow([*row, " ".join(f"{k}={n}" for k, n in sorted(r.picks.items()))])
+
+
+def read_csv(path: Path) -> list[Run]:
+    """Read what `write_csv` wrote, or an older file (strategy, seed, labels, accuracy, query_s).
+
+    Raises:
+        RunError: It is no such file, or a line of it is damaged.
+    """
+    runs: dict[tuple[str, ...], Run] = {}
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"strategy", "seed", "labels"} <= set(reader.fieldnames or ()):
+            raise RunError(f"{path} is no results file of scripts/report.py: it lacks columns")
+        for row in reader:
+            try:
+                _add(runs, row, path)
+            except (TypeError, ValueError, KeyError) as error:
+                raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
+    return list(runs.values())
+
+
+def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -> None:
+    """Add a line of a CSV to its run."""
+    key = tuple(row.get(name) or "" for name in ("data", "model", "protocol", "strategy", "seed"))
+    if key not in runs:
+        starts = (part.split("=") for part in (row.get("start") or "").split())
+        metric = row.get("metric") or "accuracy"
+        runs[key] = Run(path, key[0], key[1], key[2], key[3], int(key[4]), "complete", "", metric, (), dict(starts))
+    picks = (part.rpartition("=") for part in (row.get("picks") or "").split(" ") if part)
+    ece, loss, fit_s, query_s = (
+        float(row[name]) if row.get(name) else None for name in ("ece", "loss", "fit_s", "query_s")
+    )
+    point = Round(
+        int(row["labels"]),
+        float(row.get("value") or row["accuracy"]),
+        ece,
+        loss,
+        fit_s,
+        query_s,
+        int(row.get("wasted") or 0),
+        {name: int(count) for name, _, count in picks},
+    )
+    runs[key] = replace(runs[key], rounds=(*runs[key].rounds, point))
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+    except FileNotFoundError as error:
+        state = _state(read_status(folder))
+        raise RunError(
+            f"{folder} has no config.yaml ({state}); it ended before it began"
+        ) from error
+    except yaml.YAMLError as error:
+        raise RunError(f"{folder / 'config.yaml'} is damaged: {error}") from error
+    if not isinstance(config, dict) or "seed" not in config:
+        raise RunError(f"{folder / 'config.yaml'} holds no settings of a run")
+    return config
+
+
+def _state(status: Mapping[str, Any]) -> str:
+    """A run's state in words."""
+    reason = status.get("reason")
+    return f"{status.get('status', 'no status')}: {reason}" if reason else status.get("status", "")
+
+
+def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """Rounds whose model was evaluated, and what could not be read of them."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return [], ""
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append({**row, "round": int(row["round"]), "labels": int(row["labels"])})
+        except (ValueError, TypeError, KeyError):
+            raise RunError(
+                f"{folder / 'metrics.jsonl'}, line {number} is damaged; run the run's command "
+                "again, it rewrites the file from its checkpoint"
+            ) from None
+    whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
+    return whole, "" if len(whole) == len(rows) else f"{len(rows) - len(whole)} rounds untested"
+
+
+def _round(row: Mapping[str, Any], metric: str, picks: Mapping[str, int]) -> Round:
+    asked = "select_s" in row
+    return Round(
+        row["labels"],
+        float(row[f"test/{metric}"]),
+        row.get("test/ece"),
+        row.get("test/loss"),
+        row.get("fit_s"),
+        row.get("scan_s", 0.0) + row["select_s"] if asked else None,
+        int(row.get("query/wasted", 0)),
+        picks,
+    )
+
+
+def _picks(folder: Path) -> dict[int, Counter[str]]:
+    """By round, how many samples of each class were picked; abstentions are left out."""
+    picks: dict[int, Counter[str]] = {}
+    try:
+        with (folder / "queries.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["label"] != "?":
+                    names = row["label"].replace(" ", "_").split(";")
+                    picks.setdefault(int(row["round"]), Counter()).update(names)
+    except FileNotFoundError:
+        return {}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise RunError(
+            f"{folder / 'queries.csv'} is damaged; run the run's command again, it rewrites the "
+            "file from its checkpoint"
+        ) from None
+    return picks
+
+
+def _json(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _short(value: Any) -> str:
+    """A setting in a few words: of a part to build, its class."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        return str(value["_target_"]).rpartition(".")[2]
+    return str(value)
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
