@@ -21,6 +21,7 @@ from dal.query.selection import random_keys
 from dal.recording.recorder import Recorder
 from dal.task import Task
 from dal.utils.clock import clock
+from dal.utils.digest import digest_tensors
 from dal.utils.numerics import differences, signature
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
@@ -129,6 +130,7 @@ class Job:
     state: State = field(init=False)
     numerics: dict[str, Any] = field(init=False)
     fingerprint: str = field(init=False)
+    start: dict[str, str] = field(init=False)
     _subset: Tensor | None = field(init=False)
     resumed: bool = field(init=False)
 
@@ -149,6 +151,7 @@ class Job:
         )
         self.fingerprint = self.source.fingerprint() if self.checkpoints else ""
         self._start()
+        self.start = self._digests() if self.checkpoints else {}
         saved = self.checkpoints.load(self._restore) if self.checkpoints else None
         self._apply_numerics(saved["numerics"] if saved else None)
         self.resumed = saved is not None
@@ -168,6 +171,15 @@ class Job:
             )
         if left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
+
+    def _digests(self) -> dict[str, str]:
+        """What strategies compared at one seed must have in common, by name."""
+        return {
+            "data": self.fingerprint,
+            "initial": digest_tensors({"initial": self.initial}),
+            "candidates": digest_tensors({"candidates": self.candidates}),
+            "weights": self.learner.fingerprint(),
+        }
 
     def _draw_subset(self) -> Tensor | None:
         """bool, (num_total,): the samples among which strategies choose; None for all."""

@@ -162,7 +162,7 @@ def run(
             checkpoints=Checkpoints(directory.path / "checkpoints") if directory else None,
             device=device,
         )
-        recorder.start(job.state, job.pool, job.numerics, device, job.resumed)
+        recorder.start(job.state, job.pool, job.numerics, device, job.resumed, job.start)
         status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
 
@@ -212,6 +212,7 @@ def fit(job: Job) -> None:
         "labels_total": len(train_set) + source.sizes["validation"],
         "queried": job.pool.num_queried,
         **{f"test/{name}": value for name, value in values.items()},
+        "test/recall": _recall(job, state.confusion),
         **fitted.history[fitted.best_epoch],
         "fit/epochs": fitted.epoch,
         "fit/best_epoch": fitted.best_epoch,
@@ -288,6 +289,7 @@ def annotate(job: Job) -> bool:
         answers = job.oracle.collect(state.pending["ticket"])
     if answers is None:
         return False
+    state.row["query/wasted"] = int(answers.abstained.sum())
     job.task.check_targets(answers.targets[~answers.abstained])
     targets = answers.targets.clone()
     targets[answers.abstained] = UNKNOWN
@@ -344,6 +346,13 @@ def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:
         names = job.source.class_names
         listed = ", ".join(repr(names[c]) for c in absent[:10])
         log.warning("no label yet for %d of %d classes: %s", len(absent), len(names), listed)
+
+
+def _recall(job: Job, confusion: Tensor) -> dict[str, float]:
+    """Recall by class name, of the classes that the test part has."""
+    recalls = job.task.recall(confusion).tolist()
+    named = zip(job.source.class_names, recalls, strict=True)
+    return {name: recall for name, recall in named if not math.isnan(recall)}
 
 
 def _context(job: Job) -> RoundContext:

@@ -88,6 +88,14 @@ class Task(ABC):
         """Metrics of predictions, ``accuracy`` and ``loss`` among them, and confusion counts."""
 
     @abstractmethod
+    def recall(self, confusion: Tensor) -> Tensor:
+        """Share of each class's test samples that were found, from the counts of `evaluate`.
+
+        Returns:
+            float64, (C,), NaN for a class without samples.
+        """
+
+    @abstractmethod
     def class_counts(self, targets: Tensor) -> Tensor:
         """How often each class occurs among targets, unknown ones left out: int64, (C,)."""
 
@@ -176,6 +184,11 @@ class Multiclass(Task):
             "macro_f1": float(metrics.f1_per_class(counts).mean()),
         }
         return values, counts.cpu()
+
+    def recall(self, confusion: Tensor) -> Tensor:
+        """See `Task.recall`."""
+        counts = confusion.double()
+        return counts.diagonal() / counts.sum(1)
 
     def class_counts(self, targets: Tensor) -> Tensor:
         """How often each class occurs among targets, unknown ones left out: int64, (C,)."""
@@ -291,6 +304,11 @@ class Multilabel(Task):
             "hamming_loss": metrics.hamming_loss(outcomes),
         }
         return values, outcomes.cpu()
+
+    def recall(self, confusion: Tensor) -> Tensor:
+        """See `Task.recall`."""
+        counts = confusion[:, 1].double()
+        return counts[:, 1] / counts.sum(1)
 
     def class_counts(self, targets: Tensor) -> Tensor:
         """How many samples have each label, those with unknown ones left out: int64, (C,)."""

@@ -78,6 +78,10 @@ class Learner(ABC):
         """Take back what `state_dict` gave."""
 
     @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of the model as it stands; before the first fit all runs at one seed share it."""
+
+    @abstractmethod
     def numerics(self) -> dict[str, Any]:
         """What besides device and threads decides the bits of its results, as plain values."""
 

@@ -140,6 +140,10 @@ class EnsembleLearner(Learner):
         for member, own in zip(self.members, state["members"], strict=True):
             member.load_state_dict(own)
 
+    def fingerprint(self) -> str:
+        """Digest of the main network, which a run without committee has as well."""
+        return self.main.fingerprint()
+
     def numerics(self) -> dict[str, Any]:
         """Those of the main network."""
         return self.main.numerics()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from pathlib import Path
@@ -159,6 +160,10 @@ class EstimatorLearner(Learner):
         self._round, self._fitted, self._train_set = state["round"], None, None
         if "indices" in state:
             self._train_set = TrainSet(*(state[name] for name in TrainSet.__annotations__))
+
+    def fingerprint(self) -> str:
+        """Digest of kind and seed, which decide what is fitted on given labels."""
+        return hashlib.sha256(repr((self.name, self._fit_seed)).encode()).hexdigest()
 
     def numerics(self) -> dict[str, Any]:
         """Batch size, and the versions of the libraries that fit."""

@@ -29,6 +29,7 @@ from dal.query.dropout_masks import DropoutMasks, why_not
 from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
+from dal.utils.digest import digest_tensors
 from dal.utils.seeding import derive, generator, seeded
 
 
@@ -219,6 +220,10 @@ class TorchLearner(Learner):
         """Take back what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
         self.batch_size = self._asked_batch_size or state["batch_size"]
+
+    def fingerprint(self) -> str:
+        """Digest of the weights."""
+        return digest_tensors(self.model.state_dict())
 
     def numerics(self) -> dict[str, Any]:
         """Batch size of the pass, precision, and how many processes and replicas share the work."""

@@ -144,6 +144,10 @@ class LockstepLearner(Learner):
         """See `TorchLearner.load_state_dict`."""
         self.learner.load_state_dict(state)
 
+    def fingerprint(self) -> str:
+        """See `TorchLearner.fingerprint`."""
+        return self.learner.fingerprint()
+
     def numerics(self) -> dict[str, Any]:
         """See `TorchLearner.numerics`."""
         return self.learner.numerics() | {"replicas": self._replicas}

@@ -14,7 +14,7 @@ from torch import Tensor
 from dal.data.source import Source, is_known
 from dal.metrics import aubc
 from dal.recording.figures import learning_curve
-from dal.recording.run_directory import RunDirectory
+from dal.recording.run_directory import START, RunDirectory
 from dal.recording.tensorboard import TensorBoard
 from dal.recording.throttle import Throttle
 from dal.utils.numerics import environment
@@ -70,10 +70,23 @@ class Recorder:
         numerics: Mapping[str, Any],
         device: torch.device,
         resumed: bool,
+        start: Mapping[str, str],
     ) -> None:
-        """Open TensorBoard where the state stands, and write what the state already tells."""
+        """Open TensorBoard where the state stands, and write what the state already tells.
+
+        Args:
+            state: Where the run stands.
+            pool: Who is labeled.
+            numerics: What decides the bits of its results.
+            device: Where it works.
+            resumed: Whether it was begun before.
+            start: Digests of what runs compared at one seed must share, by name; those of the
+                first beginning are kept.
+        """
         if self.directory is None:
             return
+        if not (self.directory.path / START).is_file():
+            self.directory.write(START, json.dumps(dict(start), indent=2) + "\n")
         env = {**environment(device), "numerics": dict(numerics)}
         self.directory.write("env.json", json.dumps(env, indent=2) + "\n")
         text = _yaml(self.config)

@@ -19,6 +19,7 @@ from dal.utils.logs import log_to_file
 log = logging.getLogger(__name__)
 
 STATUS = "status.json"
+START = "start.json"
 
 
 class RunDirectory:

@@ -249,7 +249,19 @@ def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -
     if key not in runs:
         starts = (part.split("=") for part in (row.get("start") or "").split())
         metric = row.get("metric") or "accuracy"
-        runs[key] = Run(path, key[0], key[1], key[2], key[3], int(key[4]), "complete", "", metric, (), dict(starts))
+        runs[key] = Run(
+            path,
+            key[0],
+            key[1],
+            key[2],
+            key[3],
+            int(key[4]),
+            "complete",
+            "",
+            metric,
+            (),
+            dict(starts),
+        )
     picks = (part.rpartition("=") for part in (row.get("picks") or "").split(" ") if part)
     ece, loss, fit_s, query_s = (
         float(row[name]) if row.get(name) else None for name in ("ece", "loss", "fit_s", "query_s")

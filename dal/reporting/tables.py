@@ -55,9 +55,11 @@ def _gain(line: Line, baseline: str) -> list[str]:
 
 def label_table(group: Group, baseline: str, targets: Sequence[float]) -> str:
     """Labels needed for some values of the metric, median over seeds, and the saving."""
-    base = {t: median_needed(group.curves[baseline].values(), t)[0] for t in targets} if (
-        baseline in group.curves
-    ) else {}
+    base = (
+        {t: median_needed(group.curves[baseline].values(), t)[0] for t in targets}
+        if (baseline in group.curves)
+        else {}
+    )
     header = ["strategy", *(f"labels to {100 * t:g} %" for t in targets)]
     rows = []
     for name in _ordered(group):
@@ -109,8 +111,9 @@ def recall_table(group: Group) -> str:
 
 def win_table(wins: Mapping[tuple[str, str], float], names: Sequence[str]) -> str:
     """Rows win over columns; the last row is the mean a strategy loses, small is good."""
-    rows = [[row, *("" if row == c else f"{wins.get((row, c), 0):.2f}" for c in names)]
-            for row in names]
+    rows = [
+        [row, *("" if row == c else f"{wins.get((row, c), 0):.2f}" for c in names)] for row in names
+    ]
     others = max(len(names) - 1, 1)
     lost = [sum(wins.get((row, c), 0) for row in names if row != c) / others for c in names]
     return markdown(["wins over", *names], [*rows, ["lost, mean", *(f"{x:.2f}" for x in lost)]])
