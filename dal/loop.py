@@ -79,11 +79,13 @@ class Together:
         interrupts: Notes signals for all.
         wrap: Gives the learner that works in lockstep with the others'.
         shared: Gives what was made of such settings before, or else makes it.
+        count: How many runs there are.
     """
 
     interrupts: Interrupts
     wrap: Callable[[Learner], Learner]
     shared: Callable[[Any, Callable[[], Any]], Any]
+    count: int = 1
 
 
 def run(
@@ -133,7 +135,7 @@ def run(
         own_threads(),
         Interrupts() if together is None else nullcontext(together.interrupts) as interrupts,
         directory or nullcontext(),
-        Recorder(directory, source, config) as recorder,
+        Recorder(directory, source, config, together.count if together else 1) as recorder,
     ):
         task = source.task
         device = pick_device(settings.device)

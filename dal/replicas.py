@@ -62,7 +62,9 @@ def run_together(
     with own_threads(), all_levels(), Interrupts() as interrupts:
 
         def body(run: Run, replica: Replica) -> None:
-            together = Together(interrupts, partial(lockstep.wrap, replica=replica), shared)
+            together = Together(
+                interrupts, partial(lockstep.wrap, replica=replica), shared, len(runs)
+            )
             try:
                 execute(run.config, run.run_dir, together)
             except BaseException as error:

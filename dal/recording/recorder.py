@@ -37,16 +37,21 @@ class Recorder:
         directory: The run directory, or None to write nothing.
         source: The data, for class names and pictures.
         config: The settings that led here, for the record.
+        count: How many runs share the process; figures cost each run the same part of its time.
     """
 
     def __init__(
-        self, directory: RunDirectory | None, source: Source, config: Mapping[str, Any] | None
+        self,
+        directory: RunDirectory | None,
+        source: Source,
+        config: Mapping[str, Any] | None,
+        count: int = 1,
     ) -> None:
         self.directory, self.source = directory, source
         self.config = dict(config or {})
         self._metric, self._metric_name = source.task.headline, source.task.headline_name
         self._board: TensorBoard | None = None
-        self._figures = Throttle(30)
+        self._figures = Throttle(30 * count)
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
     def __enter__(self) -> Recorder:
