@@ -1,10 +1,8 @@
 """Figures of a run: pure functions from numbers to matplotlib figures.
 
 They use matplotlib's object-oriented API alone, so no window, no global figure and no setting is
-touched, and they may be called from any thread. Colors are those of M. Okabe and K. Ito, *Color
-universal design* (2008), which remain distinct to color-blind readers; lines also differ by their
-markers, so that they can be told apart on paper. Drawing one takes 60 to 250 ms (see
-`Throttle`); matplotlib is imported at the first call.
+touched, and they may be called from any thread. Colors are those of `dal.recording.palette`.
+Drawing one takes 60 to 250 ms (see `Throttle`); matplotlib is imported at the first call.
 """
 
 from __future__ import annotations
@@ -20,20 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dal.recording.palette import BLUE, COLORS, DPI, GREY, MARKERS
 from dal.utils.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE = "#0072B2"
-COLORS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's colors without yellow, which is too faint for a line on white."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#B0B0B0"
 MAX_NAMED = 20
 """With more classes than this, cells and bars carry no numbers and only some axis ticks a name."""
-DPI = 120
 
 
 def learning_curve(

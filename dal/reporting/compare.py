@@ -12,7 +12,7 @@ from statistics import fmean, median
 import numpy as np
 
 from dal.reporting.records import Run, RunError
-from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired
+from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired, paired_p
 
 
 @dataclass(frozen=True)
@@ -247,22 +247,33 @@ def wins(groups: Sequence[Group]) -> dict[tuple[str, str], float]:
             for second in at:
                 if first != second:
                     share = _share_won(at[first], at[second], group.unpaired)
-                    totals[first, second] += share
+                    if share is not None:
+                        totals[first, second] += share
     return dict(totals)
+
+
+def by_losses(won: Mapping[tuple[str, str], float]) -> list[str]:
+    """The strategies of `wins`, those that lose least first."""
+    lost: dict[str, float] = defaultdict(float)
+    for (_, loser), share in won.items():
+        lost[loser] += share
+    return sorted(lost, key=lambda name: (lost[name], name))
 
 
 def _share_won(
     first: Mapping[int, Mapping[int, float]],
     second: Mapping[int, Mapping[int, float]],
     unpaired: Mapping[int, str],
-) -> float:
+) -> float | None:
     seeds = sorted((first.keys() & second.keys()) - unpaired.keys())
     if len(seeds) < 2:
-        return 0.0
+        return None
     shared = sorted(set.intersection(*(set(c[seed]) for c in (first, second) for seed in seeds)))
-    tests = [paired([first[s][n] - second[s][n] for s in seeds], 1.0) for n in shared[1:]]
-    won = [test.mean > 0 and test.p < LEVEL for test in tests]
-    return fmean(won) if won else 0.0
+    if len(shared) < 2:
+        return None
+    gains = np.array([[first[s][n] - second[s][n] for n in shared[1:]] for s in seeds])
+    p = paired_p(gains)
+    return float(((gains.mean(axis=0) > 0) & (p < LEVEL)).mean())
 
 
 def picked(runs: Iterable[Run]) -> Counter[str]:

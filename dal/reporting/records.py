@@ -30,6 +30,8 @@ FREE = (
     "plugins",
     "cluster",
     "replicas",
+    "replica_strategies",
+    "lockstep",
 )
 """Settings that may differ between runs that are compared."""
 
@@ -64,7 +66,7 @@ class Round:
     """One round of a run; NaN-free: what a run does not have is None.
 
     Attributes:
-        labels: Training labels.
+        labels: Labels paid for: initial ones and answers, those that were "none of these" as well.
         value: The headline metric on the test part, in [0, 1].
         ece: Expected calibration error on the test part, in [0, 1].
         loss: Test loss, in nats.
@@ -173,7 +175,11 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
     picks = _picks(folder)
     shared = {key: value for key, value in config.items() if key not in FREE}
     shared["data"] = {key: v for key, v in (shared.get("data") or {}).items() if key != "root"}
-    rounds = tuple(_round(row, metric, picks.get(row["round"], {})) for row in rows)
+    try:
+        initial = rows[0]["labels"] - rows[0]["queried"]
+        rounds = tuple(_round(row, initial, metric, picks.get(row["round"], {})) for row in rows)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder} was written by another version: {error} is missing") from None
     return Run(
         where=folder,
         data=parts[0],
@@ -225,7 +231,7 @@ def write_csv(runs: Iterable[Run], path: Path) -> None:
 
 
 def read_csv(path: Path) -> list[Run]:
-    """Read what `write_csv` wrote, or an older file (strategy, seed, labels, accuracy, query_s).
+    """Read what `write_csv` wrote.
 
     Raises:
         RunError: It is no such file, or a line of it is damaged.
@@ -233,8 +239,10 @@ def read_csv(path: Path) -> list[Run]:
     runs: dict[tuple[str, ...], Run] = {}
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        if not {"strategy", "seed", "labels"} <= set(reader.fieldnames or ()):
-            raise RunError(f"{path} is no results file of scripts/report.py: it lacks columns")
+        if lacking := set(FIELDS) - set(reader.fieldnames or ()):
+            raise RunError(
+                f"{path} is no results file of scripts/report.py: it lacks {sorted(lacking)[0]}"
+            )
         for row in reader:
             try:
                 _add(runs, row, path)
@@ -268,7 +276,7 @@ def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -
     )
     point = Round(
         int(row["labels"]),
-        float(row.get("value") or row["accuracy"]),
+        float(row["value"]),
         ece,
         loss,
         fit_s,
@@ -322,10 +330,10 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
     return whole, "" if len(whole) == len(rows) else f"{len(rows) - len(whole)} rounds untested"
 
 
-def _round(row: Mapping[str, Any], metric: str, picks: Mapping[str, int]) -> Round:
+def _round(row: Mapping[str, Any], initial: int, metric: str, picks: Mapping[str, int]) -> Round:
     asked = "select_s" in row
     return Round(
-        row["labels"],
+        initial + row["queried"],
         float(row[f"test/{metric}"]),
         row.get("test/ece"),
         row.get("test/loss"),

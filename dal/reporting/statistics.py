@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
+
+Floats = NDArray[np.float64]
 
 LEVEL = 0.05
 """Below it a difference counts as shown."""
@@ -53,7 +56,17 @@ def half_width(values: Sequence[float], level: float = 0.95) -> float:
     """Half the width of Student's confidence interval of the mean; NaN for fewer than two."""
     if len(values) < 2:
         return math.nan
-    return float(stats.sem(values) * stats.t.ppf((1 + level) / 2, len(values) - 1))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return error * float(stats.t.ppf((1 + level) / 2, len(values) - 1))
+
+
+def half_widths(values: Floats, level: float = 0.95) -> Floats:
+    """`half_width` of each column: float64, (n, k) to (k,)."""
+    count = len(values)
+    if count < 2:
+        return np.full(values.shape[1], np.nan)
+    errors = values.std(axis=0, ddof=1) / math.sqrt(count)
+    return np.asarray(errors * stats.t.ppf((1 + level) / 2, count - 1), dtype=np.float64)
 
 
 def paired(differences: Sequence[float], margin: float) -> Paired:
@@ -91,6 +104,23 @@ def paired(differences: Sequence[float], margin: float) -> Paired:
         2 * float(stats.t.sf(abs(mean) / error, freedom)),
         float(stats.t.sf((margin - abs(mean)) / error, freedom)),
     )
+
+
+def paired_p(differences: Floats) -> Floats:
+    """Two-sided paired t-tests of several columns, as `paired` does one.
+
+    Args:
+        differences: float64, (n, k), n >= 2 pairs in each of k columns.
+
+    Returns:
+        float64, (k,), p-values; without any spread 1 where the mean is 0, else 0.
+    """
+    count = len(differences)
+    mean, spread = differences.mean(axis=0), differences.std(axis=0, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.abs(mean) / (spread / math.sqrt(count))
+    p = np.asarray(2 * stats.t.sf(statistic, count - 1), dtype=np.float64)
+    return np.where(spread == 0, np.where(mean == 0, 1.0, 0.0), p)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

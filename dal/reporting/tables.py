@@ -76,25 +76,29 @@ def label_table(group: Group, baseline: str, targets: Sequence[float]) -> str:
 
 
 def side_table(group: Group) -> str:
-    """Time, calibration, and how even the picks are over classes."""
+    """Time, calibration, how even the picks are over classes, and wasted queries.
+
+    Columns of which nothing is known are left out; the table is empty where nothing at all is.
+    """
     classes = sorted(picked(_every(group)))
     wasted = any(r.wasted for run in _every(group) for r in run.rounds)
-    header = ["strategy", "fit, s a run", "query, s", "ECE at the end", "evenness of picks"]
-    rows = []
+    columns: dict[str, list[str]] = {"strategy": _ordered(group)}
     for name in _ordered(group):
         runs = list(group.curves[name].values())
         counts = picked(runs)
-        row = [
-            name,
-            _mean(_total([r.fit_s for r in run.rounds]) for run in runs),
-            _mean((r.query_s for run in runs for r in run.rounds), 3),
-            _mean((run.rounds[-1].ece for run in runs), 3),
-            number(evenness([counts[c] for c in classes]), 2),
-        ]
+        cells = {
+            "fit, s a run": _mean(_total([r.fit_s for r in run.rounds]) for run in runs),
+            "query, s": _mean((r.query_s for run in runs for r in run.rounds), 3),
+            "ECE at the end": _mean((run.rounds[-1].ece for run in runs), 3),
+            "evenness of picks": number(evenness([counts[c] for c in classes]), 2),
+        }
         if wasted:
-            row.append(_mean(float(sum(r.wasted for r in run.rounds)) for run in runs))
-        rows.append(row)
-    return markdown(header + (["wasted queries"] if wasted else []), rows)
+            lost = (float(sum(r.wasted for r in run.rounds)) for run in runs)
+            cells["wasted queries"] = _mean(lost)
+        for title, cell in cells.items():
+            columns.setdefault(title, []).append(cell)
+    known = {title: cells for title, cells in columns.items() if any(cells)}
+    return markdown(list(known), zip(*known.values(), strict=True)) if len(known) > 1 else ""
 
 
 def recall_table(group: Group) -> str:
@@ -122,6 +126,12 @@ def win_table(wins: Mapping[tuple[str, str], float], names: Sequence[str]) -> st
 def warnings(group: Group, baseline: str) -> list[str]:
     """What a reader must know before believing the tables, one sentence each."""
     found = []
+    short = [run for run in _every(group) if run.labels[-1] == group.span[1]]
+    if longer := [run for run in _every(group) if run.labels[-1] > group.span[1]]:
+        found.append(
+            f"areas end at {group.span[1]} labels, where {len(short)} runs end "
+            f"({short[0].strategy}, seed {short[0].seed} first), though {len(longer)} go on"
+        )
     for seed, what in sorted(group.unpaired.items()):
         found.append(
             f"seed {seed} is left out of all paired tests: runs that should share their start "
@@ -130,9 +140,9 @@ def warnings(group: Group, baseline: str) -> list[str]:
     for name in sorted(group.curves):
         if missing := sorted(set(group.seeds) - group.curves[name].keys()):
             found.append(f"{name} has no run of seed {', '.join(map(str, missing))}")
-    for name in sorted(group.curves):
-        if (few := len(group.curves[name])) < FEW_SEEDS:
-            found.append(f"{name}: {few} seeds support no claim; run at least {FEW_SEEDS}")
+    counts = {name: len(runs) for name, runs in sorted(group.curves.items())}
+    if few := [f"{name} ({count})" for name, count in counts.items() if count < FEW_SEEDS]:
+        found.append(f"fewer than {FEW_SEEDS} seeds support no claim: {', '.join(few)}")
     if baseline not in group.curves:
         found.append(f"there are no runs of {baseline} to compare with")
     unknown = [run for run in _every(group) if not run.start]

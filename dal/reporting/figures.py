@@ -1,0 +1,127 @@
+"""The figures of a report; colors as in `dal.recording.palette`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dal.recording.palette import COLORS, DPI, GREY, MARKERS
+from dal.reporting.compare import Group, areas
+from dal.reporting.statistics import Floats, half_widths
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def mean_curve(group: Group, strategy: str) -> tuple[Floats, Floats, Floats]:
+    """Numbers of labels, mean over seeds, and half the width of its 95 % interval.
+
+    Args:
+        group: The runs.
+        strategy: One of them.
+
+    Returns:
+        Three float64 arrays of one length: labels within the group's span at which any seed was
+        measured (others are interpolated there), the mean of the metric in [0, 1], and half the
+        width of Student's interval, NaN for one seed.
+    """
+    runs = list(group.curves[strategy].values())
+    low, high = group.span
+    labels = sorted({low, high} | {n for run in runs for n in run.labels if low < n < high})
+    values = np.array([np.interp(labels, run.labels, run.values) for run in runs])
+    half = half_widths(values)
+    return np.asarray(labels, dtype=np.float64), values.mean(axis=0), half
+
+
+def learning_curves(group: Group, baseline: str) -> Figure:
+    """Draw the mean curve of every strategy, with 95 % intervals as bands.
+
+    The best strategies by area and the baseline have colors, markers and names; where there are
+    more than colors, the rest are grey lines without a name.
+
+    Args:
+        group: The runs.
+        baseline: Drawn dashed.
+    """
+    means = {name: np.mean(list(values.values())) for name, values in areas(group).items()}
+    ordered = sorted(means, key=lambda name: -means[name])
+    named = [name for name in ordered if name != baseline][: len(COLORS) - 1]
+    figure = _canvas(7.0, 4.4)
+    axes = figure.add_subplot()
+    for name in ordered:
+        if name not in named and name != baseline:
+            labels, mean, _ = mean_curve(group, name)
+            axes.plot(labels, mean, color=GREY, linewidth=0.8, zorder=1)
+    for rank, name in enumerate([*named, *([baseline] if baseline in means else [])]):
+        labels, mean, half = mean_curve(group, name)
+        color = COLORS[-1] if name == baseline else COLORS[rank]
+        style = "--" if name == baseline else "-"
+        axes.plot(
+            labels,
+            mean,
+            style,
+            color=color,
+            marker=MARKERS[-1] if name == baseline else MARKERS[rank],
+            markevery=max(1, len(labels) // 12),
+            markersize=4.5,
+            linewidth=1.7,
+            label=name,
+            zorder=3,
+        )
+        axes.fill_between(labels, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
+    seeds = {len(runs) for runs in group.curves.values()}
+    many = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    unit = "seed" if many == "1" else "seeds"
+    axes.set(
+        title=f"{group.name}: mean of {many} {unit}, 95 % intervals",
+        xlabel="Labels",
+        ylabel=f"Test {group.metric.replace('_', ' ')}",
+    )
+    axes.grid(color="#E0E0E0", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    return figure
+
+
+def win_matrix(wins: Mapping[tuple[str, str], float], names: Sequence[str], count: int) -> Figure:
+    """Draw how often each strategy (row) beats each other one (column).
+
+    Args:
+        wins: See `dal.reporting.compare.wins`.
+        names: The strategies, in order.
+        count: Number of groups: the largest value possible.
+    """
+    values = np.array([[wins.get((row, column), 0.0) for column in names] for row in names])
+    side = max(3.2, 0.42 * len(names) + 1.6)
+    figure = _canvas(side + 1.2, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=count)
+    axes.set_xticks(range(len(names)), names, fontsize=8, rotation=60, ha="right")
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlabel="is beaten", ylabel="beats")
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            if value > 0:
+                color = "white" if value > count / 2 else "black"
+                text = f"{value:.2g}"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    figure.colorbar(image, ax=axes, label="data sets won", fraction=0.046, pad=0.03)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, without a date: equal figures give equal files."""
+    options: dict[str, Any] = {"metadata": {"Software": None}}
+    figure.savefig(path, format="png", **options)
+
+
+def _canvas(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure

@@ -1,0 +1,195 @@
+"""A report: which runs go into it, and the files it consists of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dal.reporting import tables
+from dal.reporting.board import write_board
+from dal.reporting.compare import Group, by_losses, make_groups, why_protocols_differ, wins
+from dal.reporting.figures import learning_curves, save, win_matrix
+from dal.reporting.records import Run, RunError, find_runs, read_csv, read_run, write_csv
+
+MOST_COLUMNS = 12
+"""With more strategies than this, wins are shown as a figure only."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a report shows.
+
+    Attributes:
+        baseline: The strategy that others are compared with.
+        targets: Values of the metric in (0, 1) for which the labels needed are shown.
+        margin: Points of area within which strategies count as equivalent.
+        partial: Use runs that are not complete, all cut to the labels that every run has reached.
+        strategies: Folder of the strategies' YAML files, which tells the names of variants.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    baseline: str = "random"
+    targets: tuple[float, ...] = (0.9, 0.95)
+    margin: float = 0.5
+    partial: bool = False
+    strategies: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin <= 0:
+            raise ValueError(f"margin={self.margin:g}; give points of area above 0")
+        if wrong := [t for t in self.targets if not 0 < t < 1]:
+            raise ValueError(f"targets have {wrong[0]:g}; give shares in (0, 1), as 0.9 for 90 %")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Runs to be reported.
+
+    Attributes:
+        groups: Runs that may be compared, by data set, model and protocol.
+        left_out: One sentence for every run that was not used.
+    """
+
+    groups: Sequence[Group]
+    left_out: Sequence[str]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs used."""
+        of_groups = (runs.values() for g in self.groups for runs in g.curves.values())
+        return [run for runs in of_groups for run in runs]
+
+
+def collect(paths: Iterable[Path], options: Options) -> Collection:
+    """Read results files and every run at or below some folders.
+
+    Of a run that stands in a results file and in a folder the folder counts.
+
+    Raises:
+        RunError: A path does not exist, a results file is damaged, two runs of a strategy have
+            the same seed, or no run is left.
+    """
+    paths = list(paths)
+    files = [path for path in paths if path.is_file()]
+    left_out, found = [], []
+    for folder in find_runs(path for path in paths if path not in files):
+        try:
+            run = read_run(folder, options.strategies)
+        except RunError as error:
+            left_out.append(str(error))
+            continue
+        if run.status != "complete" and not options.partial:
+            reason = f" ({run.reason})" if run.reason else ""
+            left_out.append(f"{folder} is {run.status}{reason} after {len(run.rounds)} rounds")
+            continue
+        found.append(run)
+    fresh = {(*run.group, run.strategy, run.seed) for run in found}
+    stored = [run for file in files for run in read_csv(file)]
+    found += [run for run in stored if (*run.group, run.strategy, run.seed) not in fresh]
+    if not found:
+        reasons = "; ".join(left_out[:3]) or "there are none below the paths given"
+        raise RunError(f"no run can be reported: {reasons}")
+    return Collection(make_groups(found), left_out)
+
+
+def write(collection: Collection, folder: Path, options: Options, board: bool = False) -> Path:
+    """Write ``report.md``, ``results.csv`` and the figures; files of those names are replaced.
+
+    Args:
+        collection: The runs.
+        folder: Where to; created if missing.
+        options: What is shown.
+        board: Write mean curves for TensorBoard as well, into ``tb/``.
+
+    Returns:
+        The path of ``report.md``.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = collection.groups
+    parts = ["# Report", _summary(collection)]
+    parts += [f"> {sentence}." for sentence in why_protocols_differ(groups)]
+    for group, name in zip(groups, _file_names(groups), strict=True):
+        save(learning_curves(group, options.baseline), folder / f"{name}.png")
+        parts += _section(group, f"{name}.png", options)
+    won = wins(groups)
+    names = by_losses(won)
+    if len(names) > 1:
+        save(win_matrix(won, names, len(groups)), folder / "wins.png")
+        table = tables.win_table(won, names) if len(names) <= MOST_COLUMNS else ""
+        parts += ["## Wins", _ABOUT_WINS, table, "![wins](wins.png)"]
+    if collection.left_out:
+        parts += ["## Left out", "\n".join(f"- {line}" for line in collection.left_out)]
+    if board:
+        write_board(groups, folder / "tb")
+    write_csv(collection.runs, folder / "results.csv")
+    path = folder / "report.md"
+    path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n")
+    return path
+
+
+_ABOUT_WINS = (
+    "Of each data set the share of the numbers of labels at which a paired t-test at 0.05 says "
+    "that the row is better than the column, summed over data sets (Ash et al. 2020). No "
+    "correction for so many tests: read it as a map, not as a proof."
+)
+
+
+def _section(group: Group, figure: str, options: Options) -> list[str]:
+    """What the report says of one group."""
+    base, low, high = options.baseline, *group.span
+    protocol = f", protocol {group.protocol}" if group.protocol else ""
+    about = f"{low} to {high} labels, seeds {_ranges(group.seeds)}{protocol}."
+    warnings = "\n".join(f"- **Mind:** {line}." for line in tables.warnings(group, base))
+    recall = tables.recall_table(group)
+    return [
+        f"## {group.name}",
+        about,
+        warnings,
+        f"![{group.name}]({figure})",
+        tables.area_table(group, base, options.margin),
+        tables.power_note(group, base),
+        tables.label_table(group, base, options.targets) if options.targets else "",
+        tables.side_table(group),
+        f"Recall of each class after the last round:\n\n{recall}" if recall else "",
+    ]
+
+
+def _summary(collection: Collection) -> str:
+    used, left_out = len(collection.runs), len(collection.left_out)
+    without = f" {left_out} more were left out, named at the end." if left_out else ""
+    plural = "s" if used > 1 else ""
+    return (
+        f"{used} run{plural}.{without} Area: the metric on the test part over labels, trapezoids, "
+        "divided by the label range, in percent; ± is Student's 95 % interval over seeds. "
+        "Differences are paired by seed; p is the two-sided paired t-test, Holm's correction "
+        "covers the tests of one table, d_z is the mean difference by its standard deviation. "
+        "Labels needed are medians over seeds."
+    )
+
+
+def _file_names(groups: Sequence[Group]) -> list[str]:
+    """A file name for each group."""
+    names = []
+    for group in groups:
+        parts = (group.data, group.model, group.protocol)
+        name = "-".join(part for part in parts if part) or "runs"
+        names.append(re.sub(r"[^\w.-]+", "_", name))
+    return names
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Sorted numbers in words: ``0 to 4, 7``."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and parts[-1][-1] == seed - 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)

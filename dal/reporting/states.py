@@ -1,0 +1,116 @@
+"""How runs stand: read from their ``status.json``, and checked where it can be."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dal.recording.run_directory import read_status
+
+BAD = ("failed", "died", "unknown")
+"""States in which nobody works on a run that is neither complete nor waiting for anything."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run stands.
+
+    Attributes:
+        folder: The run directory.
+        status: As in ``status.json``: ``running``, ``waiting``, ``complete``, ``failed`` or
+            ``preempted``; ``died`` where it says running and its process is gone, ``unknown``
+            where it cannot be read.
+        reason: Why, as far as it is known.
+        round: The round in progress; None before the first.
+        labels: Training labels.
+        accuracy: On the test part after the last fit, in [0, 1].
+        age: Seconds since the status was written.
+    """
+
+    folder: Path
+    status: str
+    reason: str
+    round: int | None
+    labels: int | None
+    accuracy: float | None
+    age: float | None
+
+
+def read_state(folder: Path) -> RunState:
+    """How the run in a folder stands."""
+    found = read_status(folder)
+    if "status" not in found:
+        reason = "status.json is missing or damaged; the run's command writes it again"
+        return RunState(folder, "unknown", reason, None, None, None, None)
+    status, reason = str(found["status"]), str(found.get("reason") or "")
+    host, pid = found.get("host"), found.get("pid")
+    if status == "running":
+        reason = f"process {pid} on {host}"
+        if host == socket.gethostname() and not _lives(pid):
+            status, reason = "died", f"{reason} is gone; run its command again, it goes on"
+    updated = found.get("updated")
+    return RunState(
+        folder,
+        status,
+        reason,
+        found.get("round"),
+        found.get("labels"),
+        found.get("accuracy"),
+        None if updated is None else max(0.0, time.time() - updated),
+    )
+
+
+def table(states: Iterable[RunState], below: Path | None = None) -> str:
+    """One line a run, and how many there are of each state.
+
+    Args:
+        states: The runs.
+        below: Folder whose name is left away before those of the runs.
+    """
+    states = list(states)
+    lines = [f"{'status':<9}  {'round':>5}  {'labels':>6}  {'accuracy':>8}  {'age':>6}  run"]
+    counts: dict[str, int] = {}
+    for state in states:
+        counts[state.status] = counts.get(state.status, 0) + 1
+        near = below is not None and state.folder.is_relative_to(below)
+        name = state.folder.relative_to(below) if near and below else state.folder
+        accuracy = "" if state.accuracy is None else f"{state.accuracy:.4f}"
+        line = (
+            f"{state.status:<9}  {_text(state.round):>5}  {_text(state.labels):>6}  "
+            f"{accuracy:>8}  {_age(state.age):>6}  {name}"
+        )
+        shown = state.status not in ("complete",) and state.reason
+        lines.append(f"{line}  ({state.reason})" if shown else line)
+    listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return "\n".join([*lines, "", listed or "no runs"])
+
+
+def _lives(pid: object) -> bool:
+    """Whether a process of this machine exists; one of another user does."""
+    if not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _text(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _age(seconds: float | None) -> str:
+    """Seconds in the largest unit of which there is one."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

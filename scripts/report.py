@@ -1,0 +1,45 @@
+"""Report over runs: ``python scripts/report.py saved --out report``.
+
+Reads run directories (or folders of them) and results files that an earlier report wrote, and
+writes report.md, results.csv and figures. Runs are compared within one data set, model and
+protocol; whatever is not used is named.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dal.reporting.records import RunError
+from dal.reporting.report import Options, collect, write
+
+STRATEGIES = Path(__file__).resolve().parent.parent / "conf" / "strategy"
+
+
+def main() -> None:
+    """Read, compare, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", type=Path, help="run directories, folders, results.csv")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to")
+    parser.add_argument("--baseline", default="random", help="strategy the others are compared to")
+    parser.add_argument("--targets", nargs="*", type=float, default=[0.9, 0.95], metavar="SHARE")
+    parser.add_argument("--margin", type=float, default=0.5, help="points of area: as good as")
+    parser.add_argument("--partial", action="store_true", help="use runs that are not complete")
+    parser.add_argument("--tensorboard", action="store_true", help="write mean curves to OUT/tb")
+    given = parser.parse_args()
+    try:
+        options = Options(
+            given.baseline, tuple(given.targets), given.margin, given.partial, STRATEGIES
+        )
+        collection = collect(given.paths, options)
+        path = write(collection, given.out, options, given.tensorboard)
+    except (RunError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    for sentence in collection.left_out:
+        sys.stderr.write(f"left out: {sentence}\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""Reports: which runs are compared, what is left out, and the same again from its own file."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import tensor
+from written_runs import write_run
+
+import dal
+from dal.data import iris, make_source
+from dal.models import LogisticRegression
+from dal.query import Margin, Random
+from dal.reporting.compare import (
+    area_between,
+    areas,
+    by_losses,
+    lines,
+    make_groups,
+    needed,
+    saved,
+    wins,
+)
+from dal.reporting.records import FREE, RunError, read_csv, read_run, write_csv
+from dal.reporting.report import Options, collect, write
+from dal.reporting.states import read_state, table
+from dal.trainer import Trainer
+from dal.utils.config import UNHASHED
+
+ROOT = Path(__file__).parents[2]
+STRATEGIES = ROOT / "conf" / "strategy"
+Script = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script in this process; gives exit code, standard output and errors."""
+
+    def call(name: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            runpy.run_path(str(ROOT / "scripts" / name), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        err = printed.err + (code if isinstance(code, str) else "")
+        return (1 if isinstance(code, str) else int(code or 0)), printed.out, err
+
+    return call
+
+
+def three_seeds(root: Path) -> None:
+    for seed, (low, high) in enumerate([(0.5, 0.6), (0.2, 0.32), (0.4, 0.51)]):
+        start = {"weights": f"{seed:08d}"}
+        write_run(root, "random", seed, [low, low, low], start=start)
+        write_run(root, "margin", seed, [low, high, 0.9], start=start)
+
+
+def test_report_of_its_own_csv_is_the_same(runs: Path, tmp_path: Path, script: Script) -> None:
+    three_seeds(runs)
+    options = ("--targets", "0.55", "--margin", "20")
+    assert script("report.py", runs, "--out", tmp_path / "a", *options)[0] == 0
+    stored = tmp_path / "a" / "results.csv"
+    assert script("report.py", stored, "--out", tmp_path / "b", *options)[0] == 0
+    first, second = ((tmp_path / name / "report.md").read_text() for name in "ab")
+    # What a results file does not hold: recall by class.
+    assert "dog one" in first
+    assert first[: first.index("Recall of")] == second[: second.index("## Wins")]
+    assert (tmp_path / "b" / "results.csv").read_bytes() == stored.read_bytes()
+    some = [path for path in runs.iterdir() if "margin" in path.name]
+    assert script("report.py", stored, *some, "--out", tmp_path / "c", *options)[0] == 0
+    assert "6 runs." in (tmp_path / "c" / "report.md").read_text()
+
+
+def test_areas_are_paired_by_seed(runs: Path) -> None:
+    three_seeds(runs)
+    (group,) = collect([runs], Options()).groups
+    found = areas(group)
+    margin, random = (
+        [100 * x for x in column]
+        for column in zip(
+            *(
+                (((low + high) / 2 + (high + 0.9) / 2) / 2, low)
+                for low, high in [(0.5, 0.6), (0.2, 0.32), (0.4, 0.51)]
+            ),
+            strict=True,
+        )
+    )
+    assert list(found["margin"].values()) == pytest.approx(margin)
+    assert list(found["random"].values()) == pytest.approx(random)
+    first, second = lines(group, "random", margin=20.0)
+    assert (first.strategy, second.strategy) == ("margin", "random")
+    assert first.gain is not None
+    assert first.gain.p == pytest.approx(stats.ttest_rel(margin, random).pvalue)
+    assert first.p_holm == pytest.approx(first.gain.p)
+    assert second.gain is None
+
+
+def test_variants_of_a_strategy_have_names_of_their_own(runs: Path) -> None:
+    write_run(runs, "instability", 0, [0.5, 0.5], strategy={"window": 3})
+    write_run(runs, "instability", 0, [0.5, 0.5], strategy={"window": 5})
+    (group,) = collect([runs], Options(strategies=STRATEGIES)).groups
+    assert set(group.curves) == {"instability", "instability (window=5)"}
+    write_run(runs, "instability", 0, [0.5, 0.5], strategy={"window": 5})
+    with pytest.raises(RunError, match=r"two runs of instability \(window=5\), seed 0.*-s0-.*-s0-"):
+        collect([runs], Options(strategies=STRATEGIES))
+
+
+def test_other_settings_are_never_averaged(runs: Path, tmp_path: Path) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6], query_size=10, budget=20)
+    write_run(runs, "margin", 0, [0.5, 0.6], query_size=5, budget=30)
+    write_run(runs, "random", 0, [0.5, 0.6], data="iris", query_size=10)
+    collection = collect([runs], Options())
+    assert [group.name for group in collection.groups] == [
+        "digits, mlp",
+        "digits, mlp",
+        "iris, mlp",
+    ]
+    text = write(collection, tmp_path / "out", Options()).read_text()
+    assert "differ in query_size (" in text
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_settings_that_make_no_other_run_may_differ() -> None:
+    assert set(UNHASHED) <= set(FREE)
+
+
+def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, script: Script) -> None:
+    three_seeds(runs)
+    half = write_run(runs, "entropy", 0, [0.5, 0.6], status="preempted")
+    damaged = write_run(runs, "entropy", 1, [0.5])
+    (damaged / "metrics.jsonl").write_text('{"round": 0,')
+    empty = runs / "digits-mlp-entropy-s2-00000000"
+    empty.mkdir()
+    (empty / "status.json").write_text('{"status": "failed", "reason": "ValueError: no"}')
+    old = write_run(runs, "entropy", 3, [0.5])
+    (old / "metrics.jsonl").write_text('{"round": 0, "labels": 10, "test/accuracy": 0.5}')
+    code, out, err = script("report.py", runs, "--out", tmp_path / "out")
+    assert code == 0
+    assert Path(out.strip()) == tmp_path / "out" / "report.md"
+    assert f"{half} is preempted (why) after 2 rounds" in err
+    assert f"{damaged / 'metrics.jsonl'}, line 1 is damaged" in err
+    assert f"{empty} has no config.yaml (failed: ValueError: no)" in err
+    assert f"{old} was written by another version: 'queried' is missing" in err
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "6 runs. 4 more were left out" in text
+    assert str(half) in text
+
+
+def test_partial_runs_are_cut_to_what_all_have(runs: Path, tmp_path: Path) -> None:
+    write_run(runs, "random", 0, [0.1, 0.3, 0.3, 0.9])
+    write_run(runs, "margin", 0, [0.2, 0.4], status="running")
+    options = Options(partial=True)
+    (group,) = collect([runs], options).groups
+    assert group.span == (10, 20)
+    assert areas(group)["random"][0] == pytest.approx(20)
+    assert (
+        "areas end at 20 labels" in write(collect([runs], options), tmp_path, options).read_text()
+    )
+
+
+def test_runs_that_should_share_their_start_and_do_not_are_not_paired(
+    runs: Path, tmp_path: Path
+) -> None:
+    three_seeds(runs)
+    odd = next(path for path in runs.iterdir() if "margin-s1" in path.name)
+    (odd / "start.json").write_text(json.dumps({"weights": "ffffffff"}))
+    collection = collect([runs], Options())
+    (group,) = collection.groups
+    assert list(group.unpaired) == [1]
+    gain = lines(group, "random", 0.5)[0].gain
+    assert gain is not None
+    assert gain.count == 2
+    text = write(collection, tmp_path, Options()).read_text()
+    assert "seed 1 is left out of all paired tests" in text
+    assert "differ in weights of" in text
+
+
+def test_missing_seeds_and_baseline_are_named(runs: Path, tmp_path: Path) -> None:
+    write_run(runs, "entropy", 0, [0.5, 0.6])
+    write_run(runs, "margin", 0, [0.5, 0.6])
+    write_run(runs, "margin", 1, [0.5, 0.6])
+    text = write(collect([runs], Options()), tmp_path, Options()).read_text()
+    assert "entropy has no run of seed 1" in text
+    assert "fewer than 5 seeds support no claim: entropy (1), margin (2)" in text
+    assert "there are no runs of random to compare with" in text
+
+
+def test_wasted_queries_count_as_labels_paid_for(runs: Path, tmp_path: Path) -> None:
+    folder = write_run(runs, "random", 0, [0.5, 0.6, 0.7], wasted=4)
+    run = read_run(folder)
+    assert run.labels == [10, 20, 30]
+    assert [r.wasted for r in run.rounds] == [4, 4, 0]
+    assert run.rounds[0].picks == {"cat": 1, "dog_one": 1}
+    text = write(collect([runs], Options()), tmp_path, Options()).read_text()
+    assert "| wasted queries |" in text
+    assert "| 8.0 |" in text
+
+
+def test_wins_are_shares_of_significant_rounds(runs: Path) -> None:
+    rng = np.random.default_rng(0)
+    curves = {}
+    for seed in range(4):
+        low = rng.uniform(0.3, 0.4, 4)
+        # Better at 20 labels beyond doubt, worse at 30, the same at 40.
+        high = low + [0.0, 0.2, -0.2, 0.0] + rng.normal(0, 0.001, 4) * [0, 1, 1, 0]
+        curves[seed] = low, high
+        write_run(runs, "random", seed, low.tolist())
+        write_run(runs, "margin", seed, high.tolist())
+    found = wins(collect([runs], Options()).groups)
+    gains = np.array([high - low for low, high in curves.values()])[:, 1:]
+    p = [stats.ttest_1samp(gains[:, k], 0).pvalue for k in range(2)]
+    assert max(p) < 0.05
+    third = pytest.approx(1 / 3)
+    assert found == {("margin", "random"): third, ("random", "margin"): third}
+    assert by_losses({("a", "b"): 1.0, ("b", "a"): 0.2}) == ["a", "b"]
+
+
+def test_labels_needed_and_saved(runs: Path) -> None:
+    run = read_run(write_run(runs, "random", 0, [0.2, 0.7, 0.65, 0.8]))
+    assert [needed(run, value) for value in (0.1, 0.65, 0.71, 0.9)] == [10, 20, 40, np.inf]
+    assert saved(150, 200) == 0.25
+    assert saved(np.inf, 200) is None
+    assert area_between(run, (15, 25)) == pytest.approx(100 * (0.45 + 2 * 0.7 + 0.675) / 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no nowhere"),
+        (["{runs}"], "there are none below the paths given"),
+        (["{runs}", "--margin", "0"], "margin=0; give points of area above 0"),
+        (["{runs}", "--targets", "90"], "targets have 90; give shares in (0, 1)"),
+        (["{csv}"], "lacks data"),
+        (["{bad}"], "line 2 is damaged"),
+    ],
+)
+def test_bad_input_is_one_error(
+    runs: Path, tmp_path: Path, script: Script, arguments: list[str], message: str
+) -> None:
+    wrong, bad = tmp_path / "wrong.csv", tmp_path / "bad.csv"
+    wrong.write_text("a,b\n1,2\n")
+    header = "data,model,protocol,strategy,seed,start,metric,labels,value,ece,loss,fit_s,query_s"
+    bad.write_text(f"{header},wasted,picks\nd,m,p,random,zero,,accuracy,10,0.5,,,,,,\n")
+    given = [a.format(runs=runs, csv=wrong, bad=bad) for a in arguments]
+    code, _, err = script("report.py", *given, "--out", tmp_path / "out")
+    assert code == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_curves_go_to_tensorboard_once(runs: Path, tmp_path: Path) -> None:
+    three_seeds(runs)
+    for _ in range(2):
+        write(collect([runs], Options()), tmp_path, Options(), board=True)
+    (folder,) = (tmp_path / "tb").glob("*margin")
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    points = [(event.step, event.value) for event in board.Scalars("accuracy/mean")]
+    assert points == [
+        (10, pytest.approx(1.1 / 3)),
+        (20, pytest.approx(1.43 / 3)),
+        (30, pytest.approx(0.9)),
+    ]
+    low = [event.value for event in board.Scalars("accuracy/low")]
+    assert low[1] == pytest.approx(1.43 / 3 - stats.sem([0.6, 0.32, 0.51]) * stats.t.ppf(0.975, 2))
+
+
+def test_report_reads_what_a_run_wrote(runs: Path, tmp_path: Path) -> None:
+    source = make_source(iris(), seed=0)
+    initial = tensor([0, 40, 80])
+    for name, strategy in (("random", Random()), ("margin", Margin())):
+        dal.run(
+            source,
+            LogisticRegression,
+            strategy,
+            initial=initial,
+            trainer=Trainer(epochs=2),
+            settings=dal.Settings(budget=6, query_size=3, threads=1),
+            run_dir=runs / f"iris-logistic_regression-{name}-s0-00000000",
+            config={"seed": 0, "strategy": {}},
+        )
+    (group,) = collect([runs], Options()).groups
+    random, margin = (group.curves[name][0] for name in ("random", "margin"))
+    assert random.start == margin.start
+    assert set(random.start) == {"data", "initial", "candidates", "weights"}
+    assert random.labels == [3, 6, 9]
+    assert random.values[0] == margin.values[0]
+    assert set(random.recall) == set(source.class_names)
+    assert sum(random.rounds[0].picks.values()) == 3
+    csv = tmp_path / "results.csv"
+    write_csv([random], csv)
+    (again,) = read_csv(csv)
+    assert again.labels == random.labels
+    assert again.values == pytest.approx(random.values, abs=1e-4)
+    assert (
+        make_groups([again])[0].curves["random"][0].start["weights"] == random.start["weights"][:8]
+    )
+
+
+def test_status_shows_every_run_and_fails_for_failed_ones(runs: Path, script: Script) -> None:
+    done = write_run(runs, "random", 0, [0.5])
+    assert script("status.py", runs)[0] == 0
+    running = write_run(runs, "margin", 0, [0.5])
+    here = {"status": "running", "host": socket.gethostname(), "pid": os.getpid(), "updated": 0}
+    (running / "status.json").write_text(json.dumps(here | {"round": 3, "accuracy": 0.25}))
+    code, out, _ = script("status.py", runs)
+    assert code == 0
+    assert "complete " in out
+    assert "1 complete, 1 running" in out
+    assert "0.2500" in out
+    (running / "status.json").write_text(json.dumps(here | {"pid": 2**22 + 1}))
+    code, out, _ = script("status.py", runs)
+    assert code == 1
+    assert "is gone; run its command again" in out
+    (running / "status.json").write_text(json.dumps(here | {"pid": 1, "host": "elsewhere"}))
+    assert read_state(running).status == "running"
+    (running / "status.json").write_text("{")
+    assert read_state(running).status == "unknown"
+    assert "process" not in table([read_state(done)])
+    (done / "status.json").write_text(json.dumps({"status": "failed", "reason": "OSError: full"}))
+    code, out, _ = script("status.py", done)
+    assert code == 1
+    assert "OSError: full" in out
+    assert script("status.py", runs / "none")[2].startswith("error: there is no")
