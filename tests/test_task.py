@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from sklearn import metrics as reference
+from sklearn.metrics import recall_score
 from torch import Tensor
 
 from dal.task import Multiclass, Multilabel, task_of
@@ -189,3 +190,18 @@ def test_multilabel_of_one_label_is_refused() -> None:
 def test_task_of_targets() -> None:
     assert task_of(torch.tensor([0, 1]), 2) == Multiclass(2)
     assert task_of(torch.tensor([[0, 1, 1]]), 3) == Multilabel(3)
+
+
+def test_recall_is_that_of_scikit_learn() -> None:
+    rng = torch.Generator().manual_seed(4)
+    targets = torch.randint(0, 3, (50,), generator=rng)
+    logits = torch.randn(50, 4, generator=rng)
+    _, confusion = Multiclass(4).evaluate(logits, targets)
+    recall = Multiclass(4).recall(confusion)
+    expected = recall_score(targets, logits.argmax(1), labels=[0, 1, 2], average=None)
+    assert recall[:3].tolist() == pytest.approx(expected.tolist())
+    assert recall[3].isnan()
+    several = torch.randint(0, 2, (50, 3), generator=rng)
+    _, outcomes = Multilabel(3).evaluate(logits[:, :3], several)
+    expected = recall_score(several, logits[:, :3] > 0, average=None)
+    assert Multilabel(3).recall(outcomes).tolist() == pytest.approx(expected.tolist())
