@@ -21,6 +21,7 @@ from dal.loop import Result, Together, run
 from dal.oracles import Oracle
 from dal.recording.run_directory import RunDirectory
 from dal.utils.build import build, factory
+from dal.utils.logs import REPLICA
 from dal.utils.numerics import pick_device
 from dal.utils.signals import Interrupts, PreemptedError
 
@@ -72,8 +73,8 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
             config=config,
             together=together,
         )
-        # Of several runs the tables go to their logs only.
-        level = logging.INFO if together is None else logging.DEBUG
+        # Of several runs at one time the tables go to their logs only.
+        level = logging.DEBUG if REPLICA.get() else logging.INFO
         log.log(level, "%s", summary(result, run_dir))
         return result
 

@@ -70,8 +70,8 @@ def cli(
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        monkeypatch.setattr(config._Jobs, "begun", 0)
-        monkeypatch.setattr(config._Jobs, "failed", False)
+        monkeypatch.setattr(config.Jobs, "begun", 0)
+        monkeypatch.setattr(config.Jobs, "failed", False)
         GlobalHydra.instance().clear()
         code: Any = 0
         capsys.readouterr()
@@ -115,7 +115,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     with pytest.MonkeyPatch.context() as patch:
         out: list[str] = []
         patch.setattr("sys.argv", ["train.py", *SMALL, f"saved_dir={saved}"])
-        patch.setattr(config._Jobs, "begun", 0)
+        patch.setattr(config.Jobs, "begun", 0)
         patch.setattr("dal.utils.logs._Console.emit", lambda self, r: out.append(self.format(r)))
         GlobalHydra.instance().clear()
         config.main(ROOT / "conf")

@@ -29,7 +29,8 @@ from dal.utils.config import (
 )
 
 CONF = Path(__file__).parents[1] / "conf"
-FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "config.yaml")
+OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))
+FILES = sorted(path for path in OURS if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
     "model": {"input_shape", "num_classes"},
     "oracle": {"targets", "foreign", "folder", "class_names", "positions", "multilabel"},

@@ -39,8 +39,8 @@ def cli(
     def run(saved: str, *arguments: str) -> tuple[int, str]:
         monkeypatch.setenv("DAL_SAVED_DIR", str(tmp_path / saved))
         monkeypatch.setattr(sys, "argv", ["train.py", *SMALL, *arguments])
-        monkeypatch.setattr(config._Jobs, "begun", 0)
-        monkeypatch.setattr(config._Jobs, "failed", False)
+        monkeypatch.setattr(config.Jobs, "begun", 0)
+        monkeypatch.setattr(config.Jobs, "failed", False)
         GlobalHydra.instance().clear()
         capsys.readouterr()
         code: Any = 0

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -22,7 +22,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from dal.recording.run_directory import read_status
 from dal.utils import replicas
-from dal.utils.logs import log_to_console
+from dal.utils.logs import REPLICA, log_to_console
+from dal.utils.sweep import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -146,11 +147,13 @@ def start(settings: DictConfig) -> None:
     Raises:
         SystemExit: With code 1 after an error, 128 + the signal's number after a signal.
     """
-    _Jobs.begun += 1
+    Jobs.begun += 1
     check_keys(settings)
     choices = HydraConfig.get().runtime.choices
     runs = replicas.runs_of(settings, choices, compose_with, run_name)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if Jobs.elsewhere() and len(runs) == 1:  # its lines come among those of other jobs
+        REPLICA.set(f"{choices['strategy']} s{settings.seed}")
     with log_to_console():
         try:
             if len(runs) == 1:
@@ -159,9 +162,9 @@ def start(settings: DictConfig) -> None:
                 _run_together(runs, settings.lockstep.lower(), sweep)
         finally:
             if sweep or len(runs) > 1:
-                for run in runs:
-                    status = read_status(run.run_dir).get("status", "failed")
-                    _Jobs.ends.append((status, run.run_dir))
+                ends = [(read_status(r.run_dir).get("status", "failed"), r.run_dir) for r in runs]
+                number = OmegaConf.select(HydraConfig.get(), "job.num", default=0)  # type: ignore[arg-type]
+                Jobs.end(number, ends)
 
 
 def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
@@ -223,13 +226,13 @@ def main(config_dir: Path) -> None:
     try:
         command(start)()
     except SystemExit as end:
-        if end.code and not _Jobs.begun:
+        if end.code and not Jobs.begun:
             for line in suggestions(sys.argv[1:], config_dir):
                 sys.stderr.write(line + "\n")
         raise
     finally:
-        _Jobs.show()
-    if _Jobs.failed:
+        Jobs.show()
+    if Jobs.failed:
         raise SystemExit(1)
 
 
@@ -280,22 +283,6 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
             elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]
             for close in elsewhere[:1] or difflib.get_close_matches(key, names, 1):
                 yield f"did you mean {close}={value}?"
-
-
-class _Jobs:
-    """The jobs that Hydra has begun in this process, and what became of those of a sweep."""
-
-    begun = 0
-    failed = False
-    ends: ClassVar[list[tuple[str, Path]]] = []
-
-    @classmethod
-    def show(cls) -> None:
-        """Show the table of a sweep, once."""
-        with log_to_console():
-            for number, (status, run_dir) in enumerate(cls.ends):
-                log.info("%3d  %-9s  %s", number, status, run_dir)
-        cls.ends.clear()
 
 
 def _is_complete(config: Mapping[str, Any], run_dir: Path) -> bool:
@@ -369,9 +356,9 @@ def _end(sweep: bool, error: BaseException) -> None:
     """End a failed job so that whoever started it learns of it."""
     if not sweep:
         raise SystemExit(1) from None
-    if "BasicLauncher" not in HydraConfig.get().launcher["_target_"]:
-        raise error  # jobs in other processes: their launcher must learn of it
-    _Jobs.failed = True  # raised, it would end as a traceback below the table
+    if "BasicLauncher" not in HydraConfig.get().launcher["_target_"] and not Jobs.elsewhere():
+        raise error  # a job in another process: its launcher must learn of it
+    Jobs.failed = True  # raised, it would end as a traceback below the table
 
 
 def _options(group: Path) -> list[str]:

@@ -1,0 +1,81 @@
+"""What became of the jobs of a sweep, wherever they ran."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from dal.utils.files import write_text_atomically
+from dal.utils.logs import log_to_console
+
+log = logging.getLogger(__name__)
+
+OUTCOMES = "DAL_SWEEP_OUTCOMES"
+"""Environment variable: the folder where jobs in other processes say how they ended."""
+
+Ends = list[tuple[str, Path]]
+
+
+class Outcomes(Callback):
+    """Makes the jobs of a sweep say how they ended, for the table of the process that waits.
+
+    Launchers hand over the first exception only, and one of them calls failed jobs completed.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Name the folder to jobs, which inherit the environment."""
+        folder = Path(config.hydra.sweep.dir).absolute() / ".outcomes" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        os.environ[OUTCOMES] = str(folder)
+
+
+class Jobs:
+    """The jobs that Hydra has begun in this process, and what became of those of its sweep."""
+
+    begun = 0
+    failed = False
+    ends: ClassVar[Ends] = []
+
+    @staticmethod
+    def elsewhere() -> bool:
+        """Whether this is a job of a sweep whose table another process shows."""
+        return OUTCOMES in os.environ
+
+    @classmethod
+    def end(cls, number: int, ends: Ends) -> None:
+        """Note how the runs of a job ended: status and run directory of each."""
+        if not cls.elsewhere():
+            cls.ends.extend(ends)
+            return
+        path = Path(os.environ[OUTCOMES]) / f"{number:05d}.json"
+        write_text_atomically(
+            path, json.dumps([[status, str(run_dir)] for status, run_dir in ends])
+        )
+
+    @classmethod
+    def show(cls) -> None:
+        """Show the table of a sweep, once; jobs that have said nothing are missing from it."""
+        if cls.elsewhere():
+            folder = Path(os.environ.pop(OUTCOMES))
+            ends = _read(sorted(folder.glob("*.json")))
+            cls.ends.extend(ends)
+            cls.failed = cls.failed or any(status == "failed" for status, _ in ends)
+            shutil.rmtree(folder, ignore_errors=True)
+        with log_to_console():
+            for number, (status, run_dir) in enumerate(cls.ends):
+                log.info("%3d  %-9s  %s", number, status, run_dir)
+        cls.ends.clear()
+
+
+def _read(paths: Sequence[Path]) -> Ends:
+    parts = [json.loads(path.read_text()) for path in paths]
+    return [(status, Path(run_dir)) for part in parts for status, run_dir in part]

@@ -1,0 +1,135 @@
+"""Sweeps in other processes: joblib, submitit's local executor with preemption, a batch script."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("submitit", reason="needs the extra cluster")
+pytest.importorskip("joblib")
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "data=iris",
+    "model=logistic_regression",
+    "query_size=2",
+    "trainer.epochs=4",
+    "batch_size=64",
+    "threads=1",
+)
+Launch = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """Starts ``scripts/train.py -m``; runs go to ``tmp_path / "saved"``."""
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "scripts" / "train.py"), "-m", *SMALL, *arguments]
+        env = {**os.environ, "DAL_SAVED_DIR": str(tmp_path / "saved"), **environment}
+        out = (tmp_path / "out.txt").open("w")
+        with out:
+            return subprocess.Popen(
+                command, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+            )
+
+    return start
+
+
+def statuses(saved: Path) -> dict[str, dict[str, object]]:
+    """The status of every run, by the name of its directory."""
+    found = {}
+    for path in saved.glob("*/status.json"):
+        found[path.parent.name] = json.loads(path.read_text())
+    return found
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def test_jobs_in_processes_of_this_machine_end_with_a_table(launch: Launch, tmp_path: Path) -> None:
+    job = launch("cluster=local", "hydra.launcher.n_jobs=2", "strategy=random,bald", "budget=4")
+    assert job.wait(180) == 1
+    out = (tmp_path / "out.txt").read_text()
+    ends = {name.split("-")[2]: status for name, status in statuses(tmp_path / "saved").items()}
+    assert {name: end["status"] for name, end in ends.items()} == {
+        "random": "complete",
+        "bald": "failed",
+    }
+    assert "[bald s0] error: BALD compares members" in out
+    assert "Traceback" not in out
+    lines = out.splitlines()
+    (table,) = (i for i, line in enumerate(lines) if line.startswith("  0  complete"))
+    assert lines[table + 1].startswith("  1  failed")
+    assert lines[table + 2 :] == []
+
+
+def test_preempted_job_is_queued_again_and_ends_in_the_same_bits(
+    launch: Launch, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    job = launch("hydra/launcher=submitit_local", "strategy=margin", "budget=60")
+
+    def begun() -> bool:
+        return any(int(str(s.get("round", 0))) >= 3 for s in statuses(saved).values())
+
+    wait_for(begun, job, 120)
+    ((name, status),) = statuses(saved).items()
+    os.kill(int(str(status["pid"])), signal.SIGUSR2)
+    assert job.wait(180) == 0
+    (ended,) = statuses(saved).values()
+    assert ended["status"] == "complete"
+    assert ended["pid"] != status["pid"]
+    log = (saved / name / "train.log").read_text()
+    assert log.count("dal.app: run directory: ") == 2
+    whole = tmp_path / "whole"
+    assert launch("strategy=margin", "budget=60", DAL_SAVED_DIR=str(whole)).wait(180) == 0
+    resumed, expected = (folder / name / "queries.csv" for folder in (saved, whole))
+    assert resumed.read_bytes() == expected.read_bytes()
+
+
+def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path) -> None:
+    tools, script = tmp_path / "bin", tmp_path / "batch.sh"
+    tools.mkdir()
+    copy = f'cp "$1" {script}.part && mv {script}.part {script}'
+    for name, body in {
+        "sbatch": f'{copy}; echo "Submitted batch job 7"',
+        "srun": "true",
+        "sacct": 'echo "JobID|State"',
+        "scancel": "true",
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    own = ("hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1")
+    job = launch("cluster=slurm", "strategy=random,margin", "seed=0,1,2", *own, PATH=path)
+    try:
+        wait_for(script.is_file, job, 120)
+    finally:
+        job.kill()
+        job.wait()
+    options = {line for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
+    assert options >= {
+        "#SBATCH --array=0-5%6",
+        "#SBATCH --job-name=dal",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --gpus-per-node=1",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=USR2@120",
+        "#SBATCH --time=240",
+        "#SBATCH --open-mode=append",
+    }
+    assert len(list((tmp_path / "saved/multirun/.submitit").glob("7_*/*.pkl"))) == 6
