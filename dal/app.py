@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dal.recording.run_directory import RunDirectory
 from dal.utils.build import build, factory
 from dal.utils.logs import REPLICA
 from dal.utils.numerics import pick_device
+from dal.utils.ranks import current
 from dal.utils.signals import Interrupts, PreemptedError
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,11 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
         OSError: A file is missing or cannot be written.
     """
     allow = tuple(config["plugins"])
-    with RunDirectory(run_dir) as directory, profiled(run_dir, config["profile"]):
+    ranks = current()
+    with (
+        RunDirectory(run_dir) if ranks.first else nullcontext() as directory,
+        profiled(run_dir, config["profile"] and ranks.first),
+    ):
         log.info("run directory: %s", run_dir)
         settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
         strategy = build(config["strategy"], allow=allow)
@@ -53,7 +59,8 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
         trainer = shared(config["trainer"], lambda: build(config["trainer"], allow=allow))
         model = shared(config["model"], lambda: factory(config["model"], allow=allow))
         of_data = [config[name] for name in ("data", "features", "pool", "split", "seed")]
-        source = shared(of_data, lambda: _source(config, settings, directory, allow))
+        make = partial(_source, config, settings, directory, allow)
+        source = shared(of_data, make if ranks.count == 1 else lambda: ranks.in_turn(make))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
@@ -179,13 +186,16 @@ def _by_itself(settings: Any, make: Callable[[], Any]) -> Any:
 
 
 def _source(
-    config: Mapping[str, Any], settings: Settings, directory: RunDirectory, allow: tuple[str, ...]
+    config: Mapping[str, Any],
+    settings: Settings,
+    directory: RunDirectory | None,
+    allow: tuple[str, ...],
 ) -> Source:
     """The data: embedded where features are asked for, divided, and with a harder pool."""
     embedding: Embedding = build(config["features"], allow=allow)
     pools = [build(options, allow=allow) for options in config["pool"].values()]
     dataset: Dataset = build(config["data"], allow=allow)
-    device = pick_device(settings.device)
+    device = current().own(pick_device(settings.device))
     with interruptible(directory) as check:
         dataset = embedding(dataset, device, check)
         source = make_source(dataset, seed=settings.seed, **config["split"])
@@ -198,13 +208,14 @@ def _source(
 
 
 @contextmanager
-def interruptible(directory: RunDirectory) -> Iterator[Callable[[], None]]:
+def interruptible(directory: RunDirectory | None) -> Iterator[Callable[[], None]]:
     """Gives a check to be called at safe points, which ends the process after a signal."""
     with Interrupts() as interrupts:
         try:
             yield interrupts.check
         except PreemptedError as error:
-            directory.update(status="preempted", reason=str(error))
+            if directory is not None:
+                directory.update(status="preempted", reason=str(error))
             raise
 
 

@@ -23,6 +23,7 @@ from dal.task import Task
 from dal.utils.clock import clock
 from dal.utils.digest import digest_tensors
 from dal.utils.numerics import differences, signature
+from dal.utils.ranks import ALONE, Ranks
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
@@ -125,6 +126,7 @@ class Job:
     interrupts: Interrupts
     checkpoints: Checkpoints | None
     device: torch.device
+    ranks: Ranks = ALONE
     pool: Pool = field(init=False)
     history: PredictionHistory = field(init=False)
     state: State = field(init=False)
@@ -149,10 +151,14 @@ class Job:
             keep=None if self.settings.keep_history else max(self.from_history.values(), default=0),
             folder=folder,
         )
-        self.fingerprint = self.source.fingerprint() if self.checkpoints else ""
+        shared = self.ranks.count > 1
+        self.fingerprint = self.source.fingerprint() if self.checkpoints or shared else ""
         self._start()
-        self.start = self._digests() if self.checkpoints else {}
+        self.start = self._digests() if self.checkpoints or shared else {}
+        self._compare()
         saved = self.checkpoints.load(self._restore) if self.checkpoints else None
+        if shared:
+            saved = self._share(saved)
         self._apply_numerics(saved["numerics"] if saved else None)
         self.resumed = saved is not None
 
@@ -171,6 +177,27 @@ class Job:
             )
         if left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
+
+    def _compare(self) -> None:
+        """Several processes must begin alike."""
+        if (first := self.ranks.from_first(lambda: self.start)) != self.start:
+            names = ", ".join(name for name in first if first[name] != self.start[name])
+            raise RuntimeError(
+                f"process {self.ranks.rank} has other {names} than the first; give all of them the "
+                "same data and versions"
+            )
+
+    def _share(self, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Give what the first process restored to the others, but for what it alone looks at."""
+        alone = ("history", "strategy")
+        sent = self.ranks.from_first(
+            lambda: saved and {k: v for k, v in saved.items() if k not in alone}
+        )
+        if sent is not None and not self.ranks.first:
+            self.pool.load_state_dict(sent["pool"])
+            self.learner.load_state_dict(sent["learner"])
+            self.state = State(**sent["state"])
+        return sent
 
     def _digests(self) -> dict[str, str]:
         """What strategies compared at one seed must have in common, by name."""

@@ -38,6 +38,7 @@ from dal.recording.run_directory import RunDirectory
 from dal.trainer import FitState, Trainer
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
+from dal.utils.ranks import AgreedInterrupts, Ranks, current
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
@@ -130,15 +131,17 @@ def run(
         OSError: A file could not be written; the state saved before is intact.
     """
     settings, committee = settings or Settings(), committee or Dropout()
+    ranks = current()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
+    directory = directory if ranks.first else None
     with (
         own_threads(),
-        Interrupts() if together is None else nullcontext(together.interrupts) as interrupts,
+        _interrupts(ranks) if together is None else nullcontext(together.interrupts) as interrupts,
         directory or nullcontext(),
         Recorder(directory, source, config, together.count if together else 1) as recorder,
     ):
         task = source.task
-        device = pick_device(settings.device)
+        device = ranks.own(pick_device(settings.device))
         learner = make_learner(
             model,
             trainer or Trainer(),
@@ -163,6 +166,7 @@ def run(
             interrupts=interrupts,
             checkpoints=Checkpoints(directory.path / "checkpoints") if directory else None,
             device=device,
+            ranks=ranks,
         )
         recorder.start(job.state, job.pool, job.numerics, device, job.resumed, job.start)
         status, reason = rounds(job)
@@ -248,7 +252,7 @@ def predict(job: Job) -> PoolView:
 
 def remember(job: Job, view: PoolView) -> PoolView:
     """Keep the class probabilities, and show the strategy those of the last rounds."""
-    if not job.remembers:
+    if not (job.remembers and job.ranks.first):
         return view
     with clock(job.state.row, "history_s"):
         job.history.append(job.state.round, view.indices, view[Probs()])
@@ -263,8 +267,7 @@ def select(job: Job, view: PoolView) -> None:
     size = min(settings.query_size, settings.budget - job.pool.num_queried, len(view))
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
-        query = job.strategy.select(view, size, rng)
-        check_query(query, view, size, type(job.strategy).__name__)
+        query = job.ranks.from_first(lambda: _choose(job, view, size, rng))
     scores = query.scores.double()
     state.row |= {
         "query/size": len(query.indices),
@@ -278,8 +281,8 @@ def select(job: Job, view: PoolView) -> None:
     state.pending = {
         "indices": query.indices.tolist(),
         "scores": scores.tolist(),
-        "pool_scores": None if query.pool_scores is None else query.pool_scores.float().cpu(),
-        "ticket": job.oracle.submit(query, state.round),
+        "pool_scores": query.pool_scores,
+        "ticket": job.ranks.from_first(lambda: job.oracle.submit(query, state.round)),
     }
 
 
@@ -288,7 +291,8 @@ def annotate(job: Job) -> bool:
     state = job.state
     assert state.pending is not None
     with clock(state.row, "oracle_s"):
-        answers = job.oracle.collect(state.pending["ticket"])
+        ticket = state.pending["ticket"]
+        answers = job.ranks.from_first(lambda: job.oracle.collect(ticket))
     if answers is None:
         return False
     state.row["query/wasted"] = int(answers.abstained.sum())
@@ -326,6 +330,16 @@ def finish(
     return status, reason
 
 
+def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
+    """What the strategy chooses, on the CPU."""
+    query = job.strategy.select(view, size, rng)
+    check_query(query, view, size, type(job.strategy).__name__)
+    scores = None if query.pool_scores is None else query.pool_scores.float().cpu()
+    return replace(
+        query, indices=query.indices.cpu(), scores=query.scores.cpu(), pool_scores=scores
+    )
+
+
 def check_query(query: Query, view: PoolView, size: int, strategy: str) -> None:
     """Refuse a query that is not ``size`` distinct candidates.
 
@@ -355,6 +369,10 @@ def _recall(job: Job, confusion: Tensor) -> dict[str, float]:
     recalls = job.task.recall(confusion).tolist()
     named = zip(job.source.class_names, recalls, strict=True)
     return {name: recall for name, recall in named if not math.isnan(recall)}
+
+
+def _interrupts(ranks: Ranks) -> Interrupts:
+    return Interrupts() if ranks.count == 1 else AgreedInterrupts(ranks)
 
 
 def _context(job: Job) -> RoundContext:

@@ -16,6 +16,7 @@ from dal.fit import FitContext, FitState, Samples, split_batches
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Task
+from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator, seeded
 
 __all__ = ["EarlyStopping", "FitContext", "FitState", "Samples", "Trainer", "split_batches"]
@@ -128,6 +129,10 @@ class Trainer:
         """A fit that has not begun, or stands where the context resumes it; see `fit`."""
         if len(samples) == 0:
             raise ValueError("there are no labeled samples to train on; raise initial.size")
+        if current().count > 1:
+            from dal.parallel import ParallelFit  # which builds on this file
+
+            return ParallelFit(self, model, samples, task, context)
         return Fit(self, model, samples, task, context)
 
 
@@ -160,13 +165,17 @@ class Fit:
         """One pass over the samples, its metrics, and the verdict on them."""
         self.model.train()
         epoch = self.state.epoch
-        seed, number = self.context.seed, self.context.round
-        order = self.order(generator(seed, number, "order", epoch))
-        with seeded(derive(seed, number, "noise", epoch), self.device):
+        order = self.order(generator(self.context.seed, self.context.round, "order", epoch))
+        with seeded(self.noise(epoch), self.device):
             metrics = self._train(order)
         measured = self._measure() if self.measures else {}
         validation = self.context.evaluate() if self.context.evaluate is not None else {}
-        self.conclude(metrics, measured, validation)
+        # Of several processes all must come to the same verdict.
+        self.conclude(*current().from_first(lambda: (metrics, measured, validation)))
+
+    def noise(self, epoch: int) -> int:
+        """Seed of what layers draw in an epoch."""
+        return derive(self.context.seed, self.context.round, "noise", epoch)
 
     @property
     def measures(self) -> bool:

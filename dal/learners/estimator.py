@@ -33,6 +33,7 @@ from dal.query.base import (
 from dal.query.pool_pass import auto_batch_size
 from dal.task import Task
 from dal.trainer import FitState
+from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,10 @@ class EstimatorLearner(Learner):
             raise TypeError(
                 f"scikit-learn models take multiclass targets, and those of {source.name} are "
                 f"{task.kind}; choose a network, such as model=mlp"
+            )
+        if current().count > 1:
+            raise TypeError(
+                "scikit-learn models are fitted by one process; start the run without torchrun"
             )
         self.make_model, self.source, self.task, self.seed = make_model, source, task, seed
         self.template: Any = make_model(source.input_shape, source.num_classes)

@@ -30,6 +30,7 @@ from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
+from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator, seeded
 
 
@@ -230,7 +231,7 @@ class TorchLearner(Learner):
         return {
             "batch_size": self.batch_size,
             "precision": str(self.trainer.dtype).removeprefix("torch."),
-            "world_size": 1,
+            "world_size": current().count,
             "replicas": 1,
         }
 

@@ -18,6 +18,7 @@ from dal.query.dropout_masks import DropoutMasks
 from dal.query.gradients import GradientNorms
 from dal.task import Task
 from dal.utils.memory import out_of_memory
+from dal.utils.ranks import current
 
 log = logging.getLogger(__name__)
 
@@ -102,10 +103,14 @@ def pool_pass(
     """
 
     def run(size: int) -> dict[Need, Tensor]:
-        batches = _batches(indices, size, on_batch, description)
-        return _run(model, take, batches, len(indices), needs, task, device, dtype, masks)
+        own = _rows_of(len(indices), size)[current().rank]
+        batches = _batches(indices, own, size, on_batch, description)
+        return _run(model, take, batches, len(own), needs, task, device, dtype, masks)
 
-    return _halving(run, batch_size, device, "the pool pass")
+    results, size = _halving(run, batch_size, device, "the pool pass")
+    rows = [len(own) for own in _rows_of(len(indices), size)]
+    current().join(results, rows, {Members(): 1})
+    return results, size
 
 
 def predict_logits(
@@ -129,16 +134,19 @@ def predict_logits(
         RuntimeError: Out of memory with a batch of one.
     """
 
-    def run(size: int) -> Tensor:
+    def run(size: int) -> dict[str, Tensor]:
+        own = _rows_of(count, size)[current().rank]
         with evaluating(model), torch.inference_mode():
             parts = [
                 _forward(model, take(batch, device), dtype).logits.float()[:kept]
-                for batch, kept in _batches(torch.arange(count), size, on_batch, None)
+                for batch, kept in _batches(torch.arange(count), own, size, on_batch, None)
             ]
-            joined = torch.cat(parts)
-        return joined.clone()
+            joined = torch.cat(parts) if parts else None
+        return {} if joined is None else {"logits": joined.clone()}
 
-    return _halving(run, batch_size, device, "the prediction")[0]
+    results, size = _halving(run, batch_size, device, "the prediction")
+    current().join(results, [len(own) for own in _rows_of(count, size)], {})
+    return results["logits"]
 
 
 def _halving(
@@ -146,11 +154,17 @@ def _halving(
 ) -> tuple[T, int]:
     """Run with batches of that size, or half of it while memory runs out; result and size."""
     while True:
+        failed = None
         try:
-            return run(batch_size), batch_size
+            result = run(batch_size)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or batch_size == 1:
+            if not out_of_memory(error):
                 raise
+            failed = error
+        if not current().highest(failed is not None):
+            return result, batch_size
+        if batch_size == 1:
+            raise failed or RuntimeError(f"out of memory in {what}, in another process")
         batch_size //= 2
         log.warning("out of memory in %s; going on with batches of %d", what, batch_size)
         if device.type == "cuda":
@@ -250,12 +264,33 @@ def _forward(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:
         return forward(model, inputs)
 
 
+def _rows_of(count: int, batch_size: int) -> list[range]:
+    """Which rows each process works on: whole batches of those that one process would make."""
+    ranks, batches = current(), -(-count // batch_size)
+    parts = [ranks.part_of(rank, batches) for rank in range(ranks.count)]
+    return [range(p.start * batch_size, min(p.stop * batch_size, count)) for p in parts]
+
+
 def _batches(
-    indices: Tensor, batch_size: int, on_batch: Callable[[], None], description: str | None
+    indices: Tensor,
+    own: range,
+    batch_size: int,
+    on_batch: Callable[[], None],
+    description: str | None,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Batches of exactly ``batch_size`` indices, each with the number that are not padding."""
+    """Batches of exactly ``batch_size`` indices, each with the number that are not padding.
+
+    Args:
+        indices: int64, (N,).
+        own: Those to go over, from the start of a batch.
+        batch_size: As many each.
+        on_batch: Called before each.
+        description: Shown at the progress bar; None for no bar.
+    """
+    indices = indices[own.start : own.stop]
     starts = range(0, len(indices), batch_size)
-    bar = tqdm(starts, description, leave=False, disable=None if description else True)
+    silent = description is None or not current().first
+    bar = tqdm(starts, description, leave=False, disable=True if silent else None)
     for start in bar:
         on_batch()
         batch = indices[start : start + batch_size]

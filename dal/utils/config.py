@@ -24,6 +24,7 @@ from dal.recording.run_directory import read_status
 from dal.utils import replicas
 from dal.utils.logs import REPLICA, log_to_console
 from dal.utils.sweep import Jobs
+from dal.utils.torchrun import first
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def start(settings: DictConfig) -> None:
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     if Jobs.elsewhere() and len(runs) == 1:  # its lines come among those of other jobs
         REPLICA.set(f"{choices['strategy']} s{settings.seed}")
-    with log_to_console():
+    with log_to_console(quiet=not first()):
         try:
             if len(runs) == 1:
                 _run(runs[0].config, runs[0].run_dir, sweep)
@@ -303,10 +304,12 @@ def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
     if _is_complete(config, run_dir):
         return
     from dal.app import execute  # the first import of torch
+    from dal.utils.ranks import together
     from dal.utils.signals import PreemptedError
 
     try:
-        execute(config, run_dir)
+        with together():
+            execute(config, run_dir)
     except PreemptedError as end:
         log.warning("%s", end)
         raise SystemExit(128 + end.signum) from None

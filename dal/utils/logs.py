@@ -51,9 +51,13 @@ class _File(logging.FileHandler):
 
 
 @contextmanager
-def log_to_console() -> Iterator[None]:
-    """Show messages of level INFO and above on standard output for the time of a block."""
-    handler = _Console(logging.INFO)
+def log_to_console(quiet: bool = False) -> Iterator[None]:
+    """Show messages of level INFO and above on standard output for the time of a block.
+
+    Args:
+        quiet: Only those of level ERROR, as where another process says the same.
+    """
+    handler = _Console(logging.ERROR if quiet else logging.INFO)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.captureWarnings(True)
     try:

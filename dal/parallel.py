@@ -1,0 +1,79 @@
+"""Data-parallel training: each process steps over its part of every batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from dal.fit import split_batches
+from dal.models.base import forward
+from dal.trainer import Fit
+from dal.utils.ranks import current
+from dal.utils.seeding import derive
+
+
+class ParallelFit(Fit):
+    """A fit shared by several processes, each with a copy of the network.
+
+    Every process goes over the same batches in the same order and takes a stretch of each; the
+    gradients of the whole batch come together in `DistributedDataParallel`, so all copies stay
+    equal. Sums are formed in another order than in one process, which changes last bits. BatchNorm
+    normalizes by the process's part of a batch and keeps the statistics of the first process;
+    dropout draws other masks in each.
+    """
+
+    def noise(self, epoch: int) -> int:
+        """Seed of an epoch's noise: that of a single process in the first one, else another."""
+        ranks = current()
+        own = () if ranks.first else ("rank", ranks.rank)
+        return derive(self.context.seed, self.context.round, "noise", epoch, *own)
+
+    def _train(self, order: Tensor) -> dict[str, float]:
+        ranks = current()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        batches = self.whole(split_batches(order.to(self.device), self.trainer.batch_size))
+        for batch in batches:
+            logits, loss = self._step(batch, self.samples.targets[batch])
+            own = self.samples.targets[self._own(batch)]
+            sums[0] += loss * len(batch) / ranks.count
+            sums[1] += self.task.correct(logits, own).sum() * self._has_part(batch)
+        count = sum(len(batch) for batch in batches)
+        loss_sum, correct = ranks.total(sums.cpu()).tolist()
+        self.state.steps += len(batches)
+        return {"train/loss": self.finite(loss_sum / count), "train/accuracy": correct / count}
+
+    def _step(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; gives the logits of the process's part, and its share of the loss."""
+        ranks, own = current(), self._own(batch)
+        weights = self.samples.weights
+        with self._autocast():
+            logits = forward(self._network, self.inputs(own)).logits
+        logits = logits.float()
+        # Gradients are averaged over processes, so each loss is its part of the batch's mean
+        # times their number.
+        if weights is None:
+            share = self.task.losses(logits, self.samples.targets[own]).sum() / len(batch)
+        else:
+            losses = self.task.losses(logits, self.samples.targets[own]) * weights[own]
+            share = losses.sum() / weights[batch].sum()
+        loss = share * (ranks.count if self._has_part(batch) else 0)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return logits.detach(), loss.detach()
+
+    def _own(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch; a sample that will not count where it has none."""
+        part = current().part(len(batch))
+        return batch[part.start : part.stop] if part else batch[:1]
+
+    def _has_part(self, batch: Tensor) -> bool:
+        return len(current().part(len(batch))) > 0
+
+    @property
+    def _network(self) -> DistributedDataParallel:
+        if "parallel" not in self.__dict__:
+            self.parallel = DistributedDataParallel(self.model)
+        return self.parallel

@@ -1,0 +1,114 @@
+"""What one of several processes does in test_ranks: python -m torch.distributed.run ... FOLDER."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dal.fit import FitContext, Samples
+from dal.models import BayesianCNN, LeNet5
+from dal.optim import sgd
+from dal.query.base import Features, GradNorms, Members, Probs
+from dal.query.dropout_masks import DropoutMasks
+from dal.query.pool_pass import pool_pass, predict_logits
+from dal.task import Multiclass
+from dal.trainer import Trainer
+from dal.utils.ranks import current, together
+
+CPU = torch.device("cpu")
+TASK = Multiclass(4)
+INPUTS = torch.randn(67, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.arange(67) % 4
+
+
+def take(indices: Tensor, device: torch.device) -> Tensor:
+    return INPUTS[indices]
+
+
+def network(make: Any) -> nn.Module:
+    torch.manual_seed(5)
+    model: nn.Module = make((1, 28, 28), 4)
+    return model
+
+
+def scan(count: int, batch_size: int) -> dict[str, Tensor]:
+    """Everything a pass computes, over some samples in an order of their own."""
+    indices = torch.arange(count).flip(0)
+    lenet, bayesian = network(LeNet5), network(BayesianCNN)
+    needs = frozenset({Probs(), Features(), GradNorms()})
+    results, _ = pool_pass(lenet, take, indices, needs, TASK, device=CPU, batch_size=batch_size)
+    masks = DropoutMasks(bayesian, 3, seed=0, round_number=1)
+    members, _ = pool_pass(
+        bayesian,
+        take,
+        indices,
+        frozenset({Members()}),
+        TASK,
+        device=CPU,
+        batch_size=batch_size,
+        masks=masks,
+    )
+    logits = predict_logits(lenet, take, count, device=CPU, batch_size=batch_size)
+    named = {repr(need): value for need, value in {**results, **members}.items()}
+    return {**named, "logits": logits}
+
+
+def starved(batch_size: int) -> tuple[Tensor, int]:
+    """A pass in which the last process runs out of memory with more than 8 samples at once."""
+
+    def hungry(indices: Tensor, device: torch.device) -> Tensor:
+        if current().rank == current().count - 1 and len(indices) > 8:
+            raise MemoryError
+        return take(indices, device)
+
+    needs = frozenset({Probs()})
+    results, size = pool_pass(
+        network(LeNet5), hungry, torch.arange(67), needs, TASK, device=CPU, batch_size=batch_size
+    )
+    return results[Probs()], size
+
+
+def fit(epochs: int, weights: Tensor | None = None) -> tuple[dict[str, Tensor], list[Any]]:
+    """Ten steps an epoch over the samples; weights and history."""
+    model = network(LeNet5)
+    samples = Samples(lambda batch: INPUTS[batch], TARGETS, weights)
+    trainer = Trainer(epochs=epochs, batch_size=7, optimizer=sgd(lr=0.01, momentum=0.9))
+    state = trainer.fit(model, samples, TASK, FitContext(seed=3, round=0))
+    return {name: value.clone() for name, value in model.state_dict().items()}, state.history
+
+
+def everything() -> dict[str, Any]:
+    weights = torch.linspace(0.5, 2, 67)
+    return {
+        "scan": scan(67, 8),
+        "few": scan(5, 8),
+        "starved": starved(32),
+        "fit": fit(1),
+        "weighted": fit(1, weights),
+    }
+
+
+def failing() -> str:
+    """What a process is told when the first one fails."""
+
+    def fail() -> None:
+        raise ValueError("no such thing")
+
+    try:
+        current().from_first(fail)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with together() as ranks:
+        found = everything()
+        found["told"] = failing()
+        found["highest"] = ranks.highest(ranks.rank)
+        torch.save(found, Path(sys.argv[1]) / f"rank{ranks.rank}.pt")

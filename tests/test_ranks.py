@@ -1,0 +1,161 @@
+"""Several processes, one run: equal passes, equal training, a lost process, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranks_job
+import torch
+
+from dal.utils.ranks import ALONE, current
+
+ROOT = Path(__file__).parents[1]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+RUN = (
+    str(ROOT / "scripts" / "train.py"),
+    "data=digits",
+    "model=lenet5",
+    "strategy=instability",
+    "budget=40",
+    "query_size=10",
+    "trainer.epochs=20",
+    "save_every=3",
+    "threads=1",
+    "batch_size=256",
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [*TORCHRUN, str(ROOT / "tests" / "ranks_job.py"), str(folder)]
+    subprocess.run(command, check=True, env=environment, timeout=180, capture_output=True)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("part", "count"), [("scan", 67), ("few", 5)])
+def test_shared_pass_equals_that_of_one_process_bit_for_bit(
+    shared: list[dict[str, Any]], part: str, count: int
+) -> None:
+    alone = ranks_job.scan(count, 8)
+    for found in shared:
+        assert found[part].keys() == alone.keys()
+        for name, expected in alone.items():
+            assert torch.equal(found[part][name], expected), name
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_all_halve_their_batches_when_one_runs_out_of_memory(shared: list[dict[str, Any]]) -> None:
+    alone = ranks_job.scan(67, 8)["Probs()"].flip(0)
+    for found in shared:
+        probs, size = found["starved"]
+        assert size == 8
+        assert torch.allclose(probs, alone, atol=1e-6)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("part", ["fit", "weighted"])
+def test_ten_steps_equal_those_of_one_process(shared: list[dict[str, Any]], part: str) -> None:
+    weights, history = (
+        ranks_job.everything()[part]
+        if part == "fit"
+        else ranks_job.fit(1, torch.linspace(0.5, 2, 67))
+    )
+    first, second = (found[part] for found in shared)
+    for name, expected in weights.items():
+        assert torch.equal(first[0][name], second[0][name])
+        assert torch.allclose(first[0][name], expected, atol=2e-6), name
+    for key, value in history[0].items():
+        assert first[1][0][key] == pytest.approx(value, abs=1e-5)
+
+
+def test_failure_of_the_first_process_is_told_to_the_others(shared: list[dict[str, Any]]) -> None:
+    assert shared[0]["told"] == "ValueError: no such thing"
+    assert shared[1]["told"] == "RuntimeError: the first process failed: ValueError: no such thing"
+    assert [found["highest"] for found in shared] == [1, 1]
+
+
+def test_without_torchrun_a_process_is_alone() -> None:
+    ranks = current()
+    assert ranks is ALONE
+    assert (ranks.first, ranks.part(5), ranks.highest(3)) == (True, range(5), 3)
+    assert ranks.from_first(lambda: 7) == ranks.in_turn(lambda: 7) == 7
+
+
+def start(saved: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    log = (saved.parent / "out.txt").open("ab")
+    with log:
+        return subprocess.Popen(
+            [*TORCHRUN, *RUN, *arguments],
+            env={**os.environ, "DAL_SAVED_DIR": str(saved), "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def status(saved: Path) -> dict[str, Any]:
+    for path in saved.glob("*/status.json"):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_job_that_loses_a_process_fails_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "a" / "saved", tmp_path / "b" / "saved"
+    whole.parent.mkdir()
+    broken.parent.mkdir()
+    other = start(whole)
+    job = start(broken)
+    end = time.monotonic() + 120
+    while status(broken).get("round", 0) < 2:
+        assert job.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    (second,) = {int(pid) for pid in children} - {status(broken)["pid"]}
+    os.kill(second, signal.SIGKILL)
+    assert job.wait(120) != 0
+    assert status(broken)["status"] in ("failed", "running", "preempted")
+    assert start(broken).wait(120) == 0
+    assert other.wait(120) == 0
+    (expected,), (found,) = (list(folder.glob("*/queries.csv")) for folder in (whole, broken))
+    assert found.read_bytes() == expected.read_bytes()
+    assert status(broken)["accuracy"] == status(whole)["accuracy"]
+    assert len(list(broken.glob("*/status.json"))) == 1
+    numerics = json.loads((found.parent / "env.json").read_text())["numerics"]
+    assert numerics["world_size"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model=svm", "strategy=margin"], "scikit-learn models are fitted by one process"),
+        (["replicas=2"], "replicas share one process, and torchrun has started several"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    saved = tmp_path / "saved"
+    assert start(saved, *arguments).wait(120) != 0
+    assert message in (tmp_path / "out.txt").read_text()
