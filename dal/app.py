@@ -59,7 +59,7 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
         trainer = shared(config["trainer"], lambda: build(config["trainer"], allow=allow))
         model = shared(config["model"], lambda: factory(config["model"], allow=allow))
         of_data = [config[name] for name in ("data", "features", "pool", "split", "seed")]
-        make = partial(_source, config, settings, directory, allow)
+        make = partial(source_of, config, settings, directory, allow)
         source = shared(of_data, make if ranks.count == 1 else lambda: ranks.in_turn(make))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
@@ -185,7 +185,7 @@ def _by_itself(settings: Any, make: Callable[[], Any]) -> Any:
     return make()
 
 
-def _source(
+def source_of(
     config: Mapping[str, Any],
     settings: Settings,
     directory: RunDirectory | None,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dal.checkpoint import Checkpoints
+from dal.checkpoint import Checkpoints, save
 from dal.data.source import Source
 from dal.learners import Committee, Learner, Rounds
 from dal.oracles import Oracle
@@ -30,6 +30,7 @@ from dal.utils.signals import Interrupts
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+MODELS = "models"
 MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
 
 
@@ -49,6 +50,7 @@ class Settings:
         save_every: Save inside a fit as well, every so many epochs; None for never.
         candidates: Choose among so many samples only, drawn at the start of the run by its seed
             and thus the same for every strategy; None for the whole pool.
+        keep_models: Keep the model of every round, for `dal.replay`.
 
     Raises:
         ValueError: A number is out of range.
@@ -64,6 +66,7 @@ class Settings:
     keep_history: bool = False
     save_every: int | None = None
     candidates: int | None = None
+    keep_models: bool = False
 
     def __post_init__(self) -> None:
         for name in ("query_size", "budget", "threads", "batch_size", "save_every", "candidates"):
@@ -230,13 +233,7 @@ class Job:
     @property
     def from_history(self) -> dict[Need, int]:
         """The strategy's needs that remembered predictions answer, each with its rounds."""
-        found: dict[Need, int] = {}
-        for need in self.strategy.needs:
-            if isinstance(need, History):
-                found[need] = need.rounds
-            if isinstance(need, Members) and isinstance(self.committee, Rounds):
-                found[need] = self.committee.size
-        return found
+        return from_history(self.strategy, self.committee)
 
     @property
     def scan_needs(self) -> Needs:
@@ -261,6 +258,14 @@ class Job:
         """Write a checkpoint, where the run keeps any."""
         if self.checkpoints is not None:
             self.checkpoints.save(self._snapshot())
+
+    def keep_model(self) -> None:
+        """Keep the model of this round, where the settings ask for it."""
+        if self.settings.keep_models and self.checkpoints is not None:
+            folder = self.checkpoints.folder.parent / MODELS
+            folder.mkdir(exist_ok=True)
+            path = folder / f"round_{self.state.round:04d}.pt"
+            save(path, {"format": FORMAT, "learner": self.learner.state_dict()})
 
     def _snapshot(self) -> dict[str, Any]:
         return {
@@ -304,6 +309,17 @@ class Job:
             )
             changed: list[str] = self.state.row.setdefault("numerics_changed", [])
             changed.append(changes)
+
+
+def from_history(strategy: Strategy, committee: Committee) -> dict[Need, int]:
+    """The needs of a strategy that remembered predictions answer, each with its rounds."""
+    found: dict[Need, int] = {}
+    for need in strategy.needs:
+        if isinstance(need, History):
+            found[need] = need.rounds
+        if isinstance(need, Members) and isinstance(committee, Rounds):
+            found[need] = committee.size
+    return found
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from dal.recording.run_directory import RunDirectory
 from dal.trainer import FitState, Trainer
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
-from dal.utils.ranks import AgreedInterrupts, Ranks, current
+from dal.utils.ranks import current, interrupts_of
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
@@ -134,9 +134,10 @@ def run(
     ranks = current()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     directory = directory if ranks.first else None
+    noted = interrupts_of(ranks) if together is None else nullcontext(together.interrupts)
     with (
         own_threads(),
-        _interrupts(ranks) if together is None else nullcontext(together.interrupts) as interrupts,
+        noted as interrupts,
         directory or nullcontext(),
         Recorder(directory, source, config, together.count if together else 1) as recorder,
     ):
@@ -218,7 +219,7 @@ def fit(job: Job) -> None:
         "labels_total": len(train_set) + source.sizes["validation"],
         "queried": job.pool.num_queried,
         **{f"test/{name}": value for name, value in values.items()},
-        "test/recall": _recall(job, state.confusion),
+        "test/recall": source.named(job.task.recall(state.confusion)),
         **fitted.history[fitted.best_epoch],
         "fit/epochs": fitted.epoch,
         "fit/best_epoch": fitted.best_epoch,
@@ -229,6 +230,7 @@ def fit(job: Job) -> None:
     state.steps += fitted.steps
     state.fit = None
     job.recorder.fitted(state)
+    job.keep_model()
     if job.recorder.directory is not None:
         job.learner.export(job.recorder.directory.path)
 
@@ -362,17 +364,6 @@ def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:
         names = job.source.class_names
         listed = ", ".join(repr(names[c]) for c in absent[:10])
         log.warning("no label yet for %d of %d classes: %s", len(absent), len(names), listed)
-
-
-def _recall(job: Job, confusion: Tensor) -> dict[str, float]:
-    """Recall by class name, of the classes that the test part has."""
-    recalls = job.task.recall(confusion).tolist()
-    named = zip(job.source.class_names, recalls, strict=True)
-    return {name: recall for name, recall in named if not math.isnan(recall)}
-
-
-def _interrupts(ranks: Ranks) -> Interrupts:
-    return Interrupts() if ranks.count == 1 else AgreedInterrupts(ranks)
 
 
 def _context(job: Job) -> RoundContext:

@@ -9,6 +9,7 @@ normalization run there, batch by batch, in `Split.take`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -238,6 +239,11 @@ class Source:
             return "?"
         held = [name for name, holds in zip(self.class_names, target, strict=True) if holds]
         return SEPARATOR.join(held) or NO_LABEL
+
+    def named(self, values: Tensor) -> dict[str, float]:
+        """Values of the classes, float, (C,), by class name; those that are NaN are left out."""
+        pairs = zip(self.class_names, values.tolist(), strict=True)
+        return {name: value for name, value in pairs if not math.isnan(value)}
 
     @property
     def input_shape(self) -> tuple[int, ...]:

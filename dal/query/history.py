@@ -31,6 +31,7 @@ class PredictionHistory:
         keep: How many rounds are needed; older ones are dropped. None keeps all.
         folder: Where the files go, or None.
         memory_limit: Bytes above which arrays are memory-mapped from their files.
+        dtype: What predictions are kept as; files hold float32 only.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class PredictionHistory:
         keep: int | None,
         folder: Path | None = None,
         memory_limit: int = MEMORY_LIMIT,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         self.shape = (num_total, num_classes)
         self.keep = keep
         self.folder = folder
@@ -81,8 +84,8 @@ class PredictionHistory:
             indices: int64, (N,), which samples were predicted.
             probs: float, (N, C), their class probabilities.
         """
-        array = torch.full(self.shape, torch.nan)
-        array[indices.cpu()] = probs.to("cpu", torch.float32)
+        array = torch.full(self.shape, torch.nan, dtype=self.dtype)
+        array[indices.cpu()] = probs.to("cpu", self.dtype)
         self._arrays[round_number] = array
         if self.folder is not None:
             self._digests[round_number] = _digest(array)
@@ -105,7 +108,7 @@ class PredictionHistory:
         """
         rounds = self.rounds[-count:]
         if not rounds:
-            return torch.empty(0, len(indices), self.shape[1])
+            return torch.empty(0, len(indices), self.shape[1], dtype=self.dtype)
         return torch.stack([self._arrays[number][indices.cpu()] for number in rounds])
 
     def of_sample(self, index: int) -> Tensor:

@@ -94,8 +94,8 @@ def pool_pass(
         masks: The members, where `Members` are among the needs.
 
     Returns:
-        One tensor a need, (N, ...), for members (K, N, C), on the device; and the batch size that
-        worked.
+        One tensor a need, (N, ...), for members (K, N, C), on the device, float64 where model and
+        inputs are; and the batch size that worked.
 
     Raises:
         RuntimeError: Out of memory with a batch of one.
@@ -138,7 +138,7 @@ def predict_logits(
         own = _rows_of(count, size)[current().rank]
         with evaluating(model), torch.inference_mode():
             parts = [
-                _forward(model, take(batch, device), dtype).logits.float()[:kept]
+                _full(_forward(model, take(batch, device), dtype).logits)[:kept]
                 for batch, kept in _batches(torch.arange(count), own, size, on_batch, None)
             ]
             joined = torch.cat(parts) if parts else None
@@ -222,11 +222,11 @@ def _gradient_engines(
 def _read(output: Output, needs: Needs, task: Task) -> dict[Need, Tensor]:
     values: dict[Need, Tensor] = {}
     if Probs() in needs:
-        values[Probs()] = task.probs(output.logits.float())
+        values[Probs()] = task.probs(_full(output.logits))
     if Features() in needs:
         if output.features is None:
             raise ValueError("features were asked of a network that returns logits only")
-        values[Features()] = output.features.float()
+        values[Features()] = _full(output.features)
     return values
 
 
@@ -241,7 +241,7 @@ def _members(
     members = []
     for number in range(masks.size):
         with masks.member(number):
-            members.append(task.probs(_forward(model, inputs, dtype).logits.float()))
+            members.append(task.probs(_full(_forward(model, inputs, dtype).logits)))
     return torch.stack(members)
 
 
@@ -255,6 +255,11 @@ def _room(need: Need, value: Tensor, count: int) -> Tensor:
 def _rows(need: Need, value: Tensor, start: int, count: int) -> Tensor:
     """The part of a need's answer that belongs to some samples."""
     return value.narrow(1 if isinstance(need, Members) else 0, start, count)
+
+
+def _full(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _forward(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:

@@ -40,6 +40,7 @@ UNHASHED = (
     "data_dir",
     "saved_dir",
     "keep_history",
+    "keep_models",
     "save_every",
     "profile",
     "plugins",
@@ -80,6 +81,7 @@ class Config:
     data_dir: str = MISSING
     saved_dir: str = MISSING
     keep_history: bool = False
+    keep_models: bool = False
     save_every: int | None = None
     candidates: int | None = None
     profile: bool = False
@@ -242,6 +244,21 @@ def compose(config_dir: Path, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_dir), **VERSION):
         return hydra.compose("config", list(overrides))
+
+
+def strategy_settings(config_dir: Path, name: str) -> dict[str, Any]:
+    """The settings of a strategy's option, in plain containers.
+
+    Raises:
+        ValueError: There is no such option.
+    """
+    if name not in (options := _options(config_dir / "strategy")):
+        close = difflib.get_close_matches(name, options, 1)
+        remedy = f"did you mean {close[0]}?" if close else f"choose from {', '.join(options)}"
+        raise ValueError(f"there is no strategy {name}; {remedy}")
+    strategy = compose(config_dir, [f"strategy={name}"]).strategy
+    plain: dict[str, Any] = OmegaConf.to_container(strategy, resolve=True)  # type: ignore[assignment]
+    return plain
 
 
 def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:

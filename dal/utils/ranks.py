@@ -204,3 +204,8 @@ class AgreedInterrupts(Interrupts):
         """
         if self._agreed:
             raise PreemptedError(self._agreed)
+
+
+def interrupts_of(ranks: Ranks) -> Interrupts:
+    """Notes signals, together with the other processes where there are any."""
+    return Interrupts() if ranks.count == 1 else AgreedInterrupts(ranks)

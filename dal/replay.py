@@ -1,0 +1,326 @@
+"""A run once more: its rounds scored again in float64 by the models that it kept."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from dal import checkpoint
+from dal.app import source_of
+from dal.data.source import Source, Split
+from dal.job import MODELS, Job, Settings, from_history
+from dal.learners import Learner, RoundContext, make_learner
+from dal.learners.ensemble import EnsembleLearner
+from dal.learners.network import TorchLearner
+from dal.oracles import Answers, Oracle
+from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
+from dal.recording.figures import prediction_history, save
+from dal.recording.recorder import Recorder
+from dal.recording.run_directory import read_status
+from dal.utils.build import build, factory
+from dal.utils.seeding import generator
+from dal.utils.signals import Interrupts
+
+
+@dataclass(frozen=True)
+class Round:
+    """One query, replayed.
+
+    Attributes:
+        number: The round.
+        size: How many samples were picked.
+        confirmed: How many of them float64 picks too.
+        difference: The largest distance of a confirmed pick's score from the recorded one; None
+            without any.
+        shortfall: By how much the lowest unconfirmed pick missed, in float64 scores: a near tie
+            where it is tiny; None where all are confirmed, or a batch was chosen as a whole.
+        overlap: How many of the picks another strategy would have picked, by its name.
+        query: What float64 picks.
+        picked: The recorded picks, in their order.
+        labels: Their labels' names, ``?`` for none.
+    """
+
+    number: int
+    size: int
+    confirmed: int
+    difference: float | None
+    shortfall: float | None
+    overlap: Mapping[str, int]
+    query: Query
+    picked: Sequence[int]
+    labels: Sequence[str]
+
+
+class Replay:
+    """A run to be replayed, round by round.
+
+    Args:
+        run_dir: The run directory; the run was made with ``keep_models=true`` and is not going on.
+        others: Strategies by name, to see what they would have picked in its place.
+
+    Attributes:
+        skipped: Why some of the others cannot be asked, by name.
+
+    Raises:
+        ValueError: Nothing can be replayed, with the reason.
+        FileNotFoundError: There is no such run, or its data are not there.
+    """
+
+    def __init__(self, run_dir: Path, others: Mapping[str, Strategy] | None = None) -> None:
+        self.run_dir = run_dir
+        status = read_status(run_dir).get("status")
+        if status in (None, "running"):
+            state = "no run" if status is None else "a run that is going on"
+            raise ValueError(f"{run_dir} holds {state}; give the directory of one that has ended")
+        config = yaml.safe_load((run_dir / "config.yaml").read_text())
+        saved = checkpoint.Checkpoints(run_dir / "checkpoints").load()
+        if saved is None or not list((run_dir / MODELS).glob("*.pt")):
+            raise ValueError(f"{run_dir} kept no models; make the run with keep_models=true")
+        self._events, self._saved_queries = saved["pool"], saved["state"]["queries"]
+        self._job = _job(config, saved)
+        self._job.history = PredictionHistory(
+            len(self.source.train), self.source.num_classes, keep=None, dtype=torch.float64
+        )
+        self.others, self.skipped = dict(others or {}), {}
+        for name in list(self.others):
+            if reason := self._why_not(name):
+                self.skipped[name] = reason
+                del self.others[name]
+
+    @property
+    def source(self) -> Source:
+        """The data."""
+        return self._job.source
+
+    @property
+    def history(self) -> PredictionHistory:
+        """Predictions of the rounds replayed so far, in float64."""
+        return self._job.history
+
+    def rounds(self) -> Iterator[Round]:
+        """Replay query after query.
+
+        Raises:
+            ValueError: The model of a round was not kept.
+        """
+        numbers = sorted({number for number, *_ in self._saved_queries})
+        for number in numbers:
+            yield self._round(number)
+            self._label(number)
+
+    def _round(self, number: int) -> Round:
+        job = self._job
+        path = self.run_dir / MODELS / f"round_{number:04d}.pt"
+        if not path.is_file():
+            raise ValueError(f"the model of round {number} was not kept: there is no {path}")
+        job.learner.load_state_dict(checkpoint.load(path)["learner"])
+        strategies = [job.strategy, *self.others.values()]
+        asked = (s.needs - set(from_history(s, job.committee)) for s in strategies)
+        needs = frozenset({Probs()}).union(*asked)
+        candidates = job.candidates
+        view = job.learner.scan(candidates, needs, RoundContext(number), job.pool.train_set())
+        job.history.append(number, candidates, view[Probs()])
+        recorded = [query for query in self._saved_queries if query[0] == number]
+        picked = [index for _, index, _, _ in recorded]
+        size = len(picked)
+        query = self._select(job.strategy, view, size, number)
+        scores = dict(zip(query.indices.tolist(), query.scores.tolist(), strict=True))
+        known = [abs(scores[i] - score) for _, i, score, _ in recorded if i in scores]
+        return Round(
+            number=number,
+            size=size,
+            confirmed=len(known),
+            difference=max(known) if known else None,
+            shortfall=_shortfall(query, candidates, [i for i in picked if i not in scores]),
+            overlap={
+                name: len(set(self._select(s, view, size, number).indices.tolist()) & set(picked))
+                for name, s in self.others.items()
+            },
+            query=query,
+            picked=picked,
+            labels=[self.source.target_name(target) for *_, target in recorded],
+        )
+
+    def _select(self, strategy: Strategy, view: PoolView, size: int, number: int) -> Query:
+        for need, count in from_history(strategy, self._job.committee).items():
+            view = view.with_result(need, self._job.history.last(count, view.indices))
+        return strategy.select(view, size, generator(self._job.settings.seed, number, "query"))
+
+    def _label(self, number: int) -> None:
+        """Give the pool the answers of a round."""
+        events = self._events
+        mine = (events["round"] == number) & (events["origin"] != 0)
+        self._job.pool.label(
+            number,
+            events["index"][mine],
+            events["target"][mine],
+            origin="oracle",
+            abstained=events["abstained"][mine],
+            cost=events["cost"][mine],
+            weight=events["weight"][mine],
+        )
+
+    def _why_not(self, name: str) -> str:
+        job, strategy = self._job, self.others[name]
+        asked = strategy.needs - set(from_history(strategy, job.committee))
+        if job.task.kind not in strategy.tasks:
+            return f"it is not meant for {job.task.kind} targets"
+        try:
+            job.learner.check_needs(asked, name)
+        except TypeError as error:
+            return str(error)
+        return ""
+
+
+def draw_cards(replay: Replay, replayed: Round, folder: Path, count: int) -> list[Path]:
+    """Draw why the first picks of a round were picked: image, predictions so far, score, rank.
+
+    Args:
+        replay: The run, replayed up to this round.
+        replayed: The round.
+        folder: Where to; created if missing.
+        count: How many picks, best first.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    query, source = replayed.query, replay.source
+    names = dict(zip(replayed.picked, replayed.labels, strict=True))
+    paths = []
+    for place in range(min(count, len(query.indices))):
+        index, score = int(query.indices[place]), float(query.scores[place])
+        (sample,) = source.train.original(torch.tensor([index]))
+        title = f"round {replayed.number}, pick {place + 1}: sample {sample}"
+        title += f", label {names[index]}" if index in names else ""
+        title += f"\nscore {score:.4g}"
+        if query.pool_scores is not None:
+            rank = 1 + int((query.pool_scores > score).sum())
+            title += f", rank {rank} of {len(query.pool_scores)}"
+        figure = prediction_history(
+            replay.history.of_sample(index),
+            source.class_names,
+            rounds=replay.history.rounds,
+            image=source.train.inputs[index] if source.train.inputs.ndim == 4 else None,
+            title=title,
+        )
+        paths.append(folder / f"round_{replayed.number:03d}_pick_{place + 1:02d}.png")
+        save(figure, paths[-1])
+    return paths
+
+
+def write_table(rounds: Sequence[Round], folder: Path) -> str:
+    """Write ``replay.csv``; gives the same as a Markdown table.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    names = list(rounds[0].overlap) if rounds else []
+    header = ["round", "picked", "confirmed", "largest difference", "shortfall", *names]
+    rows = [
+        [
+            str(r.number),
+            str(r.size),
+            str(r.confirmed),
+            _text(r.difference),
+            _text(r.shortfall),
+            *(str(r.overlap[name]) for name in names),
+        ]
+        for r in rounds
+    ]
+    with (folder / "replay.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    lines = [header, ["---:"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+class _Nobody(Oracle):
+    """Nobody is asked: the answers stand in the run."""
+
+    name = "recorded"
+
+    def submit(self, query: Query, round_number: int) -> dict[str, Any]:
+        raise RuntimeError("a replay asks nobody")
+
+    def collect(self, ticket: dict[str, Any]) -> Answers | None:
+        raise RuntimeError("a replay asks nobody")
+
+
+class _Double(Split):
+    """The same inputs, bit for bit, in float64."""
+
+    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Tensor:
+        return super().take(indices, device).double()
+
+
+def _job(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Job:
+    """The run's parts as they stood at its start, with networks of float64, on the CPU."""
+    allow = tuple(config["plugins"])
+    known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
+    settings = Settings(**known | {"device": "cpu"})
+    source = source_of(config, settings, None, allow)
+    if source.fingerprint() != saved["data"]:
+        raise ValueError(f"the data of {source.name} have changed since the run; restore them")
+    train = source.train
+    source = replace(
+        source, train=_Double(train.inputs, train.targets, train.prepare, train.positions)
+    )
+    strategy, committee = (build(config[name], allow=allow) for name in ("strategy", "committee"))
+    learner = make_learner(
+        factory(config["model"], allow=allow),
+        build(config["trainer"], allow=allow),
+        source,
+        source.task,
+        committee,
+        needs=strategy.needs,
+        seed=settings.seed,
+        device=torch.device("cpu"),
+        batch_size=settings.batch_size,
+    )
+    for model in _networks(learner):
+        model.double()
+    return Job(
+        settings=settings,
+        source=source,
+        task=source.task,
+        learner=learner,
+        committee=committee,
+        strategy=strategy,
+        oracle=_Nobody(),
+        initial=build(
+            config["initial"], allow=allow, targets=source.train.targets, seed=settings.seed
+        ),
+        recorder=Recorder(None, source, None),
+        interrupts=Interrupts(),
+        checkpoints=None,
+        device=torch.device("cpu"),
+    )
+
+
+def _networks(learner: Learner) -> list[nn.Module]:
+    if isinstance(learner, EnsembleLearner):
+        return [member.model for member in learner.members]
+    return [learner.model] if isinstance(learner, TorchLearner) else []
+
+
+def _shortfall(query: Query, candidates: Tensor, missing: Collection[int]) -> float | None:
+    """How far below the lowest of the replayed picks the best missing one lies."""
+    if not missing or query.pool_scores is None:
+        return None
+    place = {index: number for number, index in enumerate(candidates.tolist())}
+    best = max(float(query.pool_scores[place[index]]) for index in missing)
+    return float(query.scores.min()) - best
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"

@@ -1,0 +1,58 @@
+"""Replay a run that was made with keep_models=true: ``python scripts/replay.py saved/RUN``.
+
+Scores every round again in float64 with the models of the run, confirms its picks, counts how many
+of them other strategies would have picked, and draws why the samples of a round were picked.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dal.utils.config import strategy_settings
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def main() -> None:
+    """Replay, compare, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument(
+        "--against", nargs="*", default=["random", "margin", "entropy"], help="other strategies"
+    )
+    parser.add_argument("--round", type=int, help="round of the cards; default: the last query")
+    parser.add_argument("--cards", type=int, default=6, help="how many picks of it are drawn")
+    parser.add_argument("--out", type=Path, help="folder to write to; default: RUN/replay")
+    given = parser.parse_args()
+    out = given.out or given.run / "replay"
+    try:
+        settings = {name: strategy_settings(CONF, name) for name in given.against}
+        from dal.replay import Replay, draw_cards, write_table
+        from dal.utils.build import build
+
+        replay = Replay(given.run, {name: build(s) for name, s in settings.items()})
+        for name, reason in replay.skipped.items():
+            sys.stderr.write(f"{name} is left out: {reason}\n")
+        rounds = []
+        for replayed in replay.rounds():
+            rounds.append(replayed)
+            print(f"round {replayed.number}: {replayed.confirmed} of {replayed.size} confirmed")
+            if replayed.number == given.round:
+                break
+        if not rounds or given.round not in (None, rounds[-1].number):
+            raise ValueError(f"the run has no query in round {given.round}")
+        cards = draw_cards(replay, rounds[-1], out / "cards", given.cards)
+        table = write_table(rounds, out)
+        lines = [f"# Replay of {given.run.name}", "In float64. Columns of strategies: how many of"]
+        lines[1] += " the picks they would have picked at this point of the run."
+        lines += [table, *(f"![{path.stem}](cards/{path.name})" for path in cards)]
+        (out / "replay.md").write_text("\n\n".join(lines) + "\n")
+    except (ValueError, TypeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(out / "replay.md")
+
+
+if __name__ == "__main__":
+    main()

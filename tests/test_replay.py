@@ -1,0 +1,142 @@
+"""Replay: picks confirmed in float64, what others would have picked, cards; errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from dal import checkpoint
+from dal.app import execute
+from dal.query import Entropy, Margin, MultilabelMargin
+from dal.replay import Replay, draw_cards
+from dal.utils.config import compose
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("query_size=5", "budget=15", "trainer.epochs=5", "threads=1", "keep_models=true")
+
+
+@pytest.fixture(autouse=True)
+def no_hydra() -> None:
+    HydraConfig.instance().cfg = None
+
+
+def made(folder: Path, *overrides: str) -> Path:
+    """A finished run."""
+    settings = compose(ROOT / "conf", [*SMALL, *overrides])
+    config: Any = OmegaConf.to_container(settings, resolve=True)
+    execute(config, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("data=digits", "model=lenet5", "strategy=instability", "strategy.ground=sorted"),
+        ("data=digits", "model=lenet5", "strategy=badge"),
+        ("data=digits", "model=bayesian_cnn", "strategy=bald", "committee.size=4"),
+        ("data=iris", "model=mlp", "strategy=vote_entropy", "committee=ensemble"),
+        ("data=iris", "model=mlp", "strategy=mean_std", "committee=rounds"),
+        ("data=iris", "model=mlp", "strategy=expected_gradient_length", "candidates=40"),
+        ("data=iris", "model=sklearn_logistic_regression", "strategy=margin"),
+        ("data=iris", "model=mlp", "strategy=random", "pool=[noisy,repeated]"),
+    ],
+    ids=lambda options: options[2].partition("=")[2],
+)
+def test_picks_of_a_run_are_confirmed_in_float64(tmp_path: Path, options: tuple[str, ...]) -> None:
+    replay = Replay(made(tmp_path / "run", *options), {"margin": Margin(), "entropy": Entropy()})
+    rounds = list(replay.rounds())
+    assert [r.number for r in rounds] == [0, 1, 2]
+    for r in rounds:
+        assert (r.size, r.confirmed) == (5, 5)
+        assert r.shortfall is None
+        assert r.difference is not None
+        assert r.difference < 1e-4
+        assert all(0 <= count <= 5 for count in r.overlap.values())
+    assert replay.history.rounds == [0, 1, 2]
+    assert replay.history.last(1, torch.arange(3)).dtype == torch.float64
+    if options[2] == "strategy=margin":
+        assert [r.overlap["margin"] for r in rounds] == [5, 5, 5]
+
+
+def test_other_picks_are_not_confirmed(tmp_path: Path) -> None:
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
+    path = folder / "models" / "round_0001.pt"
+    kept = checkpoint.load(path)
+    for tensor in kept["learner"]["model"].values():
+        tensor.mul_(-0.5)
+    checkpoint.save(path, kept)
+    rounds = list(Replay(folder).rounds())
+    assert rounds[0].confirmed == rounds[2].confirmed == 5
+    assert rounds[1].confirmed < 5
+    assert rounds[1].shortfall is not None
+    assert rounds[1].shortfall > 0
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """Runs the script; gives its error, or nothing."""
+    monkeypatch.setattr(sys, "argv", ["replay.py", *map(str, arguments)])
+    try:
+        runpy.run_path(str(ROOT / "scripts" / "replay.py"), run_name="__main__")
+    except SystemExit as end:
+        return str(end.code)
+    return ""
+
+
+def test_script_writes_table_and_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made(tmp_path / "run", "data=digits", "model=lenet5", "strategy=entropy")
+    against = ("--against", "entropy", "random", "bald", "multilabel_margin")
+    assert call(monkeypatch, folder, *against, "--round", 1, "--cards", 2) == ""
+    printed = capsys.readouterr()
+    assert "round 1: 5 of 5 confirmed" in printed.out
+    assert "bald is left out: " in printed.err
+    assert "multilabel_margin is left out: it is not meant for multiclass" in printed.err
+    out = folder / "replay"
+    rows = list(csv.DictReader((out / "replay.csv").read_text().splitlines()))
+    assert [row["entropy"] for row in rows] == ["5", "5"]
+    assert {path.name for path in (out / "cards").iterdir()} == {
+        "round_001_pick_01.png",
+        "round_001_pick_02.png",
+    }
+    assert "cards/round_001_pick_02.png" in (out / "replay.md").read_text()
+
+
+def test_runs_that_cannot_be_replayed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "holds no run" in call(monkeypatch, tmp_path)
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
+    assert "no strategy margi; did you mean margin?" in call(
+        monkeypatch, folder, "--against", "margi"
+    )
+    assert "no query in round 7" in call(monkeypatch, folder, "--round", 7)
+    (folder / "models" / "round_0001.pt").unlink()
+    assert "the model of round 1 was not kept" in call(monkeypatch, folder)
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"status": "running"}))
+    assert "a run that is going on" in call(monkeypatch, folder)
+    other = made(
+        tmp_path / "other", "data=iris", "model=mlp", "strategy=margin", "keep_models=false"
+    )
+    assert "make the run with keep_models=true" in call(monkeypatch, other)
+
+
+def test_cards_of_tables_have_no_image(tmp_path: Path) -> None:
+    replay = Replay(
+        made(tmp_path / "run", "data=iris", "model=mlp", "strategy=badge"),
+        {"wrong": MultilabelMargin()},
+    )
+    assert list(replay.skipped) == ["wrong"]
+    first = next(replay.rounds())
+    (card,) = draw_cards(replay, first, tmp_path / "cards", 1)
+    assert card.stat().st_size > 5000
