@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in range(options.repeat):
         for name in options.systems:
             runs[name].append(child(name, spec))
-            print(f"{number + 1}. {name}: {runs[name][-1]['total']:.1f} s", file=sys.stderr)
+            last = runs[name][-1]
+            said = f"{number + 1}. {name}: {last['total']:.1f} s, {last['cpu']:.1f} s of CPU"
+            print(said, file=sys.stderr, flush=True)
     check(runs)
     print(*heading(spec, options.repeat), "", *table(runs), sep="\n")
     if options.json:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import frozen, large_pool, main_job, pool, scores, training
+from benchmarks import frozen, large_pool, main_job, pool, replicas, scores, training
 from benchmarks.heading import heading
 from benchmarks.setup import Setup, load_source
 from benchmarks.table import Row, markdown
@@ -34,6 +34,7 @@ def measurements(data_dir: str | None) -> dict[str, Callable[[Setup], list[Row]]
         "last_layer": scores.last_layer,
         "large_pool": large_pool.large_pool,
         "frozen_features": frozen.frozen_features,
+        "replicas": replicas.replicas,
     }
 
 

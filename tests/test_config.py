@@ -198,6 +198,7 @@ NOT_HASHED = {
     "batch_size": "64",
     "data_dir": "elsewhere",
     "saved_dir": "elsewhere",
+    "keep_models": "true",
     "keep_history": "true",
     "save_every": "5",
     "profile": "true",
