@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="*", type=float, default=[0.9, 0.95], metavar="SHARE")
     parser.add_argument("--margin", type=float, default=0.5, help="points of area: as good as")
     parser.add_argument("--partial", action="store_true", help="use runs that are not complete")
+    parser.add_argument("--compress", action="store_true", help="write results.csv.gz")
     parser.add_argument("--tensorboard", action="store_true", help="write mean curves to OUT/tb")
     given = parser.parse_args()
     try:
@@ -33,7 +34,8 @@ def main() -> None:
             given.baseline, tuple(given.targets), given.margin, given.partial, STRATEGIES
         )
         collection = collect(given.paths, options)
-        path = write(collection, given.out, options, given.tensorboard)
+        results = "results.csv.gz" if given.compress else "results.csv"
+        path = write(collection, given.out, options, given.tensorboard, results)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     for sentence in collection.left_out:

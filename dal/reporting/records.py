@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
+from dal.utils.files import open_text
 
 FREE = (
     "seed",
@@ -217,8 +218,13 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def write_csv(runs: Iterable[Run], path: Path) -> None:
-    """Write one line a round; `read_csv` gives the same runs back, but for their settings."""
-    with path.open("w", newline="") as file:
+    """Write one line a round; `read_csv` gives the same runs back, but for their settings.
+
+    Args:
+        runs: The runs.
+        path: Compressed if its name ends in ``.gz``.
+    """
+    with open_text(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(FIELDS)
         for run in sorted(runs, key=lambda run: (*run.group, run.strategy, run.seed)):
@@ -237,7 +243,7 @@ def read_csv(path: Path) -> list[Run]:
         RunError: It is no such file, or a line of it is damaged.
     """
     runs: dict[tuple[str, ...], Run] = {}
-    with path.open(newline="") as file:
+    with open_text(path, "r") as file:
         reader = csv.DictReader(file)
         if lacking := set(FIELDS) - set(reader.fieldnames or ()):
             raise RunError(

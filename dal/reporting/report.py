@@ -96,7 +96,13 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
     return Collection(make_groups(found), left_out)
 
 
-def write(collection: Collection, folder: Path, options: Options, board: bool = False) -> Path:
+def write(
+    collection: Collection,
+    folder: Path,
+    options: Options,
+    board: bool = False,
+    results: str = "results.csv",
+) -> Path:
     """Write ``report.md``, ``results.csv`` and the figures; files of those names are replaced.
 
     Args:
@@ -104,6 +110,7 @@ def write(collection: Collection, folder: Path, options: Options, board: bool = 
         folder: Where to; created if missing.
         options: What is shown.
         board: Write mean curves for TensorBoard as well, into ``tb/``.
+        results: Name of the results file; compressed if it ends in ``.gz``.
 
     Returns:
         The path of ``report.md``.
@@ -128,7 +135,7 @@ def write(collection: Collection, folder: Path, options: Options, board: bool = 
         parts += ["## Left out", "\n".join(f"- {line}" for line in collection.left_out)]
     if board:
         write_board(groups, folder / "tb")
-    write_csv(collection.runs, folder / "results.csv")
+    write_csv(collection.runs, folder / results)
     path = folder / "report.md"
     path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n")
     return path

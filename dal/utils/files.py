@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, TextIO, cast
 
 
 class DamagedError(ValueError):
@@ -57,3 +60,18 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def open_text(path: Path, mode: Literal["r", "w"]) -> Iterator[TextIO]:
+    """A UTF-8 text file, compressed if its name ends in ``.gz``; equal texts give equal files."""
+    if path.suffix != ".gz":
+        with path.open(mode, newline="", encoding="utf-8") as file:
+            yield cast(TextIO, file)
+        return
+    with (
+        path.open(f"{mode}b") as raw,
+        gzip.GzipFile("", f"{mode}b", fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, newline="", encoding="utf-8") as file,
+    ):
+        yield file

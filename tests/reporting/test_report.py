@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import runpy
@@ -310,6 +311,11 @@ def test_report_reads_what_a_run_wrote(runs: Path, tmp_path: Path) -> None:
     assert sum(random.rounds[0].picks.values()) == 3
     csv = tmp_path / "results.csv"
     write_csv([random], csv)
+    packed = tmp_path / "results.csv.gz"
+    for _ in range(2):
+        write_csv([random], packed)
+        assert gzip.decompress(packed.read_bytes()) == csv.read_bytes()
+    assert read_csv(packed)[0].rounds == read_csv(csv)[0].rounds
     (again,) = read_csv(csv)
     assert again.labels == random.labels
     assert again.values == pytest.approx(random.values, abs=1e-4)

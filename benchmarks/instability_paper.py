@@ -1,0 +1,152 @@
+"""What the instability paper states, tested on runs of its protocol.
+
+``python -m benchmarks.instability_paper benchmarks/results/instability_*.csv.gz --figure out.png``
+prints the tables of ``benchmarks/instability_paper.md``. Everything is tested on areas under
+learning curves, in percentage points, paired by seed; Holm's correction covers the data sets of one
+column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dal.recording.palette import COLORS, DPI, MARKERS
+from dal.reporting.compare import Group, areas, differences
+from dal.reporting.figures import mean_curve, save
+from dal.reporting.report import Options, collect
+from dal.reporting.statistics import LEVEL, Paired, half_width, holm, paired
+from dal.reporting.tables import markdown, p_value, plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASIC = ("random", "least_confidence", "entropy", "instability")
+OURS = "instability"
+MARGIN = 0.5
+"""Points of area within which two strategies count as equivalent."""
+
+VARIANTS = {
+    "window 2 against 3": ("instability (window=2)", OURS),
+    "window 5 against 3": ("instability (window=5)", OURS),
+    "window 5 against 2": ("instability (window=5)", "instability (window=2)"),
+    "KL against Wasserstein": ("instability (distance=kl)", OURS),
+    "JS against Wasserstein": ("instability (distance=js)", OURS),
+    "ordinal ground": ("instability (ground=ordinal)", OURS),
+    "sorted ground": ("instability (ground=sorted)", OURS),
+}
+
+
+def area_table(groups: Sequence[Group]) -> str:
+    """Mean areas by data set; the best of the paper's four in bold."""
+    names = [*BASIC, "margin"]
+    rows = []
+    for group in groups:
+        found = areas(group)
+        means = {n: sum(v.values()) / len(v) for n, v in found.items()}
+        best = max((n for n in BASIC if n in means), key=lambda n: means[n])
+        cells = [_area(found, name, bold=name == best) for name in names]
+        rows.append([group.data, *cells])
+    return markdown(["data set", *names], rows)
+
+
+def difference_table(groups: Sequence[Group], pairs: Mapping[str, tuple[str, str]]) -> str:
+    """Paired differences by data set: mean, interval, and what the tests say.
+
+    Args:
+        groups: The runs.
+        pairs: By the title of a column, which strategy is compared with which.
+    """
+    columns = {title: _column(groups, *names) for title, names in pairs.items()}
+    rows = [[group.data, *(column[group.data] for column in columns.values())] for group in groups]
+    return markdown(["data set", *columns], rows)
+
+
+def _column(groups: Sequence[Group], first: str, second: str) -> dict[str, str]:
+    tests: dict[str, Paired] = {}
+    for group in groups:
+        found = areas(group)
+        gains = differences(found.get(first, {}), found.get(second, {}), group.unpaired)
+        if len(gains) > 1:
+            tests[group.data] = paired(gains, MARGIN)
+    corrected = holm({data: test.p for data, test in tests.items()})
+    return {
+        group.data: _cell(tests.get(group.data), corrected.get(group.data, math.nan))
+        for group in groups
+    }
+
+
+def _cell(test: Paired | None, p_holm: float) -> str:
+    if test is None:
+        return "not run"
+    text = f"{plus_minus(test.mean, test.half, '+')}, p {p_value(p_holm)}"
+    text += " =" if test.p_equivalent < LEVEL else ""
+    return f"**{text}**" if p_holm < LEVEL else text
+
+
+def _area(found: Mapping[str, Mapping[int, float]], name: str, bold: bool) -> str:
+    values = list(found.get(name, {}).values())
+    if not values:
+        return "not run"
+    text = plus_minus(sum(values) / len(values), half_width(values))
+    return f"**{text}**" if bold else text
+
+
+def figure(groups: Sequence[Group]) -> Figure:
+    """Learning curves of the paper's four strategies, a panel a data set."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 3
+    rows = -(-len(groups) // columns)
+    drawn = Figure(figsize=(10, 3.1 * rows), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(drawn)
+    panels = drawn.subplots(rows, columns, squeeze=False).flatten()
+    for panel in panels[len(groups) :]:
+        panel.set_axis_off()
+    for axes, group in zip(panels, groups, strict=False):
+        for number, name in enumerate(BASIC):
+            if name in group.curves:
+                labels, mean, half = mean_curve(group, name)
+                style = "--" if name == "random" else "-"
+                color = COLORS[-1] if name == "random" else COLORS[number]
+                axes.plot(
+                    labels,
+                    mean,
+                    style,
+                    color=color,
+                    label=name,
+                    linewidth=1.5,
+                    marker=MARKERS[number],
+                    markersize=4,
+                    markevery=max(1, len(labels) // 8),
+                )
+                axes.fill_between(labels, mean - half, mean + half, color=color, alpha=0.12, lw=0)
+        axes.set(title=group.data, xlabel="Labels", ylabel="Test accuracy")
+        axes.grid(color="#E0E0E0", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+    return drawn
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read, test, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="+", type=Path, help="results files or run directories")
+    parser.add_argument("--figure", type=Path, help="PNG of the learning curves")
+    options = parser.parse_args(arguments)
+    strategies = Path(__file__).resolve().parent.parent / "conf" / "strategy"
+    groups = collect(options.paths, Options(strategies=strategies)).groups
+    others = [*BASIC[:-1], "margin"]
+    print(area_table(groups))
+    print(difference_table(groups, {f"against {name}": (OURS, name) for name in others}))
+    print(difference_table(groups, VARIANTS))
+    if options.figure:
+        save(figure(groups), options.figure)
+
+
+if __name__ == "__main__":
+    main()

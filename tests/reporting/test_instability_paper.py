@@ -1,0 +1,40 @@
+"""The tables of the instability paper against scipy, on runs written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from written_runs import write_run
+
+from benchmarks.instability_paper import main
+
+
+def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "saved"
+    runs.mkdir()
+    rng = np.random.default_rng(0)
+    values: dict[str, list[float]] = {"random": [], "entropy": [], "instability": []}
+    for seed in range(4):
+        for name, mean in (("random", 0.5), ("entropy", 0.6), ("instability", 0.6)):
+            value = mean + rng.normal(0, 0.02)
+            values[name].append(100 * value)
+            settings = {"window": 3, "distance": "wasserstein", "ground": "discrete"}
+            strategy = settings if name == "instability" else {}
+            write_run(runs, name, seed, [value, value], strategy=strategy)
+    picture = tmp_path / "figure.png"
+    main([str(runs), "--figure", str(picture)])
+    area, against, variants = (
+        block.splitlines() for block in capsys.readouterr().out.strip().split("\n\n")
+    )
+    best = max(("entropy", "instability"), key=lambda name: np.mean(values[name]))
+    place = [cell.strip() for cell in area[0].split("|")].index(best)
+    assert area[2].split("|")[place].strip().startswith(f"**{np.mean(values[best]):.2f}")
+    gains = np.subtract(values["instability"], values["random"])
+    p = stats.ttest_1samp(gains, 0).pvalue
+    assert f"**{gains.mean():+.2f} ± " in against[2]
+    assert (f"p {p:.3f}" if p >= 0.0005 else "p < 0.001") in against[2]
+    assert variants[2].count("not run") == 7
+    assert picture.stat().st_size > 10_000
