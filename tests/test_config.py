@@ -18,15 +18,14 @@ from dal.features import Raw
 from dal.job import Settings
 from dal.utils.build import find
 from dal.utils.config import (
-    UNHASHED,
     VERSION,
     Config,
     check_groups,
     check_keys,
     complete_already,
-    run_name,
     suggestions,
 )
+from dal.utils.identity import UNHASHED, run_name
 
 CONF = Path(__file__).parents[1] / "conf"
 OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))

@@ -13,27 +13,9 @@ from typing import Any
 
 from dal.recording.run_directory import read_status
 from dal.utils.files import open_text
+from dal.utils.identity import UNHASHED
 
-FREE = (
-    "seed",
-    "strategy",
-    "budget",
-    "max_rounds",
-    "device",
-    "threads",
-    "batch_size",
-    "data_dir",
-    "saved_dir",
-    "keep_history",
-    "keep_models",
-    "save_every",
-    "profile",
-    "plugins",
-    "cluster",
-    "replicas",
-    "replica_strategies",
-    "lockstep",
-)
+FREE = ("seed", "strategy", *UNHASHED)
 """Settings that may differ between runs that are compared."""
 
 HEADLINES = ("micro_f1", "accuracy")

@@ -1,0 +1,61 @@
+"""Which settings make a run what it is, and the name that they give it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+UNHASHED = (
+    "budget",
+    "max_rounds",
+    "device",
+    "threads",
+    "batch_size",
+    "data_dir",
+    "saved_dir",
+    "keep_history",
+    "keep_models",
+    "save_every",
+    "profile",
+    "plugins",
+    "replicas",
+    "replica_strategies",
+    "lockstep",
+)
+"""Settings that do not make another run: how far it goes, where and how it is computed."""
+
+OFF: Mapping[str, Any] = {"features": {"_target_": "dal.features.Raw"}, "pool": {}}
+"""Groups that make no other run while they are off, so that older runs keep their names."""
+
+PLACES = ("root", "cache_dir")
+"""Settings of groups that say where files are."""
+
+
+def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    """Name of the run directory: a pure function of the settings that make the run.
+
+    Args:
+        config: Resolved settings in plain containers.
+        choices: The chosen option of each group.
+
+    Returns:
+        ``<data>-<model>-<strategy>-s<seed>-<hash8>``.
+    """
+    hashed = {
+        key: _placeless(value) if key in ("data", *OFF) else value
+        for key, value in config.items()
+        if key not in UNHASHED and not (key in OFF and value == OFF[key])
+    }
+    text = json.dumps(hashed, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    parts = [choices[group] for group in ("data", "model", "strategy")]
+    return "-".join([*parts, f"s{config['seed']}", digest])
+
+
+def _placeless(settings: Any) -> Any:
+    """Settings without those that say where files are."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {key: _placeless(part) for key, part in settings.items() if key not in PLACES}
