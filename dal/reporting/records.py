@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 from collections import Counter
@@ -225,17 +226,20 @@ def read_csv(path: Path) -> list[Run]:
         RunError: It is no such file, or a line of it is damaged.
     """
     runs: dict[tuple[str, ...], Run] = {}
-    with open_text(path, "r") as file:
-        reader = csv.DictReader(file)
-        if lacking := set(FIELDS) - set(reader.fieldnames or ()):
-            raise RunError(
-                f"{path} is no results file of scripts/report.py: it lacks {sorted(lacking)[0]}"
-            )
-        for row in reader:
-            try:
-                _add(runs, row, path)
-            except (TypeError, ValueError, KeyError) as error:
-                raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
+    try:
+        with open_text(path, "r") as file:
+            reader = csv.DictReader(file)
+            if lacking := set(FIELDS) - set(reader.fieldnames or ()):
+                raise RunError(
+                    f"{path} is no results file of scripts/report.py: it lacks {sorted(lacking)[0]}"
+                )
+            for row in reader:
+                try:
+                    _add(runs, row, path)
+                except (TypeError, ValueError, KeyError) as error:
+                    raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise RunError(f"{path} is no results file of scripts/report.py: {error}") from error
     return list(runs.values())
 
 
@@ -285,9 +289,10 @@ def _config(folder: Path) -> dict[str, Any]:
         raise RunError(
             f"{folder} has no config.yaml ({state}); it ended before it began"
         ) from error
-    except yaml.YAMLError as error:
-        raise RunError(f"{folder / 'config.yaml'} is damaged: {error}") from error
-    if not isinstance(config, dict) or "seed" not in config:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{folder / 'config.yaml'} is damaged: {reason}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
         raise RunError(f"{folder / 'config.yaml'} holds no settings of a run")
     return config
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dal.recording.run_directory import read_status
 
@@ -43,7 +44,7 @@ class RunState:
 def read_state(folder: Path) -> RunState:
     """How the run in a folder stands."""
     found = read_status(folder)
-    if "status" not in found:
+    if not _well_formed(found):
         reason = "status.json is missing or damaged; the run's command writes it again"
         return RunState(folder, "unknown", reason, None, None, None, None)
     status, reason = str(found["status"]), str(found.get("reason") or "")
@@ -87,6 +88,14 @@ def table(states: Iterable[RunState], below: Path | None = None) -> str:
         lines.append(f"{line}  ({state.reason})" if shown else line)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return "\n".join([*lines, "", listed or "no runs"])
+
+
+def _well_formed(status: Mapping[str, Any]) -> bool:
+    """Whether every field that is shown is of the kind that runs write."""
+    numbers = ("round", "labels", "accuracy", "updated")
+    return isinstance(status.get("status"), str) and all(
+        isinstance(status.get(name), int | float | None) for name in numbers
+    )
 
 
 def _lives(pid: object) -> bool:

@@ -148,6 +148,8 @@ def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, scrip
     empty = runs / "digits-mlp-entropy-s2-00000000"
     empty.mkdir()
     (empty / "status.json").write_text('{"status": "failed", "reason": "ValueError: no"}')
+    for seed, text in ((4, "seed: abc"), (5, "[1,\n2")):
+        (write_run(runs, "entropy", seed, [0.5]) / "config.yaml").write_text(text)
     old = write_run(runs, "entropy", 3, [0.5])
     (old / "metrics.jsonl").write_text('{"round": 0, "labels": 10, "test/accuracy": 0.5}')
     code, out, err = script("report.py", runs, "--out", tmp_path / "out")
@@ -158,7 +160,9 @@ def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, scrip
     assert f"{empty} has no config.yaml (failed: ValueError: no)" in err
     assert f"{old} was written by another version: 'queried' is missing" in err
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "6 runs. 4 more were left out" in text
+    assert "6 runs. 6 more were left out" in text
+    assert "config.yaml holds no settings of a run" in err
+    assert "config.yaml is damaged: while parsing" in err
     assert str(half) in text
 
 
@@ -248,6 +252,7 @@ def test_labels_needed_and_saved(runs: Path) -> None:
         (["{runs}", "--targets", "90"], "targets have 90; give shares in (0, 1)"),
         (["{csv}"], "lacks data"),
         (["{bad}"], "line 2 is damaged"),
+        ([sys.executable], "is no results file of scripts/report.py: "),
     ],
 )
 def test_bad_input_is_one_error(
@@ -336,8 +341,9 @@ def test_status_shows_every_run_and_fails_for_failed_ones(runs: Path, script: Sc
     assert "is gone; run its command again" in out
     (running / "status.json").write_text(json.dumps(here | {"pid": 1, "host": "elsewhere"}))
     assert read_state(running).status == "running"
-    (running / "status.json").write_text("{")
-    assert read_state(running).status == "unknown"
+    for text in ("{", "[1]", '{"status": 3}', '{"status": "complete", "updated": "x"}'):
+        (running / "status.json").write_text(text)
+        assert read_state(running).status == "unknown"
     assert "process" not in table([read_state(done)])
     (done / "status.json").write_text(json.dumps({"status": "failed", "reason": "OSError: full"}))
     code, out, _ = script("status.py", done)
