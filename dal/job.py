@@ -22,6 +22,7 @@ from dal.recording.recorder import Recorder
 from dal.task import Task
 from dal.utils.clock import clock
 from dal.utils.digest import digest_tensors
+from dal.utils.json_lines import JsonLines, parse_json_lines
 from dal.utils.numerics import differences, signature
 from dal.utils.ranks import ALONE, Ranks
 from dal.utils.seeding import generator
@@ -29,8 +30,10 @@ from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 MODELS = "models"
+GROWING = ("rows", "queries")
+"""What of a run's state grows with its rounds."""
 MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
 
 
@@ -90,7 +93,7 @@ class State:
         pending: The query that waits for answers, or None.
         row: Metrics of the round in progress.
         rows: Metrics of the rounds before it.
-        queries: (round, index, score, label) of every queried sample; label -1: abstained. A
+        queries: [round, index, score, label] of every queried sample; label -1: abstained. A
             multi-label one is a list of C numbers 0 and 1, or -1 everywhere.
         confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
             (C, C), or multi-label (C, 2, 2); None before the first.
@@ -103,9 +106,22 @@ class State:
     pending: dict[str, Any] | None = None
     row: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    queries: list[tuple[int, int, float, int | list[int]]] = field(default_factory=list)
+    queries: list[list[Any]] = field(default_factory=list)
     confusion: Tensor | None = None
     steps: int = 0
+
+    def __post_init__(self) -> None:
+        self._lines = {name: JsonLines() for name in GROWING}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain containers, what grows from round to round as text."""
+        saved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return saved | {name: lines.text(saved[name]) for name, lines in self._lines.items()}
+
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> State:
+        """The state that `state_dict` was asked of."""
+        return cls(**saved | {name: parse_json_lines(saved[name]) for name in GROWING})
 
     @property
     def all_rows(self) -> list[dict[str, Any]]:
@@ -199,7 +215,7 @@ class Job:
         if sent is not None and not self.ranks.first:
             self.pool.load_state_dict(sent["pool"])
             self.learner.load_state_dict(sent["learner"])
-            self.state = State(**sent["state"])
+            self.state = State.load(sent["state"])
         return sent
 
     def _digests(self) -> dict[str, str]:
@@ -272,7 +288,7 @@ class Job:
             "format": FORMAT,
             "data": self.fingerprint,
             "numerics": {**self.numerics, **self.learner.numerics()},
-            "state": {f.name: getattr(self.state, f.name) for f in fields(State)},
+            "state": self.state.state_dict(),
             "pool": self.pool.state_dict(),
             "learner": self.learner.state_dict(),
             "history": self.history.state_dict(),
@@ -280,11 +296,7 @@ class Job:
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        if saved.get("format") != FORMAT:
-            raise ValueError(
-                f"the run was written by another version of dal (format {saved.get('format')}, "
-                f"this is {FORMAT}); go on with that version, or choose another saved_dir"
-            )
+        check_format(saved)
         if saved["data"] != self.fingerprint:
             raise ValueError(
                 f"the data of {self.source.name} have changed since this run began; restore them, "
@@ -294,7 +306,7 @@ class Job:
         self.pool.load_state_dict(saved["pool"])
         self.learner.load_state_dict(saved["learner"])
         self.strategy.load_state_dict(saved["strategy"])
-        self.state = State(**saved["state"])
+        self.state = State.load(saved["state"])
 
     def _apply_numerics(self, saved: dict[str, Any] | None) -> None:
         """Take back threads from a resumed run; warn where other bits must be expected."""
@@ -309,6 +321,19 @@ class Job:
             )
             changed: list[str] = self.state.row.setdefault("numerics_changed", [])
             changed.append(changes)
+
+
+def check_format(saved: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another version.
+
+    Raises:
+        ValueError: Naming both versions.
+    """
+    if saved.get("format") != FORMAT:
+        raise ValueError(
+            f"the run was written by another version of dal (format {saved.get('format')}, "
+            f"this is {FORMAT}); go on with that version, or choose another saved_dir"
+        )
 
 
 def from_history(strategy: Strategy, committee: Committee) -> dict[Need, int]:

@@ -312,7 +312,7 @@ def annotate(job: Job) -> bool:
     )
     score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
     state.queries += [
-        (state.round, index, score_of[index], target)
+        [state.round, index, score_of[index], target]
         for index, target in zip(answers.indices.tolist(), targets.tolist(), strict=True)
     ]
     with clock(state.row, "record_s"):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.app import source_of
 from dal.data.source import Source, Split
-from dal.job import MODELS, Job, Settings, from_history
+from dal.job import MODELS, Job, Settings, State, check_format, from_history
 from dal.learners import Learner, RoundContext, make_learner
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.network import TorchLearner
@@ -83,7 +83,9 @@ class Replay:
         saved = checkpoint.Checkpoints(run_dir / "checkpoints").load()
         if saved is None or not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; make the run with keep_models=true")
-        self._events, self._saved_queries = saved["pool"], saved["state"]["queries"]
+        check_format(saved)
+        self._events = saved["pool"]
+        self._saved_queries = State.load(saved["state"]).queries
         self._job = _job(config, saved)
         self._job.history = PredictionHistory(
             len(self.source.train), self.source.num_classes, keep=None, dtype=torch.float64

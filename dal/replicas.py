@@ -13,7 +13,7 @@ from dal.app import execute
 from dal.job import own_threads
 from dal.lockstep import Lockstep, Mode, Replica
 from dal.loop import Together
-from dal.utils.logs import all_levels
+from dal.utils.logs import files_may_come_and_go
 from dal.utils.replicas import Run
 from dal.utils.signals import Interrupts
 
@@ -59,7 +59,7 @@ def run_together(
         KeyboardInterrupt: A second SIGINT came.
     """
     lockstep, shared = Lockstep(len(runs), mode), Shared()
-    with own_threads(), all_levels(), Interrupts() as interrupts:
+    with own_threads(), files_may_come_and_go(), Interrupts() as interrupts:
 
         def body(run: Run, replica: Replica) -> None:
             together = Together(

@@ -37,11 +37,12 @@ class StackedFit:
         """
         first = self.fits[0]
         for fit, alive in zip(self.fits, self.alive, strict=True):
-            if alive:
+            if alive and not fit.model.training:
                 fit.model.train()
         self.stack.train()
         order = torch.stack([_order(fit) for fit in self.fits]).to(first.device)
-        self.stack.noise.seed([_noise(fit) for fit in self.fits])
+        if self.stack.noise.wanted:
+            self.stack.noise.seed([_noise(fit) for fit in self.fits])
         for own, stacked in zip(
             first.optimizer.param_groups, self.optimizer.param_groups, strict=True
         ):

@@ -30,10 +30,14 @@ class Noise:
 
     A network's masks are those it would draw alone: the same calls, in the same order, of
     `torch.nn.functional.dropout` on tensors of the same shape.
+
+    Attributes:
+        wanted: Whether there is a layer that draws.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.wanted = False
         self._states: list[Tensor] = []
 
     def seed(self, seeds: Sequence[int]) -> None:
@@ -180,4 +184,5 @@ def _skeleton(model: nn.Module, noise: Noise) -> nn.Module:
         for name, child in parent.named_children():
             if isinstance(child, DROPOUTS):
                 setattr(parent, name, _Dropout(child, noise))
+                noise.wanted = True
     return base

@@ -17,6 +17,7 @@ from dal.recording.figures import learning_curve
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.tensorboard import TensorBoard
 from dal.recording.throttle import Throttle
+from dal.utils.json_lines import JsonLines
 from dal.utils.numerics import environment
 from dal.utils.signals import PreemptedError
 
@@ -51,6 +52,7 @@ class Recorder:
         self.config = dict(config or {})
         self._metric, self._metric_name = source.task.headline, source.task.headline_name
         self._board: TensorBoard | None = None
+        self._rows = JsonLines()
         self._figures = Throttle(30 * count)
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
@@ -162,8 +164,10 @@ class Recorder:
         """Bring ``metrics.jsonl``, ``queries.csv`` and ``status.json`` up to the state."""
         if self.directory is None:
             return
-        lines = [json.dumps(row) + "\n" for row in state.all_rows]
-        self.directory.write("metrics.jsonl", "".join(lines))
+        rows = self._rows.text(state.rows)
+        if len(state.all_rows) > len(state.rows):  # the round in progress may still change
+            rows += json.dumps(state.row) + "\n"
+        self.directory.write("metrics.jsonl", rows)
         samples = self.source.train.original(torch.tensor([q[1] for q in state.queries]).long())
         queries = [
             f"{number},{index},{score!r},{self.source.target_name(target)},{sample}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import logging
 import sys
 import time
@@ -50,6 +51,39 @@ class _File(logging.FileHandler):
             self._flushed = time.monotonic()
 
 
+class _ByRun(logging.Handler):
+    """Passes a record to the file of the run that it comes from; one that is of no run, to all.
+
+    A handler a run would have every record looked at once a run.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files: dict[str, list[logging.Handler]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = REPLICA.get()
+        groups = [self._files.get(name, [])] if name else self._files.values()
+        for file in itertools.chain.from_iterable(groups):
+            file.handle(record)
+
+    @contextmanager
+    def opened(self, file: logging.Handler) -> Iterator[None]:
+        """Let a file take part for the time of a block, as that of the run it is opened for."""
+        name = REPLICA.get()
+        files = self._files.setdefault(name, [])
+        files.append(file)
+        try:
+            yield
+        finally:
+            files.remove(file)
+            if not files:
+                del self._files[name]
+
+
+_BY_RUN = _ByRun()
+
+
 @contextmanager
 def log_to_console(quiet: bool = False) -> Iterator[None]:
     """Show messages of level INFO and above on standard output for the time of a block.
@@ -74,21 +108,22 @@ def log_to_file(path: Path) -> Iterator[None]:
     Where several runs share the process, those of the others are left out.
     """
     handler = _File(path, encoding="utf-8")
-    name = REPLICA.get()
-    handler.addFilter(lambda record: REPLICA.get() in (name, ""))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     try:
-        with _attached(handler):
+        with files_may_come_and_go(), _BY_RUN.opened(handler):
             yield
     finally:
         handler.close()
 
 
 @contextmanager
-def all_levels() -> Iterator[None]:
-    """Let messages of every level pass for the time of a block, whichever files come and go."""
-    with _attached(logging.NullHandler()):
+def files_may_come_and_go() -> Iterator[None]:
+    """Let several runs open and close their files in any order within a block."""
+    if _BY_RUN in logging.getLogger(ROOTS[0]).handlers:
         yield
+    else:
+        with _attached(_BY_RUN):
+            yield
 
 
 @contextmanager
