@@ -54,6 +54,8 @@ class Settings:
         candidates: Choose among so many samples only, drawn at the start of the run by its seed
             and thus the same for every strategy; None for the whole pool.
         keep_models: Keep the model of every round, for `dal.replay`.
+        record_epochs: Record the metrics of every epoch in TensorBoard and ``train.log``; with
+            networks whose epochs take a millisecond that costs more than the epochs.
 
     Raises:
         ValueError: A number is out of range.
@@ -70,6 +72,7 @@ class Settings:
     save_every: int | None = None
     candidates: int | None = None
     keep_models: bool = False
+    record_epochs: bool = True
 
     def __post_init__(self) -> None:
         for name in ("query_size", "budget", "threads", "batch_size", "save_every", "candidates"):

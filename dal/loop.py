@@ -374,16 +374,10 @@ def _after_epoch(
     job: Job, sizes: str, fitted: FitState, save: Callable[[], dict[str, Any]]
 ) -> None:
     """Record an epoch, then save if it is time to."""
-    values = fitted.history[-1]
-    log.debug(
-        "round %d, epoch %d, %s: %s",
-        job.state.round,
-        fitted.epoch - 1,
-        sizes,
-        ", ".join(f"{name} {value:.4g}" for name, value in values.items()),
-    )
-    step = job.state.steps + fitted.steps
-    job.recorder.epoch(job.state.round, fitted.epoch - 1, step, values)
+    if job.settings.record_epochs:
+        step = job.state.steps + fitted.steps
+        number, values = fitted.epoch - 1, fitted.history[-1]
+        job.recorder.epoch(job.state.round, number, step, values, sizes)
     _save_within(job, fitted, save)
 
 

@@ -198,6 +198,7 @@ NOT_HASHED = {
     "data_dir": "elsewhere",
     "saved_dir": "elsewhere",
     "keep_models": "true",
+    "record_epochs": "false",
     "keep_history": "true",
     "save_every": "5",
     "profile": "true",

@@ -125,6 +125,17 @@ def test_run_keep_history_shows_a_sample_over_all_rounds(tmp_path: Path) -> None
     assert result.job.history.of_sample(queried)[1].isnan().all()
 
 
+def test_run_without_record_of_epochs_is_the_same_run(tmp_path: Path) -> None:
+    shown = {}
+    for recorded in (True, False):
+        folder = tmp_path / str(recorded)
+        result = run(Entropy(), folder, settings={"record_epochs": recorded})
+        shown[recorded] = result.job.state.queries
+        assert (folder / "tb" / "round_000").exists() is recorded
+        assert ("epoch 2, 9 labeled" in (folder / "train.log").read_text()) is recorded
+    assert shown[True] == shown[False]
+
+
 def test_run_cold_restart_differs_from_warm() -> None:
     cold = run(Random(), trainer=Trainer(epochs=3, restart="cold")).rows
     warm = run(Random(), trainer=Trainer(epochs=3)).rows

@@ -119,8 +119,12 @@ class Recorder:
                 self._board.round(row["labels"], _tags(row))
         self.write(state, pool)
 
-    def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """Training and validation metrics of one epoch."""
+    def epoch(
+        self, round_number: int, epoch: int, step: int, values: Mapping[str, float], sizes: str
+    ) -> None:
+        """Training and validation metrics of one epoch; the log names the sizes of the sets."""
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        log.debug("round %d, epoch %d, %s: %s", round_number, epoch, sizes, listed)
         if self._board is not None:
             self._board.epoch(round_number, epoch, step, values)
 

@@ -56,6 +56,7 @@ class Config:
     saved_dir: str = MISSING
     keep_history: bool = False
     keep_models: bool = False
+    record_epochs: bool = True
     save_every: int | None = None
     candidates: int | None = None
     profile: bool = False

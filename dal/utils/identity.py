@@ -17,6 +17,7 @@ UNHASHED = (
     "saved_dir",
     "keep_history",
     "keep_models",
+    "record_epochs",
     "save_every",
     "profile",
     "plugins",
