@@ -19,7 +19,7 @@ from dal.reporting.compare import Group, areas, differences
 from dal.reporting.figures import mean_curve, save
 from dal.reporting.report import Options, collect
 from dal.reporting.statistics import LEVEL, Paired, half_width, holm, paired
-from dal.reporting.tables import markdown, p_value, plus_minus
+from dal.reporting.tables import drawn, markdown, p_value, plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,6 +63,19 @@ def difference_table(groups: Sequence[Group], pairs: Mapping[str, tuple[str, str
     columns = {title: _column(groups, *names) for title, names in pairs.items()}
     rows = [[group.data, *(column[group.data] for column in columns.values())] for group in groups]
     return markdown(["data set", *columns], rows)
+
+
+def draw_table(groups: Sequence[Group]) -> str:
+    """By data set, the share of picks that a draw decided: among equal scores, or all at random."""
+    names = ["least_confidence", "entropy", OURS, *(pair[0] for pair in VARIANTS.values())]
+    names = [n for n in dict.fromkeys(names) if any(n in group.curves for group in groups)]
+    rows = [[group.data, *(_drawn(group, name) for name in names)] for group in groups]
+    return markdown(["picks by draw", *names], rows)
+
+
+def _drawn(group: Group, name: str) -> str:
+    runs = group.curves.get(name, {}).values()
+    return drawn(runs) if runs else "not run"
 
 
 def _column(groups: Sequence[Group], first: str, second: str) -> dict[str, str]:
@@ -144,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(area_table(groups))
     print(difference_table(groups, {f"against {name}": (OURS, name) for name in others}))
     print(difference_table(groups, VARIANTS))
+    print(draw_table(groups))
     if options.figure:
         save(figure(groups), options.figure)
 

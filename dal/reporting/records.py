@@ -1,19 +1,17 @@
-"""Runs as a report knows them: read from run directories, or from the CSV that a report wrote."""
+"""Runs as a report knows them, read from run directories."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
-from dal.utils.files import open_text
 from dal.utils.identity import UNHASHED
 
 FREE = ("seed", "strategy", *UNHASHED)
@@ -21,24 +19,6 @@ FREE = ("seed", "strategy", *UNHASHED)
 
 HEADLINES = ("micro_f1", "accuracy")
 """What a curve shows: the first of these that a run has."""
-
-FIELDS = (
-    "data",
-    "model",
-    "protocol",
-    "strategy",
-    "seed",
-    "start",
-    "metric",
-    "labels",
-    "value",
-    "ece",
-    "loss",
-    "fit_s",
-    "query_s",
-    "wasted",
-    "picks",
-)
 
 
 class RunError(ValueError):
@@ -57,6 +37,8 @@ class Round:
         fit_s: Seconds of the fit.
         query_s: Seconds of pool pass and choice; None in the last round.
         wasted: Answers that were "none of these".
+        drawn: Picks that a draw decided, among equal scores or because there were none; None where
+            the strategy does not choose by scores alone.
         picks: How many samples of each class were picked, by class name.
     """
 
@@ -67,6 +49,7 @@ class Round:
     fit_s: float | None = None
     query_s: float | None = None
     wasted: int = 0
+    drawn: int | None = None
     picks: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -156,12 +139,16 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
     if not rows:
         raise RunError(f"{folder} holds no finished round yet ({_state(status)})")
     metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
-    picks = _picks(folder)
+    picks, scores = _picks(folder)
     shared = {key: value for key, value in config.items() if key not in FREE}
     shared["data"] = {key: v for key, v in (shared.get("data") or {}).items() if key != "root"}
     try:
         initial = rows[0]["labels"] - rows[0]["queried"]
-        rounds = tuple(_round(row, initial, metric, picks.get(row["round"], {})) for row in rows)
+        numbered = ((row, row["round"]) for row in rows)
+        rounds = tuple(
+            _round(row, initial, metric, picks.get(number, {}), scores.get(number, []))
+            for row, number in numbered
+        )
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder} was written by another version: {error} is missing") from None
     return Run(
@@ -198,85 +185,6 @@ def digest(settings: Mapping[str, Any]) -> str:
     """Eight hexadecimal digits of some settings."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def write_csv(runs: Iterable[Run], path: Path) -> None:
-    """Write one line a round; `read_csv` gives the same runs back, but for their settings.
-
-    Args:
-        runs: The runs.
-        path: Compressed if its name ends in ``.gz``.
-    """
-    with open_text(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(FIELDS)
-        for run in sorted(runs, key=lambda run: (*run.group, run.strategy, run.seed)):
-            start = " ".join(f"{name}={value[:8]}" for name, value in sorted(run.start.items()))
-            for r in run.rounds:
-                row = [*run.group, run.strategy, run.seed, start, run.metric, r.labels]
-                row += [_digits(r.value, 4), _digits(r.ece, 4), _digits(r.loss, 4)]
-                row += [_digits(r.fit_s, 2), _digits(r.query_s, 3), r.wasted or ""]
-                writer.writerow([*row, " ".join(f"{k}={n}" for k, n in sorted(r.picks.items()))])
-
-
-def read_csv(path: Path) -> list[Run]:
-    """Read what `write_csv` wrote.
-
-    Raises:
-        RunError: It is no such file, or a line of it is damaged.
-    """
-    runs: dict[tuple[str, ...], Run] = {}
-    try:
-        with open_text(path, "r") as file:
-            reader = csv.DictReader(file)
-            if lacking := set(FIELDS) - set(reader.fieldnames or ()):
-                raise RunError(
-                    f"{path} is no results file of scripts/report.py: it lacks {sorted(lacking)[0]}"
-                )
-            for row in reader:
-                try:
-                    _add(runs, row, path)
-                except (TypeError, ValueError, KeyError) as error:
-                    raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise RunError(f"{path} is no results file of scripts/report.py: {error}") from error
-    return list(runs.values())
-
-
-def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -> None:
-    """Add a line of a CSV to its run."""
-    key = tuple(row.get(name) or "" for name in ("data", "model", "protocol", "strategy", "seed"))
-    if key not in runs:
-        starts = (part.split("=") for part in (row.get("start") or "").split())
-        metric = row.get("metric") or "accuracy"
-        runs[key] = Run(
-            path,
-            key[0],
-            key[1],
-            key[2],
-            key[3],
-            int(key[4]),
-            "complete",
-            "",
-            metric,
-            (),
-            dict(starts),
-        )
-    picks = (part.rpartition("=") for part in (row.get("picks") or "").split(" ") if part)
-    ece, loss, fit_s, query_s = (
-        float(row[name]) if row.get(name) else None for name in ("ece", "loss", "fit_s", "query_s")
-    )
-    point = Round(
-        int(row["labels"]),
-        float(row["value"]),
-        ece,
-        loss,
-        fit_s,
-        query_s,
-        int(row.get("wasted") or 0),
-        {name: int(count) for name, _, count in picks},
-    )
-    runs[key] = replace(runs[key], rounds=(*runs[key].rounds, point))
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -323,7 +231,13 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
     return whole, "" if len(whole) == len(rows) else f"{len(rows) - len(whole)} rounds untested"
 
 
-def _round(row: Mapping[str, Any], initial: int, metric: str, picks: Mapping[str, int]) -> Round:
+def _round(
+    row: Mapping[str, Any],
+    initial: int,
+    metric: str,
+    picks: Mapping[str, int],
+    scores: Sequence[float],
+) -> Round:
     asked = "select_s" in row
     return Round(
         initial + row["queried"],
@@ -333,27 +247,40 @@ def _round(row: Mapping[str, Any], initial: int, metric: str, picks: Mapping[str
         row.get("fit_s"),
         row.get("scan_s", 0.0) + row["select_s"] if asked else None,
         int(row.get("query/wasted", 0)),
+        _drawn(row, scores),
         picks,
     )
 
 
-def _picks(folder: Path) -> dict[int, Counter[str]]:
-    """By round, how many samples of each class were picked; abstentions are left out."""
+def _drawn(row: Mapping[str, Any], scores: Sequence[float]) -> int | None:
+    """See `Round.drawn`: of tied picks those with the lowest score taken, all of a random query."""
+    if row.get("query/random"):
+        return len(scores)
+    tied = row.get("query/tied")
+    if tied is None or not scores:
+        return None
+    return scores.count(min(scores)) if tied else 0
+
+
+def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]]]:
+    """By round, how many samples of each class were picked, abstentions left out; all scores."""
     picks: dict[int, Counter[str]] = {}
+    scores: dict[int, list[float]] = {}
     try:
         with (folder / "queries.csv").open(newline="") as file:
             for row in csv.DictReader(file):
+                scores.setdefault(int(row["round"]), []).append(float(row["score"]))
                 if row["label"] != "?":
                     names = row["label"].replace(" ", "_").split(";")
                     picks.setdefault(int(row["round"]), Counter()).update(names)
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise RunError(
             f"{folder / 'queries.csv'} is damaged; run the run's command again, it rewrites the "
             "file from its checkpoint"
         ) from None
-    return picks
+    return picks, scores
 
 
 def _json(path: Path) -> dict[str, str]:
@@ -368,7 +295,3 @@ def _short(value: Any) -> str:
     if isinstance(value, Mapping) and "_target_" in value:
         return str(value["_target_"]).rpartition(".")[2]
     return str(value)
-
-
-def _digits(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"

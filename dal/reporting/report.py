@@ -11,7 +11,8 @@ from dal.reporting import tables
 from dal.reporting.board import write_board
 from dal.reporting.compare import Group, by_losses, make_groups, why_protocols_differ, wins
 from dal.reporting.figures import learning_curves, save, win_matrix
-from dal.reporting.records import Run, RunError, find_runs, read_csv, read_run, write_csv
+from dal.reporting.records import Run, RunError, find_runs, read_run
+from dal.reporting.results_file import read_csv, write_csv
 
 MOST_COLUMNS = 12
 """With more strategies than this, wins are shown as a figure only."""

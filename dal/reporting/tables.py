@@ -76,7 +76,7 @@ def label_table(group: Group, baseline: str, targets: Sequence[float]) -> str:
 
 
 def side_table(group: Group) -> str:
-    """Time, calibration, how even the picks are over classes, and wasted queries.
+    """Time, calibration, how even the picks are over classes, drawn and wasted ones.
 
     Columns of which nothing is known are left out; the table is empty where nothing at all is.
     """
@@ -91,6 +91,7 @@ def side_table(group: Group) -> str:
             "query, s": _mean((r.query_s for run in runs for r in run.rounds), 3),
             "ECE at the end": _mean((run.rounds[-1].ece for run in runs), 3),
             "evenness of picks": number(evenness([counts[c] for c in classes]), 2),
+            "picks by draw": drawn(runs),
         }
         if wasted:
             lost = (float(sum(r.wasted for r in run.rounds)) for run in runs)
@@ -196,6 +197,13 @@ def _ordered(group: Group) -> list[str]:
 
 def _every(group: Group) -> Iterable[Run]:
     return (run for runs in group.curves.values() for run in runs.values())
+
+
+def drawn(runs: Iterable[Run]) -> str:
+    """Share of the picks that a draw decided, among equal scores or for want of any."""
+    rounds = [r for run in runs for r in run.rounds if r.drawn is not None]
+    picks = sum(sum(r.picks.values()) + r.wasted for r in rounds)
+    return f"{sum(r.drawn or 0 for r in rounds) / picks:.0%}" if picks else ""
 
 
 def _total(values: Sequence[float | None]) -> float | None:

@@ -23,10 +23,11 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
             values[name].append(100 * value)
             settings = {"window": 3, "distance": "wasserstein", "ground": "discrete"}
             strategy = settings if name == "instability" else {}
-            write_run(runs, name, seed, [value, value], strategy=strategy)
+            drawn = {"query/tied": 5} if name == "instability" else {"query/tied": 0}
+            write_run(runs, name, seed, [value, value], strategy=strategy, drawn=drawn)
     picture = tmp_path / "figure.png"
     main([str(runs), "--figure", str(picture)])
-    area, against, variants = (
+    area, against, variants, draws = (
         block.splitlines() for block in capsys.readouterr().out.strip().split("\n\n")
     )
     best = max(("entropy", "instability"), key=lambda name: np.mean(values[name]))
@@ -37,4 +38,9 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"**{gains.mean():+.2f} ± " in against[2]
     assert (f"p {p:.3f}" if p >= 0.0005 else "p < 0.001") in against[2]
     assert variants[2].count("not run") == 7
+    assert draws == [
+        "| picks by draw | entropy | instability |",
+        "| --- | ---: | ---: |",
+        "| digits | 0% | 50% |",
+    ]
     assert picture.stat().st_size > 10_000

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,8 +33,9 @@ from dal.reporting.compare import (
     saved,
     wins,
 )
-from dal.reporting.records import RunError, read_csv, read_run, write_csv
+from dal.reporting.records import RunError, read_run
 from dal.reporting.report import Options, collect, write
+from dal.reporting.results_file import read_csv, write_csv
 from dal.reporting.states import read_state, table
 from dal.trainer import Trainer
 
@@ -214,6 +216,34 @@ def test_wasted_queries_count_as_labels_paid_for(runs: Path, tmp_path: Path) -> 
     text = write(collect([runs], Options()), tmp_path, Options()).read_text()
     assert "| wasted queries |" in text
     assert "| 8.0 |" in text
+
+
+@pytest.mark.parametrize(
+    ("recorded", "drawn", "shown"),
+    [
+        ({"query/tied": 0}, 0, "| 0% |"),
+        ({"query/tied": 7}, 1, "| 50% |"),
+        ({"query/random": True}, 2, "| 100% |"),
+        ({}, None, ""),
+    ],
+)
+def test_picks_that_a_draw_decided_are_counted(
+    runs: Path, tmp_path: Path, recorded: dict[str, Any], drawn: int | None, shown: str
+) -> None:
+    folder = write_run(runs, "instability", 0, [0.5, 0.6, 0.7], drawn=recorded)
+    assert [r.drawn for r in read_run(folder).rounds] == [drawn, drawn, None]
+    text = write(collect([runs], Options()), tmp_path, Options()).read_text()
+    assert ("| picks by draw |" in text) is bool(shown)
+    assert shown in text
+    again = collect([tmp_path / "results.csv"], Options()).runs[0]
+    assert [r.drawn for r in again.rounds] == [drawn, drawn, None]
+
+
+def test_results_of_an_earlier_version_lack_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    header = "data,model,protocol,strategy,seed,start,metric,labels,value,ece,loss,fit_s,query_s"
+    path.write_text(f"{header},wasted,picks\nd,m,p,random,0,,accuracy,10,0.5,,,,,,\n")
+    assert [r.drawn for r in collect([path], Options()).runs[0].rounds] == [None]
 
 
 def test_wins_are_shares_of_significant_rounds(runs: Path) -> None:

@@ -20,10 +20,12 @@ def write_run(
     start: dict[str, str] | None = None,
     wasted: int = 0,
     strategy: dict[str, Any] | None = None,
+    drawn: dict[str, Any] | None = None,
     data: str = "digits",
     **settings: Any,
 ) -> Path:
     """A run with the labels 10, 20, ... and these accuracies; the name ends in a number."""
+    drawn = drawn or {}
     config = {"seed": seed, "strategy": strategy or {}, "data": {"root": str(root)}} | settings
     folder = root / f"{data}-mlp-{option}-s{seed}-{len(list(root.iterdir())):08x}"
     folder.mkdir()
@@ -43,8 +45,8 @@ def write_run(
             "fit_s": 2.0,
         }
         if number < len(values) - 1:
-            row |= {"scan_s": 1.0, "select_s": 0.5, "query/wasted": wasted}
-            queries += [f"{number},{number},0.5,cat,0", f"{number},{number},0.5,dog one,0"]
+            row |= {"scan_s": 1.0, "select_s": 0.5, "query/wasted": wasted, **drawn}
+            queries += [f"{number},{number},0.5,cat,0", f"{number},{number},0.25,dog one,0"]
             queries += [f"{number},{number},0.5,?,0"] * wasted
         rows.append(json.dumps(row))
     (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")

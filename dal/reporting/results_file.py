@@ -1,0 +1,119 @@
+"""Results files: runs in the CSV that a report writes, small enough to be published."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from dal.reporting.records import Round, Run, RunError
+from dal.utils.files import open_text
+
+FIELDS = (
+    "data",
+    "model",
+    "protocol",
+    "strategy",
+    "seed",
+    "start",
+    "metric",
+    "labels",
+    "value",
+    "ece",
+    "loss",
+    "fit_s",
+    "query_s",
+    "wasted",
+    "drawn",
+    "picks",
+)
+
+LATER = ("drawn",)
+"""Fields that files written before them lack."""
+
+
+def write_csv(runs: Iterable[Run], path: Path) -> None:
+    """Write one line a round; `read_csv` gives the same runs back, but for their settings.
+
+    Args:
+        runs: The runs.
+        path: Compressed if its name ends in ``.gz``.
+    """
+    with open_text(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(FIELDS)
+        for run in sorted(runs, key=lambda run: (*run.group, run.strategy, run.seed)):
+            start = " ".join(f"{name}={value[:8]}" for name, value in sorted(run.start.items()))
+            for r in run.rounds:
+                row = [*run.group, run.strategy, run.seed, start, run.metric, r.labels]
+                row += [_digits(r.value, 4), _digits(r.ece, 4), _digits(r.loss, 4)]
+                row += [_digits(r.fit_s, 2), _digits(r.query_s, 3), r.wasted or ""]
+                row += ["" if r.drawn is None else r.drawn]
+                writer.writerow([*row, " ".join(f"{k}={n}" for k, n in sorted(r.picks.items()))])
+
+
+def read_csv(path: Path) -> list[Run]:
+    """Read what `write_csv` wrote.
+
+    Raises:
+        RunError: It is no such file, or a line of it is damaged.
+    """
+    runs: dict[tuple[str, ...], Run] = {}
+    try:
+        with open_text(path, "r") as file:
+            reader = csv.DictReader(file)
+            if lacking := set(FIELDS) - {*LATER, *(reader.fieldnames or ())}:
+                raise RunError(
+                    f"{path} is no results file of scripts/report.py: it lacks {sorted(lacking)[0]}"
+                )
+            for row in reader:
+                try:
+                    _add(runs, row, path)
+                except (TypeError, ValueError, KeyError) as error:
+                    raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise RunError(f"{path} is no results file of scripts/report.py: {error}") from error
+    return list(runs.values())
+
+
+def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -> None:
+    """Add a line of a CSV to its run."""
+    key = tuple(row.get(name) or "" for name in ("data", "model", "protocol", "strategy", "seed"))
+    if key not in runs:
+        starts = (part.split("=") for part in (row.get("start") or "").split())
+        metric = row.get("metric") or "accuracy"
+        runs[key] = Run(
+            path,
+            key[0],
+            key[1],
+            key[2],
+            key[3],
+            int(key[4]),
+            "complete",
+            "",
+            metric,
+            (),
+            dict(starts),
+        )
+    picks = (part.rpartition("=") for part in (row.get("picks") or "").split(" ") if part)
+    ece, loss, fit_s, query_s = (
+        float(row[name]) if row.get(name) else None for name in ("ece", "loss", "fit_s", "query_s")
+    )
+    point = Round(
+        int(row["labels"]),
+        float(row["value"]),
+        ece,
+        loss,
+        fit_s,
+        query_s,
+        int(row.get("wasted") or 0),
+        int(row["drawn"]) if row.get("drawn") else None,
+        {name: int(count) for name, _, count in picks},
+    )
+    runs[key] = replace(runs[key], rounds=(*runs[key].rounds, point))
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
