@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dal.recording.palette import COLORS, DPI, MARKERS
 from dal.reporting.compare import Group, areas, differences
-from dal.reporting.figures import mean_curve, save
+from dal.reporting.figures import draw_curve, save
 from dal.reporting.report import Options, collect
 from dal.reporting.statistics import LEVEL, Paired, half_width, holm, paired
 from dal.reporting.tables import drawn, markdown, p_value, plus_minus
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BASIC = ("random", "least_confidence", "entropy", "instability")
 OURS = "instability"
+TABLES = ("iris", "wine", "new_thyroid", "clean1", "breast_cancer", "digits_tabular")
+ORDER = (*TABLES, "mnist", "fashion_mnist", "svhn")
+"""The data sets as the paper lists them."""
 MARGIN = 0.5
 """Points of area within which two strategies count as equivalent."""
 
@@ -123,22 +126,11 @@ def figure(groups: Sequence[Group]) -> Figure:
     for axes, group in zip(panels, groups, strict=False):
         for number, name in enumerate(BASIC):
             if name in group.curves:
-                labels, mean, half = mean_curve(group, name)
-                style = "--" if name == "random" else "-"
-                color = COLORS[-1] if name == "random" else COLORS[number]
-                axes.plot(
-                    labels,
-                    mean,
-                    style,
-                    color=color,
-                    label=name,
-                    linewidth=1.5,
-                    marker=MARKERS[number],
-                    markersize=4,
-                    markevery=max(1, len(labels) // 8),
-                )
-                axes.fill_between(labels, mean - half, mean + half, color=color, alpha=0.12, lw=0)
-        axes.set(title=group.data, xlabel="Labels", ylabel="Test accuracy")
+                first = name == BASIC[0]
+                color = COLORS[-1] if first else COLORS[number]
+                draw_curve(axes, group, name, color, MARKERS[number], dashed=first, marks=8)
+        count = min(len(runs) for name, runs in group.curves.items() if name in BASIC)
+        axes.set(title=f"{group.data} ({count} seeds)", xlabel="Labels", ylabel="Test accuracy")
         axes.grid(color="#E0E0E0", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].legend(frameon=False, fontsize=8, loc="lower right")
@@ -152,7 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, help="PNG of the learning curves")
     options = parser.parse_args(arguments)
     strategies = Path(__file__).resolve().parent.parent / "conf" / "strategy"
-    groups = collect(options.paths, Options(strategies=strategies)).groups
+    found = collect(options.paths, Options(strategies=strategies)).groups
+    groups = sorted((g for g in found if g.data in ORDER), key=lambda g: ORDER.index(g.data))
     others = [*BASIC[:-1], "margin"]
     print(area_table(groups))
     print(difference_table(groups, {f"against {name}": (OURS, name) for name in others}))

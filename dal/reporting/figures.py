@@ -10,9 +10,10 @@ import numpy as np
 
 from dal.recording.palette import COLORS, DPI, GREY, MARKERS
 from dal.reporting.compare import Group, areas
-from dal.reporting.statistics import Floats, half_widths
+from dal.reporting.statistics import FEW_SEEDS, Floats, half_widths
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -36,8 +37,44 @@ def mean_curve(group: Group, strategy: str) -> tuple[Floats, Floats, Floats]:
     return np.asarray(labels, dtype=np.float64), values.mean(axis=0), half
 
 
+def draw_curve(
+    axes: Axes, group: Group, strategy: str, color: str, marker: str, dashed: bool, marks: int = 12
+) -> None:
+    """Draw the mean curve of a strategy with its 95 % interval; of few seeds, every run instead.
+
+    Args:
+        axes: Where to.
+        group: The runs.
+        strategy: One of them, which becomes the label.
+        color: Of everything.
+        marker: Of the mean.
+        dashed: Whether the mean is.
+        marks: About how many markers.
+    """
+    labels, mean, half = mean_curve(group, strategy)
+    axes.plot(
+        labels,
+        mean,
+        "--" if dashed else "-",
+        color=color,
+        marker=marker,
+        markevery=max(1, len(labels) // marks),
+        markersize=4.5,
+        linewidth=1.7,
+        label=strategy,
+        zorder=3,
+    )
+    runs = group.curves[strategy].values()
+    if len(runs) >= FEW_SEEDS:
+        axes.fill_between(labels, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
+    else:
+        for run in runs:
+            values = np.interp(labels, run.labels, run.values)
+            axes.plot(labels, values, color=color, linewidth=0.7, alpha=0.45)
+
+
 def learning_curves(group: Group, baseline: str) -> Figure:
-    """Draw the mean curve of every strategy, with 95 % intervals as bands.
+    """Draw the mean curve of every strategy; see `draw_curve`.
 
     The best strategies by area and the baseline have colors, markers and names; where there are
     more than colors, the rest are grey lines without a name.
@@ -56,27 +93,15 @@ def learning_curves(group: Group, baseline: str) -> Figure:
             labels, mean, _ = mean_curve(group, name)
             axes.plot(labels, mean, color=GREY, linewidth=0.8, zorder=1)
     for rank, name in enumerate([*named, *([baseline] if baseline in means else [])]):
-        labels, mean, half = mean_curve(group, name)
-        color = COLORS[-1] if name == baseline else COLORS[rank]
-        style = "--" if name == baseline else "-"
-        axes.plot(
-            labels,
-            mean,
-            style,
-            color=color,
-            marker=MARKERS[-1] if name == baseline else MARKERS[rank],
-            markevery=max(1, len(labels) // 12),
-            markersize=4.5,
-            linewidth=1.7,
-            label=name,
-            zorder=3,
-        )
-        axes.fill_between(labels, mean - half, mean + half, color=color, alpha=0.13, linewidth=0)
+        place = -1 if name == baseline else rank
+        draw_curve(axes, group, name, COLORS[place], MARKERS[place], dashed=name == baseline)
     seeds = {len(runs) for runs in group.curves.values()}
     many = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     unit = "seed" if many == "1" else "seeds"
+    parts = ["95 % intervals"] * (max(seeds) >= FEW_SEEDS)
+    shown = " or ".join([*parts, *["single runs"] * (min(seeds) < FEW_SEEDS)])
     axes.set(
-        title=f"{group.name}: mean of {many} {unit}, 95 % intervals",
+        title=f"{group.name}: mean of {many} {unit}, {shown}",
         xlabel="Labels",
         ylabel=f"Test {group.metric.replace('_', ' ')}",
     )

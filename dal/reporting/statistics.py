@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 LEVEL = 0.05
 """Below it a difference counts as shown."""
 
+FEW_SEEDS = 5
+"""Fewer support no claim: a report warns, and figures show the runs instead of an interval."""
+
 
 @dataclass(frozen=True)
 class Paired:

@@ -17,10 +17,8 @@ from dal.reporting.compare import (
     saved,
 )
 from dal.reporting.records import Run
-from dal.reporting.statistics import LEVEL, detectable, evenness, half_width
+from dal.reporting.statistics import FEW_SEEDS, LEVEL, detectable, evenness, half_width
 
-FEW_SEEDS = 5
-"""Below it the report warns."""
 MOST_CLASSES = 20
 """With more classes than this, recall is not shown by class."""
 

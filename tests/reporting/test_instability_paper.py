@@ -24,7 +24,7 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
             settings = {"window": 3, "distance": "wasserstein", "ground": "discrete"}
             strategy = settings if name == "instability" else {}
             drawn = {"query/tied": 5} if name == "instability" else {"query/tied": 0}
-            write_run(runs, name, seed, [value, value], strategy=strategy, drawn=drawn)
+            write_run(runs, name, seed, [value, value], strategy=strategy, drawn=drawn, data="iris")
     picture = tmp_path / "figure.png"
     main([str(runs), "--figure", str(picture)])
     area, against, variants, draws = (
@@ -41,6 +41,6 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert draws == [
         "| picks by draw | entropy | instability |",
         "| --- | ---: | ---: |",
-        "| digits | 0% | 50% |",
+        "| iris | 0% | 50% |",
     ]
     assert picture.stat().st_size > 10_000
