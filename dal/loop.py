@@ -386,5 +386,6 @@ def _save_within(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]])
     every = job.settings.save_every
     if job.interrupts.pending or (every is not None and fitted.epoch % every == 0):
         job.state.fit = save()
+        job.recorder.flush()  # a resumed run does not record these epochs again
         job.save()
     job.interrupts.check()

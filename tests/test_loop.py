@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from resume_job import dataset
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dal
 from dal.data import initial_labels, make_source
+from dal.job import Job
 from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
@@ -134,6 +136,22 @@ def test_run_without_record_of_epochs_is_the_same_run(tmp_path: Path) -> None:
         assert (folder / "tb" / "round_000").exists() is recorded
         assert ("epoch 2, 9 labeled" in (folder / "train.log").read_text()) is recorded
     assert shown[True] == shown[False]
+
+
+def test_run_epochs_are_on_disk_before_a_save_within_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, save = [], Job.save
+
+    def look_and_save(job: Job) -> None:
+        if job.state.fit is not None:
+            events = EventAccumulator(str(tmp_path / "tb" / "round_000")).Reload()
+            seen.append((job.state.fit["epoch"], len(events.Scalars("train/loss"))))
+        save(job)
+
+    monkeypatch.setattr(Job, "save", look_and_save)
+    run(Entropy(), tmp_path, settings={"save_every": 1, "max_rounds": 0})
+    assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_run_cold_restart_differs_from_warm() -> None:

@@ -128,6 +128,11 @@ class Recorder:
         if self._board is not None:
             self._board.epoch(round_number, epoch, step, values)
 
+    def flush(self) -> None:
+        """Bring what was recorded to the disk."""
+        if self._board is not None:
+            self._board.flush()
+
     def fitted(self, state: State) -> None:
         """One line a round."""
         row = state.row
