@@ -11,8 +11,9 @@ from resume_job import dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dal
+from dal.checkpoint import Checkpoints
 from dal.data import initial_labels, make_source
-from dal.job import Job
+from dal.job import FORMAT, Job
 from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
@@ -152,6 +153,16 @@ def test_run_epochs_are_on_disk_before_a_save_within_the_fit(
     monkeypatch.setattr(Job, "save", look_and_save)
     run(Entropy(), tmp_path, settings={"save_every": 1, "max_rounds": 0})
     assert seen == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_run_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    run(Entropy(), tmp_path, settings={"max_rounds": 0})
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save({**(checkpoints.load() or {}), "format": 1})
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=f"format 1, this is {FORMAT}.*choose another saved_dir"):
+        run(Entropy(), tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_run_cold_restart_differs_from_warm() -> None:
