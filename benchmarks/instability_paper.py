@@ -3,22 +3,22 @@
 ``python -m benchmarks.instability_paper benchmarks/results/instability_*.csv.gz --figure out.png``
 prints the tables of ``benchmarks/instability_paper.md``. Everything is tested on areas under
 learning curves, in percentage points, paired by seed; Holm's correction covers the data sets of one
-column.
+column. Fewer than five seeds are shown without interval and test.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dal.recording.palette import COLORS, DPI, MARKERS
 from dal.reporting.compare import Group, areas, differences
 from dal.reporting.figures import draw_curve, save
 from dal.reporting.report import Options, collect
-from dal.reporting.statistics import LEVEL, Paired, half_width, holm, paired
+from dal.reporting.statistics import FEW_SEEDS, LEVEL, Paired, half_width, holm, paired
 from dal.reporting.tables import drawn, markdown, p_value, plus_minus
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ VARIANTS = {
     "ordinal ground": ("instability (ground=ordinal)", OURS),
     "sorted ground": ("instability (ground=sorted)", OURS),
 }
+
+
+def read_groups(paths: Sequence[Path]) -> list[Group]:
+    """The runs on the paper's data sets, in its order."""
+    strategies = Path(__file__).resolve().parent.parent / "conf" / "strategy"
+    found = collect(paths, Options(strategies=strategies)).groups
+    return sorted((g for g in found if g.data in ORDER), key=lambda g: ORDER.index(g.data))
 
 
 def area_table(groups: Sequence[Group]) -> str:
@@ -82,22 +89,24 @@ def _drawn(group: Group, name: str) -> str:
 
 
 def _column(groups: Sequence[Group], first: str, second: str) -> dict[str, str]:
-    tests: dict[str, Paired] = {}
+    gains = {}
     for group in groups:
         found = areas(group)
-        gains = differences(found.get(first, {}), found.get(second, {}), group.unpaired)
-        if len(gains) > 1:
-            tests[group.data] = paired(gains, MARGIN)
+        gains[group.data] = differences(found.get(first, {}), found.get(second, {}), group.unpaired)
+    tests = {data: paired(g, MARGIN) for data, g in gains.items() if len(g) >= FEW_SEEDS}
     corrected = holm({data: test.p for data, test in tests.items()})
     return {
-        group.data: _cell(tests.get(group.data), corrected.get(group.data, math.nan))
-        for group in groups
+        data: _cell(tests[data], corrected[data]) if data in tests else _untested(g)
+        for data, g in gains.items()
     }
 
 
-def _cell(test: Paired | None, p_holm: float) -> str:
-    if test is None:
-        return "not run"
+def _untested(values: Sequence[float]) -> str:
+    """The mean of few values."""
+    return f"{fmean(values):+.2f} (n = {len(values)})" if values else "not run"
+
+
+def _cell(test: Paired, p_holm: float) -> str:
     text = f"{plus_minus(test.mean, test.half, '+')}, p {p_value(p_holm)}"
     text += " =" if test.p_equivalent < LEVEL else ""
     return f"**{text}**" if p_holm < LEVEL else text
@@ -107,8 +116,10 @@ def _area(found: Mapping[str, Mapping[int, float]], name: str, bold: bool) -> st
     values = list(found.get(name, {}).values())
     if not values:
         return "not run"
-    text = plus_minus(sum(values) / len(values), half_width(values))
-    return f"**{text}**" if bold else text
+    few = len(values) < FEW_SEEDS
+    text = f"{fmean(values):.2f}" if few else plus_minus(fmean(values), half_width(values))
+    text += f" (n = {len(values)})" * few
+    return f"**{text}**" if bold and not few else text
 
 
 def figure(groups: Sequence[Group]) -> Figure:
@@ -143,9 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("paths", nargs="+", type=Path, help="results files or run directories")
     parser.add_argument("--figure", type=Path, help="PNG of the learning curves")
     options = parser.parse_args(arguments)
-    strategies = Path(__file__).resolve().parent.parent / "conf" / "strategy"
-    found = collect(options.paths, Options(strategies=strategies)).groups
-    groups = sorted((g for g in found if g.data in ORDER), key=lambda g: ORDER.index(g.data))
+    groups = read_groups(options.paths)
     others = [*BASIC[:-1], "margin"]
     print(area_table(groups))
     print(difference_table(groups, {f"against {name}": (OURS, name) for name in others}))

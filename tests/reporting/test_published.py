@@ -6,6 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.instability_paper import (
+    BASIC,
+    OURS,
+    area_table,
+    difference_table,
+    draw_table,
+    read_groups,
+)
 from dal.reporting import tables
 from dal.reporting.report import Options, collect
 
@@ -27,3 +35,17 @@ def test_published_tables_follow_from_the_results(
     text = (BENCHMARKS / f"{page}.md").read_text()
     assert tables.area_table(group, "random", 0.5) in text
     assert tables.label_table(group, "random", targets) in text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"), [("instability_*.csv.gz", 7), ("restarted_instability.csv.gz", 2)]
+)
+def test_page_of_the_instability_paper_follows_from_the_results(pattern: str, count: int) -> None:
+    files = sorted((BENCHMARKS / "results").glob(pattern))
+    groups = read_groups(files)
+    assert len(groups) == count
+    text = (BENCHMARKS / "instability_paper.md").read_text()
+    against = {f"against {name}": (OURS, name) for name in (*BASIC[:-1], "margin")}
+    assert area_table(groups) in text
+    assert difference_table(groups, against) in text
+    assert draw_table(groups) in text
