@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
-from dal.utils.identity import UNHASHED
+from dal.utils.identity import UNHASHED, placeless
 
 FREE = ("seed", "strategy", *UNHASHED)
 """Settings that may differ between runs that are compared."""
 
 HEADLINES = ("micro_f1", "accuracy")
 """What a curve shows: the first of these that a run has."""
+
+
+REPAIR = (
+    "delete the run's status.json and give its command again: the file is written anew from the "
+    "checkpoint"
+)
 
 
 class RunError(ValueError):
@@ -116,9 +124,29 @@ def find_runs(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
             raise RunError(f"there is no {path}; give run directories, folders of them, or CSVs")
+        if not path.is_dir():
+            raise RunError(f"{path} is a file; give run directories or folders of them")
         found |= {status.parent for status in path.rglob("status.json")}
         found |= {config.parent for config in path.rglob("config.yaml")}
     yield from sorted(found)
+
+
+def check_rounds(rounds: Sequence[Round]) -> None:
+    """Refuse rounds that no run writes.
+
+    Raises:
+        ValueError: Labels do not increase, or a metric is out of range, infinite or NaN.
+    """
+    labels = [r.labels for r in rounds]
+    if labels[0] < 0 or any(later <= earlier for earlier, later in pairwise(labels)):
+        raise ValueError(f"the labels {labels} do not increase from round to round")
+    for r in rounds:
+        shares = [r.value] if r.ece is None else [r.value, r.ece]
+        if wrong := [share for share in shares if not 0 <= share <= 1]:
+            raise ValueError(f"{wrong[0]} at {r.labels} labels is no metric in [0, 1]")
+        numbers = [n for n in (r.loss, r.fit_s, r.query_s) if n is not None]
+        if wrong := [n for n in numbers if not math.isfinite(n)]:
+            raise ValueError(f"{wrong[0]} at {r.labels} labels is not finite")
 
 
 def read_run(folder: Path, strategies: Path | None = None) -> Run:
@@ -131,6 +159,17 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
     Raises:
         RunError: It holds no settings or no round yet, or they cannot be read.
     """
+    try:
+        return _read_run(folder, strategies)
+    except RunError:
+        raise
+    except KeyError as error:
+        raise RunError(f"{folder} was written by another version: {error} is missing") from error
+    except (TypeError, ValueError, AttributeError, OSError) as error:
+        raise RunError(f"{folder} is damaged: {error}") from error
+
+
+def _read_run(folder: Path, strategies: Path | None) -> Run:
     status, config = read_status(folder), _config(folder)
     parts = folder.name.split("-")
     if len(parts) < 5:
@@ -141,16 +180,22 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
     metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
     picks, scores = _picks(folder)
     shared = {key: value for key, value in config.items() if key not in FREE}
-    shared["data"] = {key: v for key, v in (shared.get("data") or {}).items() if key != "root"}
-    try:
-        initial = rows[0]["labels"] - rows[0]["queried"]
-        numbered = ((row, row["round"]) for row in rows)
-        rounds = tuple(
-            _round(row, initial, metric, picks.get(number, {}), scores.get(number, []))
-            for row, number in numbered
+    for name in ("data", "features", "pool"):
+        if name in shared:
+            shared[name] = placeless(shared[name])
+    numbers = [row["round"] for row in rows]
+    last = status.get("round") if status.get("status") == "complete" else numbers[-1]
+    if numbers != list(range(len(rows))) or last not in (None, numbers[-1]):
+        raise RunError(
+            f"{folder / 'metrics.jsonl'} is damaged: it has the rounds {numbers}"
+            f"{'' if last is None else f' of a run that has come to round {last}'}; {REPAIR}"
         )
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{folder} was written by another version: {error} is missing") from None
+    initial = rows[0]["labels"] - rows[0]["queried"]
+    rounds = tuple(
+        _round(row, initial, metric, picks.get(number, {}), scores.get(number, []))
+        for row, number in zip(rows, numbers, strict=True)
+    )
+    check_rounds(rounds)
     return Run(
         where=folder,
         data=parts[0],
@@ -162,9 +207,9 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
         reason=status.get("reason", ""),
         metric=metric,
         rounds=rounds,
-        start=_json(folder / "start.json"),
+        start=_start(folder / "start.json"),
         settings=shared,
-        recall=rows[-1].get("test/recall") or {},
+        recall=dict(rows[-1].get("test/recall") or {}),
         note=note,
     )
 
@@ -200,7 +245,7 @@ def _config(folder: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{folder / 'config.yaml'} is damaged: {reason}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
+    if not isinstance(config, dict) or type(config.get("seed")) is not int:
         raise RunError(f"{folder / 'config.yaml'} holds no settings of a run")
     return config
 
@@ -224,8 +269,7 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
             rows.append({**row, "round": int(row["round"]), "labels": int(row["labels"])})
         except (ValueError, TypeError, KeyError):
             raise RunError(
-                f"{folder / 'metrics.jsonl'}, line {number} is damaged; run the run's command "
-                "again, it rewrites the file from its checkpoint"
+                f"{folder / 'metrics.jsonl'}, line {number} is damaged; {REPAIR}"
             ) from None
     whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
     return whole, "" if len(whole) == len(rows) else f"{len(rows) - len(whole)} rounds untested"
@@ -269,6 +313,8 @@ def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]
     try:
         with (folder / "queries.csv").open(newline="") as file:
             for row in csv.DictReader(file):
+                if row["sample"] is None:
+                    raise ValueError("a line is cut off")
                 scores.setdefault(int(row["round"]), []).append(float(row["score"]))
                 if row["label"] != "?":
                     names = row["label"].replace(" ", "_").split(";")
@@ -276,18 +322,19 @@ def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]
     except FileNotFoundError:
         return {}, {}
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise RunError(
-            f"{folder / 'queries.csv'} is damaged; run the run's command again, it rewrites the "
-            "file from its checkpoint"
-        ) from None
+        raise RunError(f"{folder / 'queries.csv'} is damaged; {REPAIR}") from None
     return picks, scores
 
 
-def _json(path: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+def _start(path: Path) -> dict[str, str]:
+    """The digests of a run's start; empty where they were not recorded."""
+    if not path.exists():
         return {}
+    try:
+        found = json.loads(path.read_text())
+        return {name: value[:] + "" for name, value in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        raise RunError(f"{path} is damaged, so that pairing cannot be checked") from None
 
 
 def _short(value: Any) -> str:

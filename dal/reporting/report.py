@@ -40,8 +40,8 @@ class Options:
     strategies: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.margin <= 0:
-            raise ValueError(f"margin={self.margin:g}; give points of area above 0")
+        if not 0 < self.margin <= 100:
+            raise ValueError(f"margin={self.margin:g}; give points of area above 0, at most 100")
         if wrong := [t for t in self.targets if not 0 < t < 1]:
             raise ValueError(f"targets have {wrong[0]:g}; give shares in (0, 1), as 0.9 for 90 %")
 
@@ -53,10 +53,12 @@ class Collection:
     Attributes:
         groups: Runs that may be compared, by data set, model and protocol.
         left_out: One sentence for every run that was not used.
+        partial: One for every run that was used though it is not complete.
     """
 
     groups: Sequence[Group]
     left_out: Sequence[str]
+    partial: Sequence[str] = ()
 
     @property
     def runs(self) -> list[Run]:
@@ -76,7 +78,7 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
     """
     paths = list(paths)
     files = [path for path in paths if path.is_file()]
-    left_out, found = [], []
+    left_out, partial, found = [], [], []
     for folder in find_runs(path for path in paths if path not in files):
         try:
             run = read_run(folder, options.strategies)
@@ -87,6 +89,12 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
             reason = f" ({run.reason})" if run.reason else ""
             left_out.append(f"{folder} is {run.status}{reason} after {len(run.rounds)} rounds")
             continue
+        if run.status != "complete":
+            reason = f" ({run.reason})" if run.reason else ""
+            partial.append(
+                f"{folder} is {run.status}{reason} after {len(run.rounds)} rounds; it is used as "
+                "far as it goes, and is not in the results file"
+            )
         found.append(run)
     fresh = {(*run.group, run.strategy, run.seed) for run in found}
     stored = [run for file in files for run in read_csv(file)]
@@ -94,7 +102,7 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
     if not found:
         reasons = "; ".join(left_out[:3]) or "there are none below the paths given"
         raise RunError(f"no run can be reported: {reasons}")
-    return Collection(make_groups(found), left_out)
+    return Collection(make_groups(found), left_out, partial)
 
 
 def write(
@@ -134,9 +142,11 @@ def write(
         parts += ["## Wins", _ABOUT_WINS, table, "![wins](wins.png)"]
     if collection.left_out:
         parts += ["## Left out", "\n".join(f"- {line}" for line in collection.left_out)]
+    if collection.partial:
+        parts += ["## Not complete", "\n".join(f"- {line}" for line in collection.partial)]
     if board:
         write_board(groups, folder / "tb")
-    write_csv(collection.runs, folder / results)
+    write_csv([run for run in collection.runs if run.status == "complete"], folder / results)
     path = folder / "report.md"
     path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n")
     return path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dal.reporting.records import Round, Run, RunError
+from dal.reporting.records import Round, Run, RunError, check_rounds
 from dal.utils.files import open_text
 
 FIELDS = (
@@ -73,7 +74,7 @@ def read_csv(path: Path) -> list[Run]:
                     _add(runs, row, path)
                 except (TypeError, ValueError, KeyError) as error:
                     raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, csv.Error, EOFError) as error:
         raise RunError(f"{path} is no results file of scripts/report.py: {error}") from error
     return list(runs.values())
 
@@ -81,9 +82,9 @@ def read_csv(path: Path) -> list[Run]:
 def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -> None:
     """Add a line of a CSV to its run."""
     key = tuple(row.get(name) or "" for name in ("data", "model", "protocol", "strategy", "seed"))
+    starts = dict(part.split("=") for part in (row.get("start") or "").split())
+    metric = row.get("metric") or "accuracy"
     if key not in runs:
-        starts = (part.split("=") for part in (row.get("start") or "").split())
-        metric = row.get("metric") or "accuracy"
         runs[key] = Run(
             path,
             key[0],
@@ -95,7 +96,7 @@ def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -
             "",
             metric,
             (),
-            dict(starts),
+            starts,
         )
     picks = (part.rpartition("=") for part in (row.get("picks") or "").split(" ") if part)
     ece, loss, fit_s, query_s = (
@@ -112,6 +113,10 @@ def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -
         int(row["drawn"]) if row.get("drawn") else None,
         {name: int(count) for name, _, count in picks},
     )
+    before = runs[key]
+    if metric != before.metric or starts != before.start:
+        raise ValueError("metric or start differ from the lines of this run before it")
+    check_rounds([*before.rounds[-1:], point])
     runs[key] = replace(runs[key], rounds=(*runs[key].rounds, point))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from dal.recording.run_directory import read_status
 
+STATES = ("running", "waiting", "complete", "failed", "preempted")
 BAD = ("failed", "died", "unknown")
 """States in which nobody works on a run that is neither complete nor waiting for anything."""
 
@@ -44,7 +45,7 @@ class RunState:
 def read_state(folder: Path) -> RunState:
     """How the run in a folder stands."""
     found = read_status(folder)
-    if not _well_formed(found):
+    if found.get("status") not in STATES or not _well_formed(found):
         reason = "status.json is missing or damaged; the run's command writes it again"
         return RunState(folder, "unknown", reason, None, None, None, None)
     status, reason = str(found["status"]), str(found.get("reason") or "")
@@ -104,7 +105,7 @@ def _lives(pid: object) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -81,11 +81,13 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Whether a run's status says that these settings leave nothing to do."""
-    if status.get("status") != "complete":
+    numbers = ("queried", "round", "labels", "accuracy")
+    damaged = any(not isinstance(status.get(name), int | float) for name in numbers)
+    if status.get("status") != "complete" or damaged:
         return False
     limit = config["max_rounds"]
     return (
-        status["reason"] == "pool_exhausted"
+        status.get("reason") == "pool_exhausted"
         or status["queried"] >= config["budget"]
         or (limit is not None and status["round"] >= limit)
     )
@@ -112,9 +114,14 @@ def start(settings: DictConfig) -> None:
                 _run_together(runs, settings.lockstep.lower(), sweep)
         finally:
             if sweep or len(runs) > 1:
-                ends = [(read_status(r.run_dir).get("status", "failed"), r.run_dir) for r in runs]
+                ends = [(_outcome(run.run_dir), run.run_dir) for run in runs]
                 number = OmegaConf.select(HydraConfig.get(), "job.num", default=0)  # type: ignore[arg-type]
                 Jobs.end(number, ends)
+
+
+def _outcome(run_dir: Path) -> str:
+    """How a run of this job ended; one that was refused leaves its status to whoever has it."""
+    return "failed" if run_dir in Jobs.broken else read_status(run_dir).get("status", "failed")
 
 
 def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
@@ -312,6 +319,7 @@ def _report(error: BaseException, run_dir: Path) -> None:
     if isinstance(error, PreemptedError):
         log.warning("%s", error)
         return
+    Jobs.broken.add(run_dir)
     expected = isinstance(error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError)
     logged = not isinstance(error, LockedError)  # that log is another process's
     log.error("error: %s", error, exc_info=None if expected else error)

@@ -45,7 +45,7 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
         ``<data>-<model>-<strategy>-s<seed>-<hash8>``.
     """
     hashed = {
-        key: _placeless(value) if key in ("data", *OFF) else value
+        key: placeless(value) if key in ("data", *OFF) else value
         for key, value in config.items()
         if key not in UNHASHED and not (key in OFF and value == OFF[key])
     }
@@ -55,8 +55,8 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     return "-".join([*parts, f"s{config['seed']}", digest])
 
 
-def _placeless(settings: Any) -> Any:
+def placeless(settings: Any) -> Any:
     """Settings without those that say where files are."""
     if not isinstance(settings, Mapping):
         return settings
-    return {key: _placeless(part) for key, part in settings.items() if key not in PLACES}
+    return {key: placeless(part) for key, part in settings.items() if key not in PLACES}

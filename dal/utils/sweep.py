@@ -44,6 +44,7 @@ class Jobs:
     begun = 0
     failed = False
     ends: ClassVar[Ends] = []
+    broken: ClassVar[set[Path]] = set()
 
     @staticmethod
     def elsewhere() -> bool:

@@ -246,6 +246,94 @@ def test_results_of_an_earlier_version_lack_a_column(tmp_path: Path) -> None:
     assert [r.drawn for r in collect([path], Options()).runs[0].rounds] == [None]
 
 
+def edit(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[1].update({"test/accuracy": 42}), "42.0 at 20 labels is no metric"),
+        (lambda rows: rows[1].update({"test/accuracy": float("nan")}), "nan at 20 labels is no"),
+        (lambda rows: rows[1].update({"test/ece": float("nan")}), "nan at 20 labels is no metric"),
+        (lambda rows: rows[1].update({"fit_s": "abc"}), "is damaged"),
+        (lambda rows: rows[0].update({"test/recall": [1]}), None),
+        (lambda rows: rows.pop(1), "it has the rounds [0, 2]"),
+        (lambda rows: rows.insert(1, rows[1]), "it has the rounds [0, 1, 1, 2]"),
+    ],
+)
+def test_damaged_metrics_are_left_out_by_name(
+    runs: Path, change: Callable[[list[dict[str, Any]]], object], message: str | None
+) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6, 0.7])
+    folder = write_run(runs, "random", 1, [0.5, 0.6, 0.7])
+    edit(folder / "metrics.jsonl", change)
+    left_out = collect([runs], Options()).left_out
+    assert len(left_out) == (message is not None)
+    assert all(str(folder) in line and str(message) in line for line in left_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.jsonl", b"\xff\xfe\x00", "is damaged"),
+        ("queries.csv", b"round,index,score,label,sample\n0,1,0.5,ca", "queries.csv is damaged"),
+        ("start.json", b'{"data": 5}', "start.json is damaged"),
+        ("start.json", b'{"da', "start.json is damaged"),
+        ("config.yaml", b"seed: true", "holds no settings"),
+    ],
+)
+def test_damaged_files_of_a_run_are_left_out_by_name(
+    runs: Path, name: str, content: bytes, message: str
+) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6])
+    folder = write_run(runs, "random", 1, [0.5, 0.6])
+    (folder / name).write_bytes(content)
+    (line,) = collect([runs], Options()).left_out
+    assert str(folder) in line
+    assert message in line
+
+
+def test_complete_run_that_lacks_its_last_rounds_is_left_out(runs: Path) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6, 0.7])
+    folder = write_run(runs, "random", 1, [0.5, 0.6, 0.7])
+    (folder / "status.json").write_text('{"status": "complete", "reason": "", "round": 5}')
+    (line,) = collect([runs], Options()).left_out
+    assert "has the rounds [0, 1, 2] of a run that has come to round 5" in line
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("10,0.5 20,0.6 10,0.9 20,0.8", "the labels [20, 10] do not increase"),
+        ("20,0.5 10,0.6", "the labels [20, 10] do not increase"),
+        ("-7,0.5", "do not increase"),
+        ("10,nan", "nan at 10 labels is no metric in [0, 1]"),
+        ("10,-3", "-3.0 at 10 labels is no metric in [0, 1]"),
+    ],
+)
+def test_results_that_no_run_writes_are_refused(tmp_path: Path, lines: str, message: str) -> None:
+    path = tmp_path / "results.csv"
+    header = "data,model,protocol,strategy,seed,start,metric,labels,value,ece,loss,fit_s,query_s"
+    rows = "".join(f"d,m,p,random,0,,accuracy,{line},,,,,,,\n" for line in lines.split())
+    path.write_text(f"{header},wasted,drawn,picks\n{rows}")
+    with pytest.raises(RunError) as caught:
+        collect([path], Options())
+    assert "results.csv, line" in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_partial_runs_are_named_and_not_published(runs: Path, tmp_path: Path) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6, 0.7])
+    folder = write_run(runs, "random", 1, [0.5, 0.6], status="failed")
+    options = Options(partial=True)
+    text = write(collect([runs], options), tmp_path, options).read_text()
+    assert f"{folder} is failed (why) after 2 rounds; it is used as far as it goes" in text
+    assert [run.seed for run in read_csv(tmp_path / "results.csv")] == [0]
+
+
 def test_wins_are_shares_of_significant_rounds(runs: Path) -> None:
     rng = np.random.default_rng(0)
     curves = {}
