@@ -82,7 +82,10 @@ class Replay:
         config = yaml.safe_load((run_dir / "config.yaml").read_text())
         saved = checkpoint.Checkpoints(run_dir / "checkpoints").load()
         if saved is None or not list((run_dir / MODELS).glob("*.pt")):
-            raise ValueError(f"{run_dir} kept no models; make the run with keep_models=true")
+            raise ValueError(
+                f"{run_dir} kept no models; make it anew with keep_models=true and "
+                "another saved_dir"
+            )
         check_format(saved)
         self._events = saved["pool"]
         self._saved_queries = State.load(saved["state"]).queries

@@ -181,7 +181,11 @@ def _section(group: Group, figure: str, options: Options) -> list[str]:
 
 def _summary(collection: Collection) -> str:
     used, left_out = len(collection.runs), len(collection.left_out)
-    without = f" {left_out} more were left out, named at the end." if left_out else ""
+    without = (
+        f" {left_out} more {'was' if left_out == 1 else 'were'} left out, named at the end."
+        if left_out
+        else ""
+    )
     plural = "s" if used > 1 else ""
     return (
         f"{used} run{plural}.{without} Area: the metric on the test part over labels, trapezoids, "

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dal.utils.files import write_text_atomically
-from dal.utils.logs import log_to_console
+from dal.utils.logs import REPLICA, log_to_console
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Jobs:
             cls.ends.extend(ends)
             cls.failed = cls.failed or any(status == "failed" for status, _ in ends)
             shutil.rmtree(folder, ignore_errors=True)
+        REPLICA.set("")  # the last job of this process may have named itself
         with log_to_console():
             for number, (status, run_dir) in enumerate(cls.ends):
                 log.info("%3d  %-9s  %s", number, status, run_dir)
