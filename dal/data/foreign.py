@@ -71,6 +71,11 @@ class Ood(HardPool):
                 f"samples of {source.name} are {kinds[0]} and those of {data.name} {kinds[1]}; "
                 "foreign samples must be alike: choose another data@pool.ood.data"
             )
+        if bool((other == own.inputs[0]).flatten(1).all(1).any()):
+            raise ValueError(
+                f"{data.name} holds a sample of {source.name} itself, which is not foreign to it; "
+                "choose another data@pool.ood.data"
+            )
         drawn = self._draw(torch.arange(len(other)), len(own), data.name, rng)
         assert own.positions is not None
         unknown = torch.full((len(drawn), *own.targets.shape[1:]), UNKNOWN)

@@ -102,8 +102,15 @@ def start(settings: DictConfig) -> None:
     Jobs.begun += 1
     check_keys(settings)
     choices = HydraConfig.get().runtime.choices
-    runs = replicas.runs_of(settings, choices, compose_with, run_name)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        runs = replicas.runs_of(settings, choices, compose_with, run_name)
+    except SystemExit as end:
+        if not sweep or Jobs.elsewhere():
+            raise
+        sys.stderr.write(f"{end}\n")  # the jobs behind it go on
+        Jobs.failed = True
+        return
     if Jobs.elsewhere() and len(runs) == 1:  # its lines come among those of other jobs
         REPLICA.set(f"{choices['strategy']} s{settings.seed}")
     with log_to_console(quiet=not first()):

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,10 +32,31 @@ class Outcomes(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Name the folder to jobs, which inherit the environment."""
+        """Name the folder to jobs, which inherit the environment.
+
+        Raises:
+            SystemExit: The launcher could not start any job, with code 1.
+        """
+        check_launcher(config.hydra.launcher)
         folder = Path(config.hydra.sweep.dir).absolute() / ".outcomes" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         os.environ[OUTCOMES] = str(folder)
+
+
+def check_launcher(launcher: Mapping[str, Any]) -> None:
+    """Refuse what a launcher would answer with a traceback.
+
+    Raises:
+        SystemExit: Naming fact and remedy, with code 1.
+    """
+    kind = str(launcher.get("_target_", ""))
+    if kind.endswith("SlurmLauncher") and shutil.which("srun") is None:
+        raise SystemExit(
+            "error: cluster=slurm, but this machine has no Slurm (no srun on PATH); start the "
+            "sweep on a login node, or choose cluster=local"
+        )
+    if kind.endswith("JoblibLauncher") and launcher.get("n_jobs") == 0:
+        raise SystemExit("error: hydra.launcher.n_jobs=0; give a number of processes, or -1")
 
 
 class Jobs:

@@ -287,6 +287,7 @@ MULTILABEL = make_source(
         (lambda: Ood(classes=["cow"])(source(), seed=0), "name some of the classes of insects"),
         (lambda: Ood(classes=NAMES[:3])(source(), seed=0), "leave at least 2"),
         (lambda: Ood(data=FOREIGN, ratio=3.0)(source(), seed=0), "give at most 1.786"),
+        (lambda: Ood(data=images())(source(), seed=0), "holds a sample of insects itself"),
         (
             lambda: Ood(data=images(9, (3, 4, 4)))(source(), seed=0),
             r"uint8 \(1, 4, 4\) and those of insects torch\.uint8 \(3, 4, 4\)",
