@@ -12,7 +12,7 @@ def test_slurm_is_refused_where_there_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit, match="no srun on PATH.*choose cluster=local"):
+    with pytest.raises(SystemExit, match=r"no srun on PATH.*choose cluster=local"):
         check_launcher(SLURM)
     (tmp_path / "srun").write_text("#!/bin/sh\n")
     (tmp_path / "srun").chmod(0o755)
