@@ -81,8 +81,7 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Whether a run's status says that these settings leave nothing to do."""
-    numbers = ("queried", "round", "labels", "accuracy")
-    damaged = any(not isinstance(status.get(name), int | float) for name in numbers)
+    damaged = any(type(status.get(name)) is not int for name in ("queried", "round"))
     if status.get("status") != "complete" or damaged:
         return False
     limit = config["max_rounds"]
@@ -267,14 +266,11 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
 def _is_complete(config: Mapping[str, Any], run_dir: Path) -> bool:
     """Whether nothing is left to do, which is then said."""
     status = read_status(run_dir)
-    if not complete_already(status, config):
+    labels, accuracy = status.get("labels"), status.get("accuracy")
+    shown = isinstance(labels, int) and isinstance(accuracy, int | float)
+    if not (shown and complete_already(status, config)):
         return False
-    log.info(
-        "complete already: %d labels, test accuracy %.4f, in %s",
-        status["labels"],
-        status["accuracy"],
-        run_dir,
-    )
+    log.info("complete already: %d labels, test accuracy %.4f, in %s", labels, accuracy, run_dir)
     return True
 
 
