@@ -128,7 +128,8 @@ def test_runs_that_cannot_be_replayed_are_named(
     other = made(
         tmp_path / "other", "data=iris", "model=mlp", "strategy=margin", "keep_models=false"
     )
-    assert "make the run with keep_models=true" in call(monkeypatch, other)
+    remedy = "make it anew with keep_models=true and another saved_dir"
+    assert remedy in call(monkeypatch, other)
 
 
 def test_cards_of_tables_have_no_image(tmp_path: Path) -> None:
