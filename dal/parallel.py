@@ -34,35 +34,35 @@ class ParallelFit(Fit):
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         batches = self.whole(split_batches(order.to(self.device), self.trainer.batch_size))
         for batch in batches:
-            logits, loss = self._step(batch, self.samples.targets[batch])
-            own = self.samples.targets[self._own(batch)]
+            loss, right = self.step(batch)
             sums[0] += loss * len(batch) / ranks.count
-            sums[1] += self.task.correct(logits, own).sum() * self._has_part(batch)
+            sums[1] += right
         count = sum(len(batch) for batch in batches)
         loss_sum, correct = ranks.total(sums.cpu()).tolist()
         self.state.steps += len(batches)
         return {"train/loss": self.finite(loss_sum / count), "train/accuracy": correct / count}
 
-    def _step(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; gives the logits of the process's part, and its share of the loss."""
+    def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; gives the process's share of the loss and of the right predictions."""
         ranks, own = current(), self._own(batch)
-        weights = self.samples.weights
+        targets, weights = self.samples.targets[own], self.samples.weights
         with self._autocast():
             logits = forward(self._network, self.inputs(own)).logits
         logits = logits.float()
         # Gradients are averaged over processes, so each loss is its part of the batch's mean
         # times their number.
         if weights is None:
-            share = self.task.losses(logits, self.samples.targets[own]).sum() / len(batch)
+            share = self.task.losses(logits, targets).sum() / len(batch)
         else:
-            losses = self.task.losses(logits, self.samples.targets[own]) * weights[own]
+            losses = self.task.losses(logits, targets) * weights[own]
             share = losses.sum() / weights[batch].sum()
         loss = share * (ranks.count if self._has_part(batch) else 0)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return logits.detach(), loss.detach()
+        right = self.task.correct(logits.detach(), targets).sum() * self._has_part(batch)
+        return loss.detach(), right
 
     def _own(self, batch: Tensor) -> Tensor:
         """This process's part of a batch; a sample that will not count where it has none."""

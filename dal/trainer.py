@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from dal.cuda_graph import Step, graphed
 from dal.early_stopping import EarlyStopping
 from dal.fit import FitContext, FitState, Samples, split_batches
 from dal.models.base import forward
@@ -160,6 +161,9 @@ class Fit:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaling)
         if context.resume is not None:
             self.load_state_dict(context.resume)
+        self.step: Step = self._step
+        if not scaling and current().count == 1:  # scaling waits for the device at every step
+            self.step = graphed(self._step, self.optimizer, model, self.device)
 
     def run_epoch(self) -> None:
         """One pass over the samples, its metrics, and the verdict on them."""
@@ -210,10 +214,9 @@ class Fit:
         losses, correct = [], []
         batches = self.whole(split_batches(order.to(self.device), self.trainer.batch_size))
         for batch in batches:
-            targets = self.samples.targets[batch]
-            logits, loss = self._step(batch, targets)
+            loss, right = self.step(batch)
             losses.append(loss * len(batch))
-            correct.append(self.task.correct(logits, targets).sum())
+            correct.append(right)
         count = sum(len(batch) for batch in batches)
         mean = self.finite(float(torch.stack(losses).sum()) / count)
         self.state.steps += len(batches)
@@ -251,8 +254,9 @@ class Fit:
             "values"
         )
 
-    def _step(self, batch: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        weights = self.samples.weights
+    def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """A step of the optimizer; gives the mean loss and the number of right predictions."""
+        targets, weights = self.samples.targets[batch], self.samples.weights
         with self._autocast():
             logits = forward(self.model, self.inputs(batch)).logits
         logits = logits.float()
@@ -261,7 +265,7 @@ class Fit:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return logits.detach(), loss.detach()
+        return loss.detach(), self.task.correct(logits.detach(), targets).sum()
 
     def _judge(self, metrics: Mapping[str, float]) -> None:
         """Keep the weights if the epoch is the best so far; decide whether to stop."""

@@ -58,6 +58,15 @@ def forward(model: nn.Module, inputs: Tensor) -> Output:
     return output if isinstance(output, Output) else Output(output, None)
 
 
+def is_graphable(model: nn.Module) -> bool:
+    """Whether a network says that it may be recorded: with an attribute ``graphable`` that is true.
+
+    Such a network does the same operations on every batch of a shape, whatever the values: its code
+    looks at no value of a tensor, and draws no random numbers but on the device.
+    """
+    return bool(getattr(model, "graphable", False))
+
+
 def last_layer(model: nn.Module) -> nn.Linear | None:
     """The last linear layer of a network of ours (its ``head``), or None for any other."""
     head = getattr(model, "head", None)

@@ -34,6 +34,8 @@ class BayesianCNN(nn.Module):
     The outcome is the same, since a channel is dropped or scaled as a whole.
     """
 
+    graphable = True
+
     def __init__(
         self, input_shape: tuple[int, ...], num_classes: int, dropout: float = 0.5
     ) -> None:

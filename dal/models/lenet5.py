@@ -30,6 +30,8 @@ class LeNet5(nn.Module):
     connections between the two convolutions, a linear output layer.
     """
 
+    graphable = True
+
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         if input_shape not in {(c, s, s) for c in (1, 3) for s in (28, 32)}:

@@ -19,6 +19,8 @@ class LogisticRegression(nn.Module):
         num_classes: Number of classes C.
     """
 
+    graphable = True
+
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         self.head = nn.Linear(math.prod(input_shape), num_classes)

@@ -24,6 +24,8 @@ class MLP(nn.Module):
         ValueError: ``hidden`` is empty, or a width or ``dropout`` is out of range.
     """
 
+    graphable = True
+
     def __init__(
         self,
         input_shape: tuple[int, ...],

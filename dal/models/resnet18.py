@@ -33,6 +33,8 @@ class ResNet18(nn.Module):
         CVPR 2016, table 1 (18-layer) and section 4.2 for the small stem.
     """
 
+    graphable = True
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
