@@ -166,7 +166,7 @@ def heading(spec: Any, repeat: int) -> list[str]:
     return [
         f"- experiment: {spec.load()[1]}; {spec.initial} to {labels} labels in {spec.rounds} "
         f"queries, {spec.epochs} epochs a fit, batch {spec.batch_size}",
-        f"- hardware: {hardware(torch.device('cpu'))}; threads: {spec.threads}; load {load:.1f}",
+        f"- hardware: {hardware(torch.device(spec.device))}; threads: {spec.threads}; load {load:.1f}",
         f"- versions: torch {torch.__version__}, Python {found['python']}",
         f"- repetitions: {repeat}, systems in turn, a process each; medians",
         f"- commit: {found['git_commit']}{dirty}",

@@ -123,7 +123,9 @@ class GraphedStep:
     def _capturable(self) -> Iterator[None]:
         """Rates where a graph reads them, and the word of optimizers that they may be recorded."""
         groups = self._optimizer.param_groups
-        before = [{key: group[key] for key in ("lr", "capturable") if key in group} for group in groups]
+        before = [
+            {key: group[key] for key in ("lr", "capturable") if key in group} for group in groups
+        ]
         try:
             for group, rate in zip(groups, self._rates_there, strict=True):
                 group["lr"] = rate

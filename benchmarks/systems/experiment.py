@@ -36,6 +36,7 @@ class Experiment:
         momentum: Of SGD.
         seed: Of initial labels, weights and order.
         threads: CPU threads.
+        device: ``cpu`` or ``cuda``, for all systems.
     """
 
     data_dir: str | None
@@ -50,6 +51,7 @@ class Experiment:
     momentum: float = 0.9
     seed: int = 0
     threads: int = 2
+    device: str = "cpu"
 
     def load(self) -> tuple[Source, str]:
         """The data, and what they are in words."""

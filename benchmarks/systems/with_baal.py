@@ -33,12 +33,12 @@ def experiment(spec: Experiment) -> Outcome:
         mask = np.zeros(len(train_x), dtype=bool)
         mask[spec.first(source).numpy()] = True
         labeled = ActiveLearningDataset(TensorDataset(train_x, train_y), labelled=mask)
-        model = Network()
+        model = Network().to(spec.device)
         args = TrainingArgs(
             epoch=spec.epochs,
             batch_size=spec.batch_size,
             criterion=torch.nn.CrossEntropyLoss(),
-            use_cuda=False,
+            use_cuda=spec.device == "cuda",
             workers=0,
         )
         wrapper = ModelWrapper(model, args)

@@ -37,7 +37,7 @@ def experiment(spec: Experiment) -> Outcome:
                 seed=spec.seed,
                 query_size=spec.query_size,
                 budget=spec.query_size * spec.rounds,
-                device="cpu",
+                device=spec.device,
                 threads=spec.threads,
                 batch_size=spec.predict_batch_size,
             ),

@@ -43,6 +43,7 @@ def experiment(spec: Experiment) -> Outcome:
             classes=np.arange(source.num_classes),
             random_state=spec.seed,
             neural_net_param_dict={
+                "device": spec.device,
                 "optimizer": torch.optim.SGD,
                 "optimizer__momentum": spec.momentum,
                 "lr": spec.lr,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn, vmap
 from torch.func import functional_call
 
@@ -14,6 +15,7 @@ from dal.models.base import Output, StackedForward, forward
 from dal.utils.seeding import seeded
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 OTHER_NOISE = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
 
 
@@ -103,6 +105,48 @@ class _Dropout(nn.Module):
         return masked
 
 
+class _Normalized(torch.autograd.Function):
+    """Batch normalization of all networks at once, outside of `vmap`, which fails on CUDA."""
+
+    @staticmethod
+    def forward(x: Tensor, *args: Any) -> Tensor:
+        raise RuntimeError("batch normalization was called outside of the stack")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing to keep: `vmap` below is differentiated by itself."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, *args: Any
+    ) -> tuple[Tensor, int]:
+        """The rule for R networks: channels of all of them side by side."""
+        *tensors, options = args
+        x = x.movedim(in_dims[0] or 0, 0)
+        mean, variance, weight, bias = (None if t is None else t.flatten() for t in tensors)
+        channels = x.transpose(0, 1).flatten(1, 2)
+        out = F.batch_norm(channels, mean, variance, weight, bias, **options)
+        return out.unflatten(1, x.shape[::2][:2]).transpose(0, 1), 0
+
+
+class _BatchNorm(nn.Module):
+    """Stands in for a batch normalization layer within a stack, with its tensors."""
+
+    def __init__(self, layer: nn.modules.batchnorm._BatchNorm) -> None:
+        super().__init__()
+        self._parameters, self._buffers = layer._parameters, layer._buffers
+        self._options = {"momentum": layer.momentum, "eps": layer.eps}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalized by the batch in training, by the running statistics otherwise."""
+        mean, variance = self.running_mean, self.running_var
+        if self.training and mean is not None:
+            self.num_batches_tracked.add_(1)
+        options = {"training": self.training or mean is None, **self._options}
+        normalized: Tensor = _Normalized.apply(x, mean, variance, self.weight, self.bias, options)
+        return normalized
+
+
 class Stack:
     """R networks of one architecture as one.
 
@@ -178,11 +222,13 @@ def _stacked(tensors: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
 
 
 def _skeleton(model: nn.Module, noise: Noise) -> nn.Module:
-    """A copy of a network whose own tensors are never used, with dropout layers replaced."""
+    """A copy of a network whose own tensors are never used, with some layers replaced."""
     base = copy.deepcopy(model).to("meta")
     for parent in list(base.modules()):
         for name, child in parent.named_children():
             if isinstance(child, DROPOUTS):
                 setattr(parent, name, _Dropout(child, noise))
                 noise.wanted = True
+            elif isinstance(child, NORMS) and child.momentum is not None:
+                setattr(parent, name, _BatchNorm(child))
     return base
