@@ -14,7 +14,7 @@ from benchmarks.table import Row
 from benchmarks.timing import interleave
 from dal.fit import FitContext, Samples
 from dal.lockstep.fit import advance
-from dal.models import MLP, LeNet5, LogisticRegression
+from dal.models import MLP, LeNet5, LogisticRegression, ResNet18
 from dal.optim import sgd
 from dal.task import Multiclass
 from dal.trainer import Trainer
@@ -25,11 +25,17 @@ CASES = (
     ("5 LeNet-5", LeNet5, 5, (1, 28, 28), 200, 10),
 )
 """Name, model, how many, shape of a sample, labels, epochs."""
+ON_CUDA = (
+    ("20 LeNet-5", LeNet5, 20, (1, 28, 28), 200, 10),
+    ("5 ResNet-18", ResNet18, 5, (3, 32, 32), 200, 2),
+)
+"""What takes too long on a CPU."""
 
 
 def replicas(setup: Setup) -> list[Row]:
     """Fits in lockstep; above 1 the stack is faster."""
-    return [_compare(setup, *case) for case in CASES]
+    cases = CASES if setup.device.type == "cpu" else CASES + ON_CUDA
+    return [_compare(setup, *case) for case in cases]
 
 
 def _compare(

@@ -1,8 +1,8 @@
 """Training steps recorded as CUDA graphs: one launch for the hundred kernels of a step.
 
-A step of a small network is many kernels of a few microseconds, each of which Python takes longer to
-launch than the device to run. A CUDA graph launches them all at once: the same kernels, on the same
-numbers.
+A step of a small network is many kernels of a few microseconds, each of which takes Python longer
+to launch than the device to run. A CUDA graph launches them all at once: the same kernels, on the
+same numbers.
 """
 
 from __future__ import annotations

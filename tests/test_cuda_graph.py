@@ -70,7 +70,9 @@ def fitted(
         if not record:
             patch.setattr("dal.trainer.graphed", lambda step, *args: step)
         model = made(make, shape)
-        state = trainer.fit(model, samples(shape, 150, weighted), Multiclass(10), FitContext(seed=3))
+        state = trainer.fit(
+            model, samples(shape, 150, weighted), Multiclass(10), FitContext(seed=3)
+        )
     return state, model.state_dict(), sum(found is not None for found in recorded)
 
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "true", "false"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+BUSY = 1_000_000
+"""Weights of convolutions from which a network keeps a GPU busy by itself."""
 STACKABLE_NEEDS = frozenset({Probs(), Features(), Features("labeled")})
 
 
@@ -162,8 +164,8 @@ class Lockstep:
 
     Args:
         count: R, the number of runs.
-        mode: ``true`` stacks whatever can be stacked, ``false`` nothing; ``auto`` leaves out
-            networks with convolutions on a CPU, which are no faster together.
+        mode: ``true`` stacks whatever can be stacked, ``false`` nothing; ``auto`` leaves out what
+            is no faster together: networks with convolutions on a CPU, large ones on a GPU.
     """
 
     def __init__(self, count: int, mode: Mode = "auto") -> None:
@@ -184,8 +186,10 @@ class Lockstep:
         if reason := why_not(learner.model):
             self._refuse(_kind(learner), reason)
             return False
-        convolves = any(isinstance(module, CONVOLUTIONS) for module in learner.model.modules())
-        return self._mode == "true" or learner.device.type != "cpu" or not convolves
+        modules = learner.model.modules()
+        weights = sum(m.weight.numel() for m in modules if isinstance(m, CONVOLUTIONS))
+        limit = 1 if learner.device.type == "cpu" else BUSY
+        return self._mode == "true" or weights < limit
 
     def _execute(self, requests: list[Request]) -> None:
         """Do work of one kind: together if it can be, else one by one."""

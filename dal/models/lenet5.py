@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dal.models.base import Output
 from dal.models.pooling import max_pool_2x2
-from dal.models.stacked import stacked_conv2d, stacked_linear
 
 
 class LeNet5(nn.Module):
@@ -57,17 +54,3 @@ class LeNet5(nn.Module):
         x = F.relu(self.fc1(x.flatten(1)))
         features = F.relu(self.fc2(x))
         return Output(self.head(features), features)
-
-    def stacked(self, tensors: Mapping[str, Tensor], x: Tensor) -> Output:
-        """R of its kind at once; see `dal.models.base.StackedForward`."""
-        weights, biases = (
-            {name: tensors[f"{name}.{kind}"] for name, _ in self.named_children()}
-            for kind in ("weight", "bias")
-        )
-        for name in ("conv1", "conv2"):
-            x = stacked_conv2d(x, weights[name], biases[name], getattr(self, name).padding[0])
-            x = F.relu(max_pool_2x2(x.flatten(0, 1))).unflatten(0, x.shape[:2])
-        features = x.flatten(2)
-        for name in ("fc1", "fc2"):
-            features = F.relu(stacked_linear(features, weights[name], biases[name]))
-        return Output(stacked_linear(features, weights["head"], biases["head"]), features)
