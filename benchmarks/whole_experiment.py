@@ -161,12 +161,13 @@ def heading(spec: Any, repeat: int) -> list[str]:
     from dal.utils.numerics import environment
 
     found, load = environment(), os.getloadavg()[0]
+    machine = hardware(torch.device(spec.device))
     labels = spec.initial + spec.rounds * spec.query_size
     dirty = ", changed" if found["git_dirty"] else ""
     return [
         f"- experiment: {spec.load()[1]}; {spec.initial} to {labels} labels in {spec.rounds} "
         f"queries, {spec.epochs} epochs a fit, batch {spec.batch_size}",
-        f"- hardware: {hardware(torch.device(spec.device))}; threads: {spec.threads}; load {load:.1f}",
+        f"- hardware: {machine}; threads: {spec.threads}; load {load:.1f}",
         f"- versions: torch {torch.__version__}, Python {found['python']}",
         f"- repetitions: {repeat}, systems in turn, a process each; medians",
         f"- commit: {found['git_commit']}{dirty}",

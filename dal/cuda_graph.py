@@ -100,7 +100,8 @@ class GraphedStep:
     def _record(self, batch: Tensor) -> _Recorded | None:
         """Record a step without doing it; None where it cannot be."""
         graph, own = torch.cuda.CUDAGraph(), batch.clone()
-        now, side = torch.cuda.current_stream(self._device), torch.cuda.Stream(self._device)
+        now = torch.cuda.current_stream(self._device)
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(now)
         try:
             with torch.cuda.stream(side), self._capturable():
@@ -123,14 +124,12 @@ class GraphedStep:
     def _capturable(self) -> Iterator[None]:
         """Rates where a graph reads them, and the word of optimizers that they may be recorded."""
         groups = self._optimizer.param_groups
-        before = [
-            {key: group[key] for key in ("lr", "capturable") if key in group} for group in groups
-        ]
+        before: list[dict[str, Any]] = [dict(group) for group in groups]
         try:
             for group, rate in zip(groups, self._rates_there, strict=True):
                 group["lr"] = rate
-                if group.get("fused"):  # its step count is on the device already
-                    group.update({key: True for key in ("capturable",) if key in group})
+                if group.get("fused") and "capturable" in group:
+                    group["capturable"] = True  # its step count is on the device already
             yield
         finally:
             for group, values in zip(groups, before, strict=True):

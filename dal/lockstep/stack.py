@@ -126,7 +126,8 @@ class _Normalized(torch.autograd.Function):
         mean, variance, weight, bias = (None if t is None else t.flatten() for t in tensors)
         channels = x.transpose(0, 1).flatten(1, 2)
         out = F.batch_norm(channels, mean, variance, weight, bias, **options)
-        return out.unflatten(1, x.shape[::2][:2]).transpose(0, 1), 0
+        shape = len(x), x.shape[2]
+        return out.unflatten(1, shape).transpose(0, 1), 0  # type: ignore[no-untyped-call]
 
 
 class _BatchNorm(nn.Module):
@@ -141,7 +142,7 @@ class _BatchNorm(nn.Module):
         """Normalized by the batch in training, by the running statistics otherwise."""
         mean, variance = self.running_mean, self.running_var
         if self.training and mean is not None:
-            self.num_batches_tracked.add_(1)
+            self._buffers["num_batches_tracked"].add_(1)  # type: ignore[union-attr]
         options = {"training": self.training or mean is None, **self._options}
         normalized: Tensor = _Normalized.apply(x, mean, variance, self.weight, self.bias, options)
         return normalized
