@@ -7,6 +7,7 @@ same numbers.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,23 +18,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dal.models.base import is_graphable
+
 log = logging.getLogger(__name__)
 
 Step = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A training step on the samples at some positions; gives tensors on the device."""
 
 
-def graphed(step: Step, optimizer: Optimizer, model: nn.Module, device: torch.device) -> Step:
-    """The step, recorded where it can be: on CUDA, of a network that says it is ``graphable``.
+def recorder_of(
+    optimizer: Optimizer, model: nn.Module, device: torch.device
+) -> StepRecorder | None:
+    """What records training steps, where they can be: on CUDA, of a ``graphable`` network.
 
     A recorded step repeats what the network did when it was recorded, so only the network's author
     can know that it always does the same; see `dal.models.base.is_graphable`.
     """
-    from dal.models.base import is_graphable
-
     if device.type != "cuda" or not is_graphable(model):
-        return step
-    return GraphedStep(step, optimizer, device)
+        return None
+    return StepRecorder(optimizer, device)
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,24 @@ class _Recorded:
     results: tuple[Tensor, Tensor]
 
 
-class GraphedStep:
-    """A training step that is recorded at the second batch of each size, and replayed from then on.
+class StepRecorder:
+    """Records a training step at the second batch of each size, and replays it from then on.
 
     The first batch of a size is an ordinary step: libraries choose their kernels, and the optimizer
     makes its state. The learning rate may change between steps; when another setting of the
     optimizer changes, steps are recorded anew. A step that cannot be recorded goes on unrecorded,
     with one warning.
 
+    It does not hold the step: graphs must end with the fit that they belong to, not when Python
+    comes to collect a cycle, which may be while another step is recorded.
+
     Args:
-        step: Does a step of the optimizer, gradients set to None before it, without waiting for the
-            device.
-        optimizer: The optimizer, whose state stays where it is as long as this object is used.
+        optimizer: Its state must stay where it is as long as this object is used.
         device: A CUDA device.
     """
 
-    def __init__(self, step: Step, optimizer: Optimizer, device: torch.device) -> None:
-        self._step, self._optimizer, self._device = step, optimizer, device
+    def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
+        self._optimizer, self._device = optimizer, device
         self._met: set[torch.Size] = set()
         self._recorded: dict[torch.Size, _Recorded] = {}
         self._refused = False
@@ -69,16 +73,22 @@ class GraphedStep:
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._rates_there = [torch.tensor(rate, device=device) for rate in self._rates]
 
-    def __call__(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Do a step; gives what the step gives."""
+    def __call__(self, step: Step, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Do a step; gives what it gives.
+
+        Args:
+            step: Does a step of the optimizer, gradients set to None before it, without waiting for
+                the device; the same at every call.
+            batch: Positions of samples, on the device.
+        """
         self._follow()
         if self._refused or batch.shape not in self._met:
             self._met.add(batch.shape)
-            return self._step(batch)
+            return step(batch)
         if batch.shape not in self._recorded:
-            recorded = self._record(batch)
+            recorded = self._record(step, batch)
             if recorded is None:
-                return self._step(batch)
+                return step(batch)
             self._recorded[batch.shape] = recorded
         recorded = self._recorded[batch.shape]
         recorded.batch.copy_(batch)
@@ -97,23 +107,23 @@ class GraphedStep:
                 self._rates[number] = float(group["lr"])
                 self._rates_there[number].fill_(self._rates[number])
 
-    def _record(self, batch: Tensor) -> _Recorded | None:
+    def _record(self, step: Step, batch: Tensor) -> _Recorded | None:
         """Record a step without doing it; None where it cannot be."""
         graph, own = torch.cuda.CUDAGraph(), batch.clone()
         now = torch.cuda.current_stream(self._device)
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(now)
         try:
-            with torch.cuda.stream(side), self._capturable():
+            with torch.cuda.stream(side), _uncollected(), self._capturable():
                 # Other threads may use the device meanwhile: only this one is recorded.
                 graph.capture_begin(capture_error_mode="thread_local")
                 try:
-                    results = self._step(own)
+                    results = step(own)
                 finally:
                     graph.capture_end()
-        except RuntimeError as error:
+        except Exception as error:  # one of the step's own will come again when it is done
             self._refused = True
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition("\n")[0]
             log.warning("training steps cannot be recorded as CUDA graphs: %s", reason)
             self._optimizer.zero_grad(set_to_none=True)
             return None
@@ -134,6 +144,18 @@ class GraphedStep:
         finally:
             for group, values in zip(groups, before, strict=True):
                 group.update(values)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: what it frees on the device would spoil what is being recorded."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _settings(optimizer: Optimizer) -> list[list[Any]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dal import cuda_graph
-from dal.cuda_graph import GraphedStep, graphed
+from dal.cuda_graph import StepRecorder, recorder_of
+from dal.lockstep.fit import StackedFit
 from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18
-from dal.models.base import is_graphable
 from dal.optim import adam, adamw, constant, cosine, sgd, step
 from dal.task import Multiclass
 from dal.trainer import EarlyStopping, Fit, FitContext, FitState, Samples, Trainer
@@ -59,16 +61,16 @@ def fitted(
 ) -> tuple[FitState, dict[str, Tensor], int]:
     """A fit with recorded steps or without: its state, its weights, how many were recorded."""
     recorded: list[Any] = []
-    original = GraphedStep._record
+    original = StepRecorder._record
 
-    def counted(self: GraphedStep, batch: Tensor) -> Any:
-        recorded.append(found := original(self, batch))
+    def counted(self: StepRecorder, step: Any, batch: Tensor) -> Any:
+        recorded.append(found := original(self, step, batch))
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(GraphedStep, "_record", counted)
+        patch.setattr(StepRecorder, "_record", counted)
         if not record:
-            patch.setattr("dal.trainer.graphed", lambda step, *args: step)
+            patch.setattr("dal.trainer.recorder_of", lambda *args: None)
         model = made(make, shape)
         state = trainer.fit(
             model, samples(shape, 150, weighted), Multiclass(10), FitContext(seed=3)
@@ -136,15 +138,120 @@ def test_recorded_anew_when_a_setting_changes(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(weights(True), weights(False), rtol=1e-6, atol=1e-7)
 
 
-def test_only_networks_that_say_so_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "GraphedStep", lambda *args: "recorded")
-    mine: Any = lambda batch: (batch, batch)  # noqa: E731
-    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters())
-    assert is_graphable(LeNet5(IMAGE, 10))
-    assert not is_graphable(nn.Linear(2, 2))
-    made_here = [
-        graphed(mine, optimizer, model, torch.device(device))
-        for model in (MLP(ROW, 3), Weighing(ROW, 3), nn.Linear(2, 2))
-        for device in ("cuda", "cpu")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("model", [MLP(ROW, 3), Weighing(ROW, 3), nn.Linear(2, 2)])
+def test_only_networks_that_say_so_are_recorded(
+    model: nn.Module, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dal.cuda_graph.StepRecorder", lambda *args: "recorder")
+    optimizer = torch.optim.SGD(model.parameters())
+    wanted = "recorder" if isinstance(model, MLP) and device == "cuda" else None
+    assert recorder_of(optimizer, model, torch.device(device)) == wanted
+
+
+class Machine:
+    """Stands in for CUDA: notes what is recorded and replayed; capturing itself does no work."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        self.capturing, self.refuses = False, False
+        machine = self
+
+        class Graph:
+            def capture_begin(self, capture_error_mode: str) -> None:
+                assert not gc.isenabled()
+                machine.capturing = True
+                machine.events.append("record")
+
+            def capture_end(self) -> None:
+                machine.capturing = False
+                if machine.refuses:
+                    raise RuntimeError("not permitted\nand more")
+
+            def replay(self) -> None:
+                machine.events.append("replay")
+
+        class Stream:
+            def __init__(self, device: Any = None) -> None:
+                pass
+
+            def wait_stream(self, other: Any) -> None:
+                pass
+
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+
+    def step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.capturing:
+            self.events.append("step")
+        return batch.sum(), batch.sum()
+
+
+@pytest.fixture
+def recording(monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, StepRecorder, Any]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.5, momentum=0.9, fused=True)
+    machine = Machine(monkeypatch)
+    return machine, StepRecorder(optimizer, torch.device("cpu")), optimizer
+
+
+def test_first_batch_of_a_size_is_ordinary_the_second_recorded(recording: Any) -> None:
+    machine, recorder, _ = recording
+    large, small = torch.arange(4), torch.arange(2)
+    for batch in (large, large, small, large, small, large):
+        recorder(machine.step, batch)
+    again = ["record", "replay"]
+    assert machine.events == ["step", *again, "step", "replay", *again, "replay"]
+    assert gc.isenabled()
+
+
+def test_a_new_learning_rate_is_followed_other_settings_are_recorded_anew(recording: Any) -> None:
+    machine, recorder, optimizer = recording
+    batch = torch.arange(4)
+    for _ in range(3):
+        recorder(machine.step, batch)
+    optimizer.param_groups[0]["lr"] = 0.25
+    recorder(machine.step, batch)
+    assert machine.events == ["step", "record", "replay", "replay", "replay"]
+    assert [float(rate) for rate in recorder._rates_there] == [0.25]
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    optimizer.param_groups[0]["momentum"] = 0.5
+    recorder(machine.step, batch)
+    assert machine.events[5:] == ["record", "replay"]
+
+
+def test_refused_once_never_tried_again(recording: Any, caplog: pytest.LogCaptureFixture) -> None:
+    machine, recorder, optimizer = recording
+    machine.refuses = True
+    with caplog.at_level(logging.WARNING, "dal"):
+        for _ in range(4):
+            recorder(machine.step, torch.arange(4))
+    assert machine.events == ["step", "record", "step", "step", "step"]
+    assert [r.message for r in caplog.records] == [
+        "training steps cannot be recorded as CUDA graphs: not permitted"
     ]
-    assert made_here == ["recorded", mine, mine, mine, mine, mine]
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert gc.isenabled()
+
+
+def test_graphs_end_with_their_fit(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collected later, they would spoil the recording of another fit."""
+    _, recorder, _ = recording
+    monkeypatch.setattr("dal.trainer.recorder_of", lambda *args: recorder)
+    monkeypatch.setattr("dal.lockstep.fit.recorder_of", lambda *args: recorder)
+    data = Samples(torch.randn(40, *ROW).__getitem__, torch.arange(40) % 10)
+
+    def begin() -> Fit:
+        return Trainer(2, 20).begin(MLP(ROW, 10), data, Multiclass(10), FitContext())
+
+    fit, stacked = begin(), StackedFit([begin(), begin()])
+    for one in (fit, stacked):
+        one.train() if isinstance(one, StackedFit) else one._train(torch.arange(40))
+    ends = [weakref.ref(fit), weakref.ref(stacked)]
+    gc.disable()
+    try:
+        del fit, stacked, one
+        assert [end() for end in ends] == [None, None]
+    finally:
+        gc.enable()

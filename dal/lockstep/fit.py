@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dal.cuda_graph import Step, graphed
+from dal.cuda_graph import StepRecorder, recorder_of
 from dal.fit import FitState, split_batches
 from dal.lockstep.stack import Stack
 from dal.trainer import EVALUATED_AT_ONCE, Fit
@@ -52,7 +52,9 @@ class StackedFit:
         losses, correct = [], []
         columns = first.whole(columns)
         for column in columns:
-            loss_R, correct_R = self.step(order[:, column])
+            batch_RB = order[:, column]
+            do = self._recorder
+            loss_R, correct_R = do(self._step, batch_RB) if do else self._step(batch_RB)
             losses.append(loss_R * len(column))
             correct.append(correct_R)
         count = sum(len(column) for column in columns)
@@ -113,9 +115,9 @@ class StackedFit:
         self.optimizer = fits[0].trainer.optimizer(self._trained)
         self._optimizer_states()
         self._flatten()
-        self.step: Step = self._step
+        self._recorder: StepRecorder | None = None
         if not self.stack.noise.wanted:  # which is drawn from one stream after another
-            self.step = graphed(self._step, self.optimizer, fits[0].model, fits[0].device)
+            self._recorder = recorder_of(self.optimizer, fits[0].model, fits[0].device)
 
     def _optimizer_states(self) -> None:
         """Stack the states of fits that have done steps."""
