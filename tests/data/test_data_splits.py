@@ -10,6 +10,7 @@ import torch
 
 from dal.data import UNKNOWN, Dataset, iris, make_source
 from dal.data.draw import apportion, share
+from dal.data.splits import _moments
 from dal.task import Multilabel
 
 
@@ -146,6 +147,26 @@ def test_standardize_uses_the_training_part_only():
     prepared = source.train.take(torch.arange(len(source.train)))
     assert prepared.mean(0).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
     assert prepared.std(0, correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+
+
+def test_standardize_sums_in_an_order_that_no_processor_decides() -> None:
+    """Bits are those of Python's own floats, added by halves."""
+
+    def total(values: list[float]) -> float:
+        while len(values) > 1:
+            half = len(values) // 2
+            pairs = zip(values[:half], values[half : 2 * half], strict=True)
+            values = [a + b for a, b in pairs] + values[2 * half :]
+        return values[0]
+
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.rand(1003, 3, generator=rng) ** 4
+    means, stds = _moments(inputs)
+    for column, mean, std in zip(inputs.T.tolist(), means.tolist(), stds.tolist(), strict=True):
+        expected = total(column) / 1003
+        assert mean == expected
+        squares = [(value - expected) * (value - expected) for value in column]
+        assert std == math.sqrt(total(squares) / 1003)
 
 
 def test_standardize_leaves_a_constant_feature_at_zero():
