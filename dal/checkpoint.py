@@ -68,10 +68,12 @@ class Checkpoints:
 
     Args:
         folder: Created at the first save.
+        read_only: Change nothing in it: damaged and half-written files stay.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read_only: bool = False) -> None:
         self.folder = folder
+        self.read_only = read_only
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the next state and drop all but the newest few."""
@@ -87,7 +89,8 @@ class Checkpoints:
     ) -> dict[str, Any] | None:
         """The newest state that is whole.
 
-        Damaged files are warned about, and removed once an older one has taken their place.
+        Damaged files are warned about, and removed once an older one has taken their place, unless
+        the folder is read only.
 
         Args:
             restore: Called with the state; it may raise DamagedError for files that the state
@@ -101,7 +104,8 @@ class Checkpoints:
         """
         if not self.folder.is_dir():
             return None
-        remove_temporary(self.folder)
+        if not self.read_only:
+            remove_temporary(self.folder)
         damaged: list[Path] = []
         cause = ""
         for number in reversed(self._numbers()):
@@ -114,14 +118,12 @@ class Checkpoints:
                 damaged.append(path)
                 cause = cause or str(error)
                 continue
-            for bad in damaged:
+            for bad in damaged if not self.read_only else ():
                 bad.unlink()
             return state
         if damaged:
-            raise DamagedError(
-                f"no checkpoint in {self.folder} is whole ({cause}); delete the run directory to "
-                "start anew"
-            )
+            remedy = "restore one" if self.read_only else "delete the run directory to start anew"
+            raise DamagedError(f"no checkpoint in {self.folder} is whole ({cause}); {remedy}")
         return None
 
     def _numbers(self) -> list[int]:
