@@ -24,9 +24,15 @@ from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
 from dal.recording.figures import prediction_history, save
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import read_status
-from dal.utils.build import build, factory
+from dal.utils.build import TARGET, build, factory
+from dal.utils.files import DamagedError
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
+
+PLAIN = {"seed": int, "plugins": list, "pool": dict, "split": dict}
+PARTS = ("data", "features", "model", "strategy", "trainer", "committee", "initial")
+"""Settings that a replay reads; those of parts name what is built."""
+_ANEW = "make the run anew with keep_models=true and another saved_dir"
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,15 @@ class Replay:
         if status in (None, "running"):
             state = "no run" if status is None else "a run that is going on"
             raise ValueError(f"{run_dir} holds {state}; give the directory of one that has ended")
-        config = yaml.safe_load((run_dir / "config.yaml").read_text())
-        saved = checkpoint.Checkpoints(run_dir / "checkpoints").load()
-        if saved is None or not list((run_dir / MODELS).glob("*.pt")):
+        config = _read_config(run_dir / "config.yaml")
+        if not list((run_dir / MODELS).glob("*.pt")):
+            raise ValueError(f"{run_dir} kept no models; {_ANEW}")
+        folder = run_dir / "checkpoints"
+        saved = checkpoint.Checkpoints(folder, read_only=True).load()
+        if saved is None:
             raise ValueError(
-                f"{run_dir} kept no models; make it anew with keep_models=true and "
-                "another saved_dir"
+                f"there is no checkpoint in {folder}, and the run's labels stand nowhere else; "
+                f"restore that folder, or {_ANEW}"
             )
         check_format(saved)
         self._events = saved["pool"]
@@ -109,23 +118,40 @@ class Replay:
         """Predictions of the rounds replayed so far, in float64."""
         return self._job.history
 
+    @property
+    def numbers(self) -> list[int]:
+        """The rounds that have a query, ascending."""
+        return sorted({number for number, *_ in self._saved_queries})
+
     def rounds(self) -> Iterator[Round]:
         """Replay query after query.
 
         Raises:
-            ValueError: The model of a round was not kept.
+            ValueError: The model of a round was not kept, is damaged, or is another run's.
         """
-        numbers = sorted({number for number, *_ in self._saved_queries})
-        for number in numbers:
+        for number in self.numbers:
             yield self._round(number)
             self._label(number)
 
-    def _round(self, number: int) -> Round:
-        job = self._job
+    def _load_model(self, number: int) -> None:
         path = self.run_dir / MODELS / f"round_{number:04d}.pt"
-        if not path.is_file():
-            raise ValueError(f"the model of round {number} was not kept: there is no {path}")
-        job.learner.load_state_dict(checkpoint.load(path)["learner"])
+        remedy = f"put back the file that this run wrote, or {_ANEW}"
+        try:
+            self._job.learner.load_state_dict(checkpoint.load(path)["learner"])
+        except FileNotFoundError:
+            raise ValueError(
+                f"the model of round {number} was not kept: there is no {path}; {_ANEW}"
+            ) from None
+        except DamagedError as error:
+            raise ValueError(f"{error}; {remedy}") from error
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path} does not fit the model of {self.run_dir / 'config.yaml'}; {remedy}"
+            ) from error
+
+    def _round(self, number: int) -> Round:
+        self._load_model(number)
+        job = self._job
         strategies = [job.strategy, *self.others.values()]
         asked = (s.needs - set(from_history(s, job.committee)) for s in strategies)
         needs = frozenset({Probs()}).union(*asked)
@@ -266,6 +292,35 @@ class _Double(Split):
 
     def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Tensor:
         return super().take(indices, device).double()
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The settings of a run.
+
+    Raises:
+        ValueError: They are missing, damaged, or another version's.
+    """
+    again = (
+        "restore it, or delete the run's status.json and give its command again, which writes it"
+    )
+    try:
+        config = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"there is no {path}; {again}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); {again}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no settings of a run; {again}")
+    missing = [name for name, kind in PLAIN.items() if not isinstance(config.get(name), kind)]
+    for name in PARTS:
+        if not isinstance(config.get(name), dict) or TARGET not in config[name]:
+            missing.append(name)
+    if missing:
+        raise ValueError(
+            f"{path} was written by another version of dal: it lacks {', '.join(missing)}; replay "
+            "the run with that version"
+        )
+    return config
 
 
 def _job(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Job:

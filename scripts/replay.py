@@ -28,6 +28,8 @@ def main() -> None:
     given = parser.parse_args()
     out = given.out or given.run / "replay"
     try:
+        if given.cards < 0:
+            raise ValueError(f"--cards={given.cards}; give 0 or more")
         settings = {name: strategy_settings(CONF, name) for name in given.against}
         from dal.replay import Replay, draw_cards, write_table
         from dal.utils.build import build
@@ -35,21 +37,24 @@ def main() -> None:
         replay = Replay(given.run, {name: build(s) for name, s in settings.items()})
         for name, reason in replay.skipped.items():
             sys.stderr.write(f"{name} is left out: {reason}\n")
+        if not replay.numbers:
+            raise ValueError(f"{given.run} has no query yet; let its command go on")
+        first, last = replay.numbers[0], replay.numbers[-1]
+        if given.round not in (None, *replay.numbers):
+            raise ValueError(f"the run has no query in round {given.round}; give {first} to {last}")
         rounds = []
         for replayed in replay.rounds():
             rounds.append(replayed)
             print(f"round {replayed.number}: {replayed.confirmed} of {replayed.size} confirmed")
             if replayed.number == given.round:
                 break
-        if not rounds or given.round not in (None, rounds[-1].number):
-            raise ValueError(f"the run has no query in round {given.round}")
         cards = draw_cards(replay, rounds[-1], out / "cards", given.cards)
         table = write_table(rounds, out)
         lines = [f"# Replay of {given.run.name}", "In float64. Columns of strategies: how many of"]
         lines[1] += " the picks they would have picked at this point of the run."
         lines += [table, *(f"![{path.stem}](cards/{path.name})" for path in cards)]
         (out / "replay.md").write_text("\n\n".join(lines) + "\n")
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     print(out / "replay.md")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
@@ -119,17 +122,107 @@ def test_runs_that_cannot_be_replayed_are_named(
     assert "no strategy margi; did you mean margin?" in call(
         monkeypatch, folder, "--against", "margi"
     )
-    assert "no query in round 7" in call(monkeypatch, folder, "--round", 7)
     (folder / "models" / "round_0001.pt").unlink()
     assert "the model of round 1 was not kept" in call(monkeypatch, folder)
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps(status | {"status": "running"}))
     assert "a run that is going on" in call(monkeypatch, folder)
+    remedy = "make the run anew with keep_models=true and another saved_dir"
     other = made(
         tmp_path / "other", "data=iris", "model=mlp", "strategy=margin", "keep_models=false"
     )
-    remedy = "make it anew with keep_models=true and another saved_dir"
-    assert remedy in call(monkeypatch, other)
+    assert f"kept no models; {remedy}" in call(monkeypatch, other)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "config.yaml").unlink(), r"there is no .*config\.yaml; restore it, or "),
+        (lambda f: (f / "config.yaml").write_text("a: [b"), r"config\.yaml is damaged \(while pa"),
+        (lambda f: (f / "config.yaml").write_bytes(b"\xff\xfe"), r"config\.yaml is damaged \('utf"),
+        (
+            lambda f: (f / "config.yaml").write_text("[1]"),
+            r"config\.yaml holds no settings of a run",
+        ),
+        (
+            lambda f: change(f, lambda c: (c.pop("plugins"), c["data"].pop("_target_"))),
+            r"another version of dal: it lacks plugins, data; replay the run with that version",
+        ),
+        (
+            lambda f: change(f, lambda c: c["model"].update(hidden=[3])),
+            r"round_0000\.pt does not fit the model of .*config\.yaml; put back",
+        ),
+        (
+            lambda f: checkpoint.save(f / "models" / "round_0000.pt", {"learner": {"members": []}}),
+            r"round_0000\.pt does not fit the model of ",
+        ),
+        (
+            lambda f: (f / "models" / "round_0000.pt").write_bytes(b"cut off"),
+            r"round_0000\.pt is not a checkpoint .*; put back the file that this run wrote, or",
+        ),
+        (
+            lambda f: (f / "checkpoints").rename(f / "elsewhere"),
+            r"no checkpoint in .*checkpoints, .*; restore that folder, or make the run anew",
+        ),
+    ],
+)
+def test_damaged_runs_are_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
+) -> None:
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin", "budget=5")
+    damage(folder)
+    error = call(monkeypatch, folder, "--against")
+    assert re.match(f"error: .*{message}", error)
+    assert "\n" not in error
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the settings that a run wrote down."""
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    edit(config)
+    path.write_text(yaml.safe_dump(config))
+
+
+def test_checkpoints_are_only_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    before = {path.name: path.read_bytes() for path in (folder / "checkpoints").iterdir()}
+    caplog.clear()
+    assert call(monkeypatch, folder, "--cards", 0) == ""
+    assert f"{newest} is damaged" in caplog.text
+    assert "falling back to the checkpoint before it" in caplog.text
+    assert {p.name: p.read_bytes() for p in (folder / "checkpoints").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--round", 7), "the run has no query in round 7; give 0 to 2"),
+        (("--round", -1), "the run has no query in round -1; give 0 to 2"),
+        (("--cards", -2), "--cards=-2; give 0 or more"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, int],
+    message: str,
+) -> None:
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
+    capsys.readouterr()
+    assert call(monkeypatch, folder, *arguments) == f"error: {message}"
+    assert capsys.readouterr().out == ""
+    assert not (folder / "replay").exists()
+
+
+def test_run_without_a_query_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin", "max_rounds=0")
+    assert "has no query yet" in call(monkeypatch, folder)
 
 
 def test_cards_of_tables_have_no_image(tmp_path: Path) -> None:
