@@ -171,8 +171,9 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
 
 def _read_run(folder: Path, strategies: Path | None) -> Run:
     status, config = read_status(folder), _config(folder)
-    parts = folder.name.split("-")
-    if len(parts) < 5:
+    # The seed's place tells where the options end; hyphens beyond the second are the strategy's.
+    parts = folder.name.rpartition(f"-s{config['seed']}-")[0].split("-", 2)
+    if len(parts) < 3:
         raise RunError(f"{folder} is not named as run directories are; its name tells the strategy")
     rows, note = _rows(folder)
     if not rows:

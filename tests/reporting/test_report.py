@@ -127,6 +127,21 @@ def test_variants_of_a_strategy_have_names_of_their_own(runs: Path) -> None:
         collect([runs], Options(strategies=STRATEGIES))
 
 
+def test_strategy_may_have_hyphens_in_its_name(runs: Path) -> None:
+    for option in ("random", "my-margin", "my-entropy"):
+        write_run(runs, option, 0, [0.5, 0.6])
+    (group,) = collect([runs], Options(strategies=STRATEGIES)).groups
+    assert set(group.curves) == {"random", "my-margin", "my-entropy"}
+    assert (group.data, group.model) == ("digits", "mlp")
+
+
+def test_run_whose_name_tells_no_strategy_is_left_out(runs: Path) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6])
+    folder = write_run(runs, "margin", 0, [0.5, 0.6]).rename(runs / "digits-mlp-margin-s1-00")
+    (line,) = collect([runs], Options()).left_out
+    assert f"{folder} is not named as run directories are" in line
+
+
 def test_other_settings_are_never_averaged(runs: Path, tmp_path: Path) -> None:
     write_run(runs, "random", 0, [0.5, 0.6], query_size=10, budget=20)
     write_run(runs, "margin", 0, [0.5, 0.6], query_size=5, budget=30)
