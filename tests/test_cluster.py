@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from dal.utils import config
+from dal.utils.explain import explain
 
 pytest.importorskip("submitit", reason="needs the extra cluster")
 pytest.importorskip("joblib")
@@ -101,19 +106,20 @@ def test_preempted_job_is_queued_again_and_ends_in_the_same_bits(
     assert resumed.read_bytes() == expected.read_bytes()
 
 
-def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path) -> None:
-    tools, script = tmp_path / "bin", tmp_path / "batch.sh"
+def slurm(tools: Path, sbatch: str) -> str:
+    """A PATH with stand-ins for the commands of Slurm."""
     tools.mkdir()
-    copy = f'cp "$1" {script}.part && mv {script}.part {script}'
-    for name, body in {
-        "sbatch": f'{copy}; echo "Submitted batch job 7"',
-        "srun": "true",
-        "sacct": 'echo "JobID|State"',
-        "scancel": "true",
-    }.items():
+    bodies = {"sbatch": sbatch, "srun": "true", "sacct": 'echo "JobID|State"', "scancel": "true"}
+    for name, body in bodies.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
         (tools / name).chmod(0o755)
-    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    return f"{tools}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path) -> None:
+    script = tmp_path / "batch.sh"
+    copy = f'cp "$1" {script}.part && mv {script}.part {script}'
+    path = slurm(tmp_path / "bin", f'{copy}; echo "Submitted batch job 7"')
     own = ("hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1")
     job = launch("cluster=slurm", "strategy=random,margin", "seed=0,1,2", *own, PATH=path)
     try:
@@ -133,3 +139,79 @@ def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path
         "#SBATCH --open-mode=append",
     }
     assert len(list((tmp_path / "saved/multirun/.submitit").glob("7_*/*.pkl"))) == 6
+
+
+def test_killed_worker_is_one_error(launch: Launch, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    job = launch("cluster=local", "hydra.launcher.n_jobs=2", "strategy=margin,random", "budget=60")
+    wait_for(lambda: bool(statuses(saved)), job, 120)
+    os.kill(int(str(next(iter(statuses(saved).values()))["pid"])), signal.SIGKILL)
+    assert job.wait(60) == 1
+    out = (tmp_path / "out.txt").read_text()
+    assert out.count("error: ") == 1
+    assert "error: a worker process was killed (SIGKILL(-9)" in out
+    assert "lower hydra.launcher.n_jobs" in out
+    assert "Traceback" not in out
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[Path], str]:
+    """Starts a sweep on Slurm in this process; gives the standard error of one that is refused."""
+    tools = slurm(tmp_path / "bin", 'echo "sbatch: error: invalid partition: x" >&2; exit 1')
+    monkeypatch.setenv("PATH", tools)
+    monkeypatch.setenv("DAL_SAVED_DIR", str(tmp_path / "saved"))
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, "cluster=slurm"])
+    monkeypatch.setattr(config.Jobs, "begun", 0)
+
+    def start(conf: Path) -> str:
+        GlobalHydra.instance().clear()
+        with pytest.raises(SystemExit) as end:
+            config.main(conf)
+        GlobalHydra.instance().clear()
+        assert end.value.code == 1
+        return capfd.readouterr().err
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"hydra: [", "slurm.yaml, line 1: expected the node content"),
+        (b"- hydra", "slurm.yaml: it holds a list"),
+        (b"5", "slurm.yaml: Invalid loaded object type: int"),
+        (b"# gr\xfcn", "slurm.yaml: 'utf-8' codec can't decode"),
+        (b"nonsense: 3", "slurm.yaml: Key 'nonsense' not in 'Config'"),
+        (b"hydra: {launcher: {partitoin: x}}", "slurm.yaml: Key 'partitoin' not in"),
+        (b"hydra: {launcher: {timeout_min: x}}", "(hydra.launcher.timeout_min)"),
+    ],
+)
+def test_malformed_local_file_is_named(
+    content: bytes, fact: str, refused: Callable[[Path], str], tmp_path: Path
+) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree(ROOT / "conf", conf, ignore=shutil.ignore_patterns("local"))
+    (conf / "local").mkdir()
+    (conf / "local" / "slurm.yaml").write_bytes(content)
+    error = refused(conf)
+    assert error.startswith(f"error: {conf / 'local' / 'slurm.yaml'}")
+    assert fact in error
+    assert error.endswith("; mend the file and run the same command again\n")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "saved").exists()
+
+
+def test_refusal_of_sbatch_is_told_in_its_words(refused: Callable[[Path], str]) -> None:
+    error = refused(ROOT / "conf").splitlines()[-1]
+    assert error.startswith("error: sbatch refused the jobs: sbatch: error: invalid partition: x;")
+    assert "conf/local/slurm.yaml" in error
+
+
+def test_lost_job_and_unforeseen_errors() -> None:
+    from submitit.core.utils import UncompletedJobError
+
+    lost = explain(UncompletedJobError("Job 7_0 has no output (state: OOM)\nmore"), ROOT / "conf")
+    assert str(lost).startswith("error: Job 7_0 has no output (state: OOM); look into multirun/")
+    assert explain(ZeroDivisionError("a defect"), ROOT / "conf") is None

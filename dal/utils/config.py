@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
 import sys
@@ -20,6 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from dal.recording.run_directory import read_status
 from dal.utils import replicas
+from dal.utils.explain import exceptions_come_through, explain, in_file
 from dal.utils.identity import run_name
 from dal.utils.logs import REPLICA, log_to_console
 from dal.utils.sweep import Jobs
@@ -187,12 +189,19 @@ def main(config_dir: Path) -> None:
     check_groups(sys.argv[1:], config_dir)
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:
-        command(start)()
-    except SystemExit as end:
-        if end.code and not Jobs.begun:
-            for line in suggestions(sys.argv[1:], config_dir):
-                sys.stderr.write(line + "\n")
-        raise
+        with exceptions_come_through() as wanted:
+            command(start)()
+    except Exception as error:
+        fact = None if wanted else explain(error, config_dir)
+        if fact is None:
+            raise
+        mistyped = isinstance(error, HydraException) and not Jobs.begun
+        sys.stderr.write(f"{fact}\n")
+        if mistyped and in_file(error, config_dir) is None:
+            with contextlib.suppress(HydraException):  # what is left may not compose either
+                for line in suggestions(sys.argv[1:], config_dir):
+                    sys.stderr.write(f"{line}\n")
+        raise SystemExit(1) from None
     finally:
         Jobs.show()
     if Jobs.failed:

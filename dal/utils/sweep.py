@@ -50,11 +50,12 @@ def check_launcher(launcher: Mapping[str, Any]) -> None:
         SystemExit: Naming fact and remedy, with code 1.
     """
     kind = str(launcher.get("_target_", ""))
-    if kind.endswith("SlurmLauncher") and shutil.which("srun") is None:
-        raise SystemExit(
-            "error: cluster=slurm, but this machine has no Slurm (no srun on PATH); start the "
-            "sweep on a login node, or choose cluster=local"
-        )
+    for tool in ("srun", "sbatch") if kind.endswith("SlurmLauncher") else ():
+        if shutil.which(tool) is None:
+            raise SystemExit(
+                f"error: cluster=slurm, but this machine has no Slurm (no {tool} on PATH); start "
+                "the sweep on a login node, or choose cluster=local"
+            )
     if kind.endswith("JoblibLauncher") and launcher.get("n_jobs") == 0:
         raise SystemExit("error: hydra.launcher.n_jobs=0; give a number of processes, or -1")
 

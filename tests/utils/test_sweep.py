@@ -14,8 +14,11 @@ def test_slurm_is_refused_where_there_is_none(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match=r"no srun on PATH.*choose cluster=local"):
         check_launcher(SLURM)
-    (tmp_path / "srun").write_text("#!/bin/sh\n")
-    (tmp_path / "srun").chmod(0o755)
+    for tool in ("srun", "sbatch"):
+        with pytest.raises(SystemExit, match=f"no {tool} on PATH"):
+            check_launcher(SLURM)
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
     check_launcher(SLURM)
 
 

@@ -1,0 +1,112 @@
+"""What exceptions of Hydra and of its launchers mean, for whoever gave the command."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Environment variable of Hydra: with 1, it lets exceptions through and prints none itself."""
+
+_IN_FILE = re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*)", re.DOTALL)
+
+
+@contextmanager
+def exceptions_come_through() -> Iterator[bool]:
+    """Have Hydra raise what it would print; gives whether the user asked for that, as a traceback.
+
+    Those of launchers it would print as a traceback, whatever they mean.
+    """
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield before == "1"
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before
+
+
+def explain(error: Exception, config_dir: Path) -> str | None:
+    """Fact and remedy of what stopped Hydra; None for what nobody foresaw.
+
+    Args:
+        error: What Hydra raised.
+        config_dir: Where the configuration is.
+    """
+    if file_error := in_file(error, config_dir):
+        return file_error
+    if isinstance(error, HydraException):
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        return "error: " + f"{error}\n{cause}".strip()
+    if isinstance(error, OmegaConfBaseException):
+        return f"error: {_with_key(str(error))}; correct this setting"
+    if isinstance(error, BrokenExecutor):
+        codes = re.search(r"\{(.*)\}", str(error))
+        return (
+            f"error: a worker process was killed{f' ({codes[1]})' if codes else ''}, most often "
+            "because memory ran out; lower hydra.launcher.n_jobs, the number of processes, and "
+            "run the same command again: every run goes on where it was"
+        )
+    return _of_submitit(error) if type(error).__module__.startswith("submitit") else None
+
+
+def in_file(error: Exception, config_dir: Path) -> str | None:
+    """The same for an error that lies in a file of the configuration, else None."""
+    remedy = "mend the file and run the same command again"
+    if isinstance(error, YAMLError):
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        if mark is None or problem is None:
+            return f"error: a file of {config_dir} is no YAML: {error}; {remedy}"
+        return f"error: {mark.name}, line {mark.line + 1}: {problem}; {remedy}"
+    if isinstance(error, OSError | UnicodeError):
+        bad = [path for path in sorted(config_dir.glob("local/*.yaml")) if _unreadable(path)]
+        return f"error: {bad[0]}: {error}; {remedy}" if bad else None
+    found = _IN_FILE.match(str(error)) if isinstance(error, HydraException) else None
+    if found is None:
+        return None
+    path, fact = config_dir / f"{found[1]}.yaml", _with_key(found[2])
+    if "with ListConfig" in fact:
+        fact = "it holds a list, and settings (key: value) belong there"
+    return f"error: {path}: {fact}; {remedy}"
+
+
+def _unreadable(path: Path) -> bool:
+    try:
+        OmegaConf.load(path)
+    except (OSError, UnicodeError):
+        return True
+    return False
+
+
+def _of_submitit(error: Exception) -> str:
+    cause = error.__cause__
+    if isinstance(cause, subprocess.CalledProcessError):
+        said = " ".join(str(cause.stderr).split()) or f"exit code {cause.returncode}"
+        return (
+            f"error: {cause.cmd[0]} refused the jobs: {said}; mend hydra.launcher in "
+            "conf/local/slurm.yaml (see docs/cluster.md) and run the same command again"
+        )
+    fact = str(error).partition("\n")[0]
+    return (
+        f"error: {fact}; look into multirun/.submitit of saved_dir for what the job said, and run "
+        "the same command again when the others have ended: every run goes on where it was"
+    )
+
+
+def _with_key(text: str) -> str:
+    """OmegaConf's message in one line: the fact, and the key that it is about."""
+    fact = text.partition("\n")[0].strip()
+    key = re.search(r"full_key: (\S+)", text)
+    return f"{fact} ({key[1]})" if key and key[1] not in fact else fact
