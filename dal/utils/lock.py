@@ -16,6 +16,10 @@ from typing import IO
 
 STALE_AFTER = 300.0
 BEAT_EVERY = 60.0
+PATIENCE = 0.2
+"""Seconds for which `held`, which only looks, may be in the way of a process that starts."""
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 class LockedError(RuntimeError):
@@ -52,9 +56,9 @@ class RunLock:
                 "set saved_dir to a folder you may write to",
             ) from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._flock(time.monotonic() + PATIENCE)
         except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno in _HELD:
                 self._refuse()
             self._beat()
         self._file.truncate(0)
@@ -75,6 +79,17 @@ class RunLock:
             self._beating.join()  # so that it cannot create the file again
             self._beating = None
             self.heartbeat.unlink(missing_ok=True)
+
+    def _flock(self, until: float) -> None:
+        """Take the lock, if need be after further attempts until a time."""
+        assert self._file is not None
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _HELD or time.monotonic() > until:
+                    raise
+            time.sleep(PATIENCE / 10)
 
     def _refuse(self) -> None:
         assert self._file is not None
@@ -128,6 +143,35 @@ class RunLock:
         while not self._stop.wait(BEAT_EVERY):
             with contextlib.suppress(OSError):  # the next beat may succeed
                 self.heartbeat.touch()
+
+
+def held(run_dir: Path, host: object) -> bool | None:
+    """Whether a process holds the lock of a run directory; nothing is made or changed there.
+
+    Args:
+        run_dir: The run directory.
+        host: Where the run says that it runs.
+
+    Returns:
+        None where this machine cannot tell: the lock may not be read, its heart beats still, or the
+        run is on another machine, and not every file system shows the locks of others.
+    """
+    try:
+        file = (run_dir / "run.lock").open()
+    except FileNotFoundError:
+        return False if host == socket.gethostname() else None
+    except OSError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                return True
+    beat = _beat_time(run_dir / "run.heartbeat")
+    if beat:
+        return None if _age(beat) < STALE_AFTER else False
+    return False if host == socket.gethostname() else None
 
 
 def _create(path: Path) -> bool:

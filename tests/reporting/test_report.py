@@ -38,6 +38,7 @@ from dal.reporting.report import Options, collect, write
 from dal.reporting.results_file import read_csv, write_csv
 from dal.reporting.states import read_state, table
 from dal.trainer import Trainer
+from dal.utils.lock import RunLock
 
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ROOT / "conf" / "strategy"
@@ -463,7 +464,8 @@ def test_status_shows_every_run_and_fails_for_failed_ones(runs: Path, script: Sc
     running = write_run(runs, "margin", 0, [0.5])
     here = {"status": "running", "host": socket.gethostname(), "pid": os.getpid(), "updated": 0}
     (running / "status.json").write_text(json.dumps(here | {"round": 3, "accuracy": 0.25}))
-    code, out, _ = script("status.py", runs)
+    with RunLock(running):
+        code, out, _ = script("status.py", runs)
     assert code == 0
     assert "complete " in out
     assert "1 complete, 1 running" in out

@@ -2,6 +2,8 @@ import errno
 import fcntl
 import json
 import os
+import runpy
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,10 @@ import pytest
 
 from dal.recording.run_directory import RunDirectory, read_status
 from dal.utils import lock
-from dal.utils.lock import STALE_AFTER, LockedError, RunLock
+from dal.utils.lock import STALE_AFTER, LockedError, RunLock, held
+
+HERE = socket.gethostname()
+STATUS_SCRIPT = Path(__file__).parents[2] / "scripts" / "status.py"
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -196,6 +201,62 @@ def test_takeover_finds_that_another_was_faster(
             pass
     assert calls > 1
     assert not list(tmp_path.glob("run.takeover*"))
+
+
+@pytest.mark.parametrize(("host", "free"), [(HERE, False), ("elsewhere", None)])
+def test_looking_at_a_lock_tells_whether_it_is_held(
+    tmp_path: Path, host: str, free: bool | None
+) -> None:
+    assert held(tmp_path, host) is free
+    assert not list(tmp_path.iterdir())
+    with RunLock(tmp_path):
+        before = content(tmp_path)
+        assert held(tmp_path, host) is True
+        assert content(tmp_path) == before
+    assert held(tmp_path, host) is free
+    assert content(tmp_path) == before
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize("host", [HERE, "elsewhere"])
+def test_looking_at_a_heartbeat_tells_who_died(tmp_path: Path, host: str) -> None:
+    with RunLock(tmp_path):
+        assert held(tmp_path, host) is None
+        os.utime(tmp_path / "run.heartbeat", (1, 1))
+        assert held(tmp_path, host) is False
+    assert held(tmp_path, host) is (False if host == HERE else None)
+
+
+def test_process_that_starts_waits_for_one_that_looks(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").touch()
+    with (tmp_path / "run.lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        timer = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        with RunLock(tmp_path):
+            timer.join()
+
+
+def test_status_goes_by_the_lock_and_not_by_process_ids(tmp_path: Path) -> None:
+    state_of = runpy.run_path(str(STATUS_SCRIPT))["state_of"]
+
+    def shown(**said: object) -> str:
+        status = {"status": "running", "host": HERE, "pid": os.getpid()} | said
+        (tmp_path / "status.json").write_text(json.dumps(status))
+        state = state_of(tmp_path)
+        assert state.status != "died" or "run its command again" in state.reason
+        return str(state.status)
+
+    gone = 2**22 + 1
+    assert shown() == "died"  # the process id is that of another process now
+    assert shown(host="elsewhere") == "running"
+    with RunLock(tmp_path):
+        assert shown() == "running"
+        assert shown(pid=gone) == "running"  # of another container on this machine
+        assert shown(status="complete") == "complete"
+    assert shown() == "died"
+    assert shown(pid=gone) == "died"
+    assert shown(status="preempted") == "preempted"
 
 
 def test_unwritable_place_is_a_clear_error(tmp_path: Path) -> None:
