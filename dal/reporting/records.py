@@ -191,6 +191,7 @@ def _read_run(folder: Path, strategies: Path | None) -> Run:
             f"{folder / 'metrics.jsonl'} is damaged: it has the rounds {numbers}"
             f"{'' if last is None else f' of a run that has come to round {last}'}; {REPAIR}"
         )
+    _check_picks(folder, rows, scores)
     initial = rows[0]["labels"] - rows[0]["queried"]
     rounds = tuple(
         _round(row, initial, metric, picks.get(number, {}), scores.get(number, []))
@@ -325,6 +326,20 @@ def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]
     except (KeyError, TypeError, ValueError, AttributeError):
         raise RunError(f"{folder / 'queries.csv'} is damaged; {REPAIR}") from None
     return picks, scores
+
+
+def _check_picks(
+    folder: Path, rows: Sequence[Mapping[str, Any]], scores: Mapping[int, Sequence[float]]
+) -> None:
+    """Refuse lost or repeated lines of ``queries.csv``; the last query may lack its answers."""
+    for row in rows if (folder / "queries.csv").exists() else ():
+        number, size = row["round"], row.get("query/size")
+        found = len(scores.get(number, ()))
+        if size not in (None, found) and (found or row is not rows[-1]):
+            raise RunError(
+                f"{folder / 'queries.csv'} is damaged: the picks of round {number} are {found}, "
+                f"those in metrics.jsonl {size}; {REPAIR}"
+            )
 
 
 def _start(path: Path) -> dict[str, str]:

@@ -46,6 +46,7 @@ def write_run(
         }
         if number < len(values) - 1:
             row |= {"scan_s": 1.0, "select_s": 0.5, "query/wasted": wasted, **drawn}
+            row["query/size"] = 2 + wasted
             queries += [f"{number},{number},0.5,cat,0", f"{number},{number},0.25,dog one,0"]
             queries += [f"{number},{number},0.5,?,0"] * wasted
         rows.append(json.dumps(row))
