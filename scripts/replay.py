@@ -33,6 +33,7 @@ def main() -> None:
         settings = {name: strategy_settings(CONF, name) for name in given.against}
         from dal.replay import Replay, draw_cards, write_table
         from dal.utils.build import build
+        from dal.utils.files import make_folder
 
         replay = Replay(given.run, {name: build(s) for name, s in settings.items()})
         for name, reason in replay.skipped.items():
@@ -42,6 +43,7 @@ def main() -> None:
         first, last = replay.numbers[0], replay.numbers[-1]
         if given.round not in (None, *replay.numbers):
             raise ValueError(f"the run has no query in round {given.round}; give {first} to {last}")
+        make_folder(out)
         rounds = []
         for replayed in replay.rounds():
             rounds.append(replayed)

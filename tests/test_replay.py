@@ -220,6 +220,17 @@ def test_numbers_out_of_range_are_refused_at_once(
     assert not (folder / "replay").exists()
 
 
+def test_file_in_place_of_the_folder_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin", "budget=5")
+    (tmp_path / "file").touch()
+    capsys.readouterr()
+    error = call(monkeypatch, folder, "--out", tmp_path / "file")
+    assert "file cannot be a folder for results: it is a file; give another" in error
+    assert capsys.readouterr().out == ""
+
+
 def test_run_without_a_query_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin", "max_rounds=0")
     assert "has no query yet" in call(monkeypatch, folder)

@@ -13,6 +13,7 @@ from dal.reporting.compare import Group, by_losses, make_groups, why_protocols_d
 from dal.reporting.figures import learning_curves, save, win_matrix
 from dal.reporting.records import Run, RunError, find_runs, read_run
 from dal.reporting.results_file import read_csv, write_csv
+from dal.utils.files import make_folder
 
 MOST_COLUMNS = 12
 """With more strategies than this, wins are shown as a figure only."""
@@ -127,7 +128,7 @@ def write(
     Raises:
         OSError: A file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     groups = collection.groups
     parts = ["# Report", _summary(collection)]
     parts += [f"> {sentence}." for sentence in why_protocols_differ(groups)]

@@ -47,6 +47,19 @@ def write_text_atomically(path: Path, text: str, sync: bool = False) -> None:
     write_atomically(path, lambda file: file.write(text.encode()), sync)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder for results, with those above it, unless it is there.
+
+    Raises:
+        OSError: It cannot be created, with the reason.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if path.is_file() else (error.strerror or "").lower()
+        raise OSError(f"{path} cannot be a folder for results: {reason}; give another") from error
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder."""
     for path in folder.glob(".*.tmp"):

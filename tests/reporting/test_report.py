@@ -312,6 +312,48 @@ def test_damaged_files_of_a_run_are_left_out_by_name(
     assert message in line
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda lines: lines.pop(0), "the picks of round 0 are 1, those in metrics.jsonl 2; "),
+        (lambda lines: lines.append(lines[-1]), "the picks of round 1 are 3, "),
+        (lambda lines: lines.clear(), "the picks of round 0 are 0, "),
+    ],
+)
+def test_queries_that_do_not_agree_with_the_metrics_are_left_out_by_name(
+    runs: Path, edit: Callable[[list[str]], object], message: str
+) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6, 0.7])
+    path = write_run(runs, "random", 1, [0.5, 0.6, 0.7]) / "queries.csv"
+    header, *lines = path.read_text().splitlines()
+    edit(lines)
+    path.write_text("\n".join([header, *lines, ""]))
+    (line,) = collect([runs], Options()).left_out
+    assert f"{path} is damaged: {message}" in line
+
+
+def test_query_that_waits_for_its_answers_is_no_damage(runs: Path) -> None:
+    folder = write_run(runs, "random", 0, [0.5, 0.6, 0.7], status="waiting")
+    path = folder / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[-1]["query/size"] = 2
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not collect([runs], Options(partial=True)).left_out
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_file_in_place_of_the_folder_is_one_error(
+    runs: Path, tmp_path: Path, script: Script, below: str
+) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6])
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / below
+    code, _, err = script("report.py", runs, "--out", out)
+    assert code == 1
+    reason = "not a directory" if below else "it is a file"
+    assert err == f"error: {out} cannot be a folder for results: {reason}; give another"
+
+
 def test_complete_run_that_lacks_its_last_rounds_is_left_out(runs: Path) -> None:
     write_run(runs, "random", 0, [0.5, 0.6, 0.7])
     folder = write_run(runs, "random", 1, [0.5, 0.6, 0.7])
