@@ -184,7 +184,7 @@ def prediction_history(
         rounds: The T round numbers, or None for 0 to T - 1.
         image: The sample, uint8 or float, (channels, H, W), drawn on the left.
         top: How many classes get a color and a name: those of the highest probability reached in
-            any round. The others are grey.
+            any round. The others are grey and share one entry of the legend.
         title: Stands above the lines.
 
     Raises:
@@ -302,8 +302,12 @@ def _draw_history(
     highest = probs_TC.nan_to_num(nan=-1.0).amax(dim=0)
     order = highest.argsort(descending=True, stable=True).tolist()
     series = probs_TC.numpy()
-    for c in order[top:]:
-        axes.plot(rounds, series[:, c], color=GREY, linewidth=0.9, marker=".", markersize=3)
+    others = order[top:]
+    shared = class_names[others[0]] if len(others) == 1 else f"{len(others)} others"
+    for c in others:
+        label = shared if c == others[0] else None
+        line = axes.plot(rounds, series[:, c], color=GREY, linewidth=0.9, label=label)
+        line[0].set(marker=".", markersize=3)
     for rank, c in reversed(list(enumerate(order[:top]))):
         color, marker = COLORS[rank % len(COLORS)], MARKERS[rank % len(MARKERS)]
         style = "-" if rank < len(COLORS) else "--"

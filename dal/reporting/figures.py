@@ -77,7 +77,7 @@ def learning_curves(group: Group, baseline: str) -> Figure:
     """Draw the mean curve of every strategy; see `draw_curve`.
 
     The best strategies by area and the baseline have colors, markers and names; where there are
-    more than colors, the rest are grey lines without a name.
+    more than colors, the rest are grey lines that share one entry of the legend.
 
     Args:
         group: The runs.
@@ -88,13 +88,15 @@ def learning_curves(group: Group, baseline: str) -> Figure:
     named = [name for name in ordered if name != baseline][: len(COLORS) - 1]
     figure = _canvas(7.0, 4.4)
     axes = figure.add_subplot()
-    for name in ordered:
-        if name not in named and name != baseline:
-            labels, mean, _ = mean_curve(group, name)
-            axes.plot(labels, mean, color=GREY, linewidth=0.8, zorder=1)
     for rank, name in enumerate([*named, *([baseline] if baseline in means else [])]):
         place = -1 if name == baseline else rank
         draw_curve(axes, group, name, COLORS[place], MARKERS[place], dashed=name == baseline)
+    others = [name for name in ordered if name not in (*named, baseline)]
+    shared = others[0] if len(others) == 1 else f"{len(others)} others"
+    for name in others:
+        labels, mean, _ = mean_curve(group, name)
+        label = shared if name == others[0] else None
+        axes.plot(labels, mean, color=GREY, linewidth=0.8, zorder=1, label=label)
     seeds = {len(runs) for runs in group.curves.values()}
     many = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     unit = "seed" if many == "1" else "seeds"

@@ -100,10 +100,21 @@ def test_prediction_history_names_the_top_classes_and_leaves_gaps() -> None:
     named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     assert named[-1].get_label() == "c3"
     assert named[-1].get_color() == BLUE
-    assert len(named) == 2
+    assert [line.get_label() for line in named if line.get_color() == GREY] == ["6 others"]
+    assert len(named) == 3
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_texts()[-1].get_text() == "6 others"
     assert sum(line.get_color() == GREY for line in axes.lines) == 6
     assert np.asarray(axes.lines[0].get_xdata()).tolist() == [3, 4, 5, 6, 7, 8]
     assert np.isnan(np.asarray(axes.lines[0].get_ydata())).nonzero()[0].tolist() == [4]
+
+
+def test_prediction_history_names_a_single_other_class() -> None:
+    axes = prediction_history(probs(4, 3), NAMES, top=2).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert {text.get_text() for text in legend.get_texts()} == set(NAMES)
 
 
 @pytest.mark.parametrize(

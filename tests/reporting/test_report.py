@@ -23,6 +23,7 @@ import dal
 from dal.data import iris, make_source
 from dal.models import LogisticRegression
 from dal.query import Margin, Random
+from dal.recording.palette import GREY
 from dal.reporting.compare import (
     area_between,
     areas,
@@ -33,6 +34,7 @@ from dal.reporting.compare import (
     saved,
     wins,
 )
+from dal.reporting.figures import learning_curves
 from dal.reporting.records import RunError, read_run
 from dal.reporting.report import Options, collect, write
 from dal.reporting.results_file import read_csv, write_csv
@@ -390,6 +392,24 @@ def test_partial_runs_are_named_and_not_published(runs: Path, tmp_path: Path) ->
     text = write(collect([runs], options), tmp_path, options).read_text()
     assert f"{folder} is failed (why) after 2 rounds; it is used as far as it goes" in text
     assert [run.seed for run in read_csv(tmp_path / "results.csv")] == [0]
+
+
+@pytest.mark.parametrize(("count", "last"), [(6, "s5"), (7, "s6"), (9, "3 others")])
+def test_strategies_beyond_the_colors_share_an_entry_of_the_legend(
+    runs: Path, count: int, last: str
+) -> None:
+    write_run(runs, "random", 0, [0.1, 0.1])
+    for number in range(count):
+        write_run(runs, f"s{number}", 0, [0.5, 0.9 - number / 20])
+    (group,) = collect([runs], Options()).groups
+    (axes,) = learning_curves(group, "random").axes
+    legend = axes.get_legend()
+    assert legend is not None
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names[:6] == [f"s{number}" for number in range(6)]
+    assert names[6:] == (["random"] if count == 6 else ["random", last])
+    colors = [line.get_color() for line in axes.lines]
+    assert colors.count(GREY) == count - 6
 
 
 def test_wins_are_shares_of_significant_rounds(runs: Path) -> None:
