@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -115,6 +116,8 @@ def test_replicas_one_locked_fails_alone_and_is_finished_later(cli: Cli, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("replicas=100000",), "replicas=100000 asks for 100,000 runs in one process"),
+        (("replicas=9999", "replica_strategies=[margin,random]"), "9999 of 2 strategies asks for"),
         (("replicas=0",), "replicas=0; give at least 1"),
         (("replicas=2", "lockstep=maybe"), "lockstep=maybe; choose auto, true or false"),
         (("replica_strategies=[random,random]",), "names one twice"),
@@ -129,6 +132,37 @@ def test_replicas_bad_settings_are_refused(
     assert code == 1
     assert message in out
     assert not (tmp_path / "saved").exists()
+
+
+def test_replicas_are_bounded_by_files_that_may_be_open(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (43, 43))
+    code, out = cli("saved", "replicas=3")
+    assert code == 1
+    assert "each keeps 4 files open, so that 2 are possible (`ulimit -n` is 43" in out
+    assert not (tmp_path / "saved").exists()
+    assert cli("saved", "replicas=3", "record_epochs=false", "max_rounds=0")[0] == 0
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (-1, -1))
+    assert "10,000 are possible (`ulimit -n` is unlimited" in cli("saved", "replicas=10001")[1]
+
+
+def test_too_many_open_files_have_a_remedy(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, locks = RunLock.__enter__, 0
+
+    def enter(self: RunLock) -> RunLock:
+        nonlocal locks
+        locks += 1
+        if locks == 2:
+            raise OSError(errno.EMFILE, "Too many open files", str(self.path))
+        return take(self)
+
+    monkeypatch.setattr(RunLock, "__enter__", enter)
+    code, out = cli("saved", "replicas=2", "max_rounds=0")
+    assert code == 1
+    assert "[instability s1] error: [Errno 24] Too many open files" in out
+    assert "(ulimit -n 65536) or lower replicas, and run the same command again" in out
+    assert "error: 1 of 2 runs failed; the other is complete" in out
 
 
 def test_replicas_under_torchrun_are_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,11 @@ log = logging.getLogger(__name__)
 
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 """Hydra 1.3 warns without it, Hydra 1.4 with it."""
+
+TOO_MANY_FILES = (
+    "; raise the number of files that a process may open (ulimit -n 65536) or lower replicas, and "
+    "run the same command again"
+)
 
 
 @dataclass
@@ -319,7 +325,10 @@ def _run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
         raise SystemExit(130) from None
     failed = [error for error in errors if error is not None]
     if failed:
-        log.error("error: %d of %d runs failed; the others are complete", len(failed), len(left))
+        others = len(left) - len(failed)
+        rest = "the other is" if others == 1 else "the others are"
+        ended = f"; {rest} complete" if others else ""
+        log.error("error: %d of %d runs failed%s", len(failed), len(left), ended)
         _end(sweep, failed[0])
 
 
@@ -334,7 +343,8 @@ def _report(error: BaseException, run_dir: Path) -> None:
     Jobs.broken.add(run_dir)
     expected = isinstance(error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError)
     logged = not isinstance(error, LockedError)  # that log is another process's
-    log.error("error: %s", error, exc_info=None if expected else error)
+    remedy = TOO_MANY_FILES if getattr(error, "errno", None) == errno.EMFILE else ""
+    log.error("error: %s%s", error, remedy, exc_info=None if expected else error)
     if expected and logged and (run_dir / "train.log").is_file():
         log.error("traceback: %s", run_dir / "train.log")
 

@@ -50,6 +50,8 @@ class RunLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+")
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise
             raise OSError(
                 error.errno,
                 f"cannot write in the run directory {self.path.parent} ({error.strerror}); "

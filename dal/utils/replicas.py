@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+MOST = 10_000
+"""Runs in one process; each takes about a megabyte besides its network, and a thread."""
+
+_OTHER_FILES = 32
+"""Files that the process has open besides those of its runs, about."""
 
 Composed = tuple[DictConfig, Mapping[str, str]]
 
@@ -75,6 +82,7 @@ def check(settings: DictConfig) -> None:
         raise SystemExit(f"error: replica_strategies={names} names one twice; name each once")
     if count * max(len(names), 1) == 1:
         return
+    _check_number(settings)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SystemExit(
             "error: replicas share one process, and torchrun has started several; start "
@@ -82,3 +90,19 @@ def check(settings: DictConfig) -> None:
         )
     if settings.profile:
         raise SystemExit("error: profile=true profiles one run; set replicas=1")
+
+
+def _check_number(settings: DictConfig) -> None:
+    """Refuse more runs than may have their files open at one time: lock, log and TensorBoard's."""
+    each = 3 + settings.record_epochs
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = MOST if limit < 0 else min(MOST, max(limit - _OTHER_FILES, 0) // each)
+    strategies = max(len(settings.replica_strategies), 1)
+    of = f" of {strategies} strategies" if strategies > 1 else ""
+    if (runs := settings.replicas * strategies) > allowed:
+        raise SystemExit(
+            f"error: replicas={settings.replicas}{of} asks for {runs:,} "
+            f"runs in one process; each keeps {each} files open, so that {allowed:,} are possible "
+            f"(`ulimit -n` is {limit if limit >= 0 else 'unlimited'}, and {MOST:,} the most); "
+            "lower replicas, or raise that limit"
+        )
