@@ -231,7 +231,7 @@ def _load(network: nn.Module, state: dict[str, Tensor], weights: str, name: str)
     ]
     if wrong:
         raise ValueError(
-            f"features.weights={weights} do not fit {name}: {len(wrong)} entries are missing or of "
-            f"another shape, {wrong[0]} first; set features.backbone to the network they are of"
+            f"features.weights={weights} do not fit {name}: entries missing or of another shape: "
+            f"{len(wrong)}, {wrong[0]} first; set features.backbone to the network they are of"
         )
     network.load_state_dict({**own, **found})

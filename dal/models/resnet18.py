@@ -103,7 +103,7 @@ def _load_matching(network: nn.Module, state: dict[str, Tensor]) -> None:
     missing = [k for k in own if k not in fitting and not k.startswith(("conv1.", "fc."))]
     if missing:
         raise ValueError(
-            f"the weights do not fit a torchvision ResNet-18: {len(missing)} entries are missing "
-            f"or of another shape, {missing[0]} first"
+            "the weights do not fit a torchvision ResNet-18: entries missing or of another shape: "
+            f"{len(missing)}, {missing[0]} first; set model.weights to a file of that network"
         )
     network.load_state_dict(fitting, strict=False)

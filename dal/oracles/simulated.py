@@ -31,8 +31,8 @@ class SimulatedOracle(Oracle):
         unknown = (~is_known(targets) & ~self._foreign).nonzero()
         if len(unknown):
             raise ValueError(
-                f"{len(unknown)} training samples have no label (number {int(unknown[0])} first), "
-                "so a simulated oracle cannot answer for them; use oracle=files to label by hand"
+                f"training samples without label: {len(unknown)}, number {int(unknown[0])} first; "
+                "a simulated oracle cannot answer for them; use oracle=files to label by hand"
             )
         self._targets = targets
 

@@ -257,7 +257,7 @@ def feature_points(view: PoolView, metric: Metric) -> tuple[Points, Points]:
     bad = (~labeled.norms_N.isfinite()).nonzero()
     if len(bad):
         raise ValueError(
-            f"the features of {len(bad)} labeled samples are not finite, first of number "
+            f"labeled samples whose features are not finite: {len(bad)}, first number "
             f"{int(bad[0])} in the order of labeling; check its inputs for extreme values"
         )
     return points, labeled

@@ -234,6 +234,11 @@ def digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 round``, ``2 rounds``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _config(folder: Path) -> dict[str, Any]:
     import yaml
 
@@ -274,7 +279,8 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
                 f"{folder / 'metrics.jsonl'}, line {number} is damaged; {REPAIR}"
             ) from None
     whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
-    return whole, "" if len(whole) == len(rows) else f"{len(rows) - len(whole)} rounds untested"
+    lost = len(rows) - len(whole)
+    return whole, f"{counted(lost, 'round')} untested" if lost else ""
 
 
 def _round(

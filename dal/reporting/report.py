@@ -11,7 +11,7 @@ from dal.reporting import tables
 from dal.reporting.board import write_board
 from dal.reporting.compare import Group, by_losses, make_groups, why_protocols_differ, wins
 from dal.reporting.figures import learning_curves, save, win_matrix
-from dal.reporting.records import Run, RunError, find_runs, read_run
+from dal.reporting.records import Run, RunError, counted, find_runs, read_run
 from dal.reporting.results_file import read_csv, write_csv
 from dal.utils.files import make_folder
 
@@ -86,16 +86,13 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
         except RunError as error:
             left_out.append(str(error))
             continue
-        if run.status != "complete" and not options.partial:
-            reason = f" ({run.reason})" if run.reason else ""
-            left_out.append(f"{folder} is {run.status}{reason} after {len(run.rounds)} rounds")
-            continue
         if run.status != "complete":
             reason = f" ({run.reason})" if run.reason else ""
-            partial.append(
-                f"{folder} is {run.status}{reason} after {len(run.rounds)} rounds; it is used as "
-                "far as it goes, and is not in the results file"
-            )
+            state = f"{folder} is {run.status}{reason} after {counted(len(run.rounds), 'round')}"
+            if not options.partial:
+                left_out.append(state)
+                continue
+            partial.append(f"{state}; it is used as far as it goes, and is not in the results file")
         found.append(run)
     fresh = {(*run.group, run.strategy, run.seed) for run in found}
     stored = [run for file in files for run in read_csv(file)]
@@ -187,9 +184,9 @@ def _summary(collection: Collection) -> str:
         if left_out
         else ""
     )
-    plural = "s" if used > 1 else ""
     return (
-        f"{used} run{plural}.{without} Area: the metric on the test part over labels, trapezoids, "
+        f"{counted(used, 'run')}.{without} "
+        "Area: the metric on the test part over labels, trapezoids, "
         "divided by the label range, in percent; ± is Student's 95 % interval over seeds. "
         "Differences are paired by seed; p is the two-sided paired t-test, Holm's correction "
         "covers the tests of one table, d_z is the mean difference by its standard deviation. "

@@ -16,7 +16,7 @@ from dal.reporting.compare import (
     picked,
     saved,
 )
-from dal.reporting.records import Run
+from dal.reporting.records import Run, counted
 from dal.reporting.statistics import FEW_SEEDS, LEVEL, detectable, evenness, half_width
 
 MOST_CLASSES = 20
@@ -128,8 +128,9 @@ def warnings(group: Group, baseline: str) -> list[str]:
     short = [run for run in _every(group) if run.labels[-1] == group.span[1]]
     if longer := [run for run in _every(group) if run.labels[-1] > group.span[1]]:
         found.append(
-            f"areas end at {group.span[1]} labels, where {len(short)} runs end "
-            f"({short[0].strategy}, seed {short[0].seed} first), though {len(longer)} go on"
+            f"areas end at {group.span[1]} labels, the end of {counted(len(short), 'run')} "
+            f"({short[0].strategy}, seed {short[0].seed} first), "
+            f"though {counted(len(longer), 'run')} would go on"
         )
     for seed, what in sorted(group.unpaired.items()):
         found.append(
@@ -146,7 +147,9 @@ def warnings(group: Group, baseline: str) -> list[str]:
         found.append(f"there are no runs of {baseline} to compare with")
     unknown = [run for run in _every(group) if not run.start]
     if unknown and len(unknown) < len(list(_every(group))):
-        found.append(f"{len(unknown)} runs have no record of their start; pairing is not checked")
+        found.append(
+            f"the start of {counted(len(unknown), 'run')} is not recorded; pairing is not checked"
+        )
     return found
 
 

@@ -348,7 +348,7 @@ def test_labeled_features_that_are_not_finite_are_refused(strategy: BatchStrateg
         pytest.skip("looks at no labeled sample")
     labeled = blobs(5)
     labeled[3, 1] = torch.nan
-    with pytest.raises(ValueError, match="1 labeled samples are not finite, first of number 3"):
+    with pytest.raises(ValueError, match="features are not finite: 1, first number 3"):
         strategy.select(view_of(blobs(20), labeled), 2, generator())
 
 

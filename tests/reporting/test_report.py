@@ -162,7 +162,7 @@ def test_other_settings_are_never_averaged(runs: Path, tmp_path: Path) -> None:
 
 def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, script: Script) -> None:
     three_seeds(runs)
-    half = write_run(runs, "entropy", 0, [0.5, 0.6], status="preempted")
+    half = write_run(runs, "entropy", 0, [0.5], status="preempted")
     damaged = write_run(runs, "entropy", 1, [0.5])
     (damaged / "metrics.jsonl").write_text('{"round": 0,')
     empty = runs / "digits-mlp-entropy-s2-00000000"
@@ -175,7 +175,7 @@ def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, scrip
     code, out, err = script("report.py", runs, "--out", tmp_path / "out")
     assert code == 0
     assert Path(out.strip()) == tmp_path / "out" / "report.md"
-    assert f"{half} is preempted (why) after 2 rounds" in err
+    assert f"{half} is preempted (why) after 1 round\n" in err
     assert f"{damaged / 'metrics.jsonl'}, line 1 is damaged" in err
     assert f"{empty} has no config.yaml (failed: ValueError: no)" in err
     assert f"{old} was written by another version: 'queried' is missing" in err
