@@ -32,6 +32,7 @@ def svhn(root: str, size: int | None = None) -> Dataset:
         images with unsupervised feature learning", NIPS workshop, 2011.
     """
     folder = Path(root) / "SVHN"
+    _require_files(folder)
     inputs, targets = _read_part(folder, "train")
     test_inputs, test_targets = _read_part(folder, "test")
     return Dataset(
@@ -47,18 +48,29 @@ def svhn(root: str, size: int | None = None) -> Dataset:
     )
 
 
+def _require_files(folder: Path) -> None:
+    from torchvision.datasets import SVHN
+
+    missing = {}
+    for split in ("train", "test"):
+        _, name, md5 = SVHN.split_list[split]
+        require_intact(folder / name, md5)
+        if not (folder / name).exists():
+            missing[split] = name
+    with downloading("SVHN", list(missing.values()), folder):
+        for split in missing:
+            SVHN(str(folder), split, download=True)
+
+
 def _read_part(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     from torchvision.datasets import SVHN
 
-    _, name, md5 = SVHN.split_list[split]
-    require_intact(folder / name, md5)
-    if not (folder / name).exists():
-        with downloading("SVHN", [name], folder):
-            SVHN(str(folder), split, download=True)
     try:
         part = SVHN(str(folder), split)
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(folder / name, f"it is no SVHN file ({error})") from error
+        raise damaged(
+            folder / SVHN.split_list[split][1], f"it is no SVHN file ({error})"
+        ) from error
     # The file keeps the images last and torchvision only changes the view: make them contiguous.
     images = np.ascontiguousarray(part.data)
     return torch.from_numpy(images), torch.from_numpy(part.labels)

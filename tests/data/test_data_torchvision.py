@@ -99,6 +99,11 @@ def test_svhn_failed_download_says_which_file_belongs_where(svhn_root):
     assert str(svhn_root / "SVHN") in str(caught.value)
 
 
+def test_svhn_failed_download_names_both_files(tmp_path):
+    with pytest.raises(RuntimeError, match=r"put train_32x32\.mat, test_32x32\.mat into"):
+        svhn(str(tmp_path))
+
+
 def test_cifar10_is_read_as_written(cifar_root):
     dataset = cifar10(str(cifar_root))
     first = np.random.default_rng(0).integers(0, 256, (4, 3072)).reshape(4, 3, 32, 32)
