@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dal.utils.config import compose
+from dal.utils.identity import PLACES, UNHASHED
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,13 @@ def test_readme_lists_every_option_of_every_group() -> None:
     for path in sorted((ROOT / "conf").rglob("*.yaml")):
         if path.parent not in (ROOT / "conf", ROOT / "conf" / "local"):
             assert re.search(rf"\b{path.stem}\b", README), f"README lacks {path}"
+
+
+def test_resume_lists_every_setting_that_makes_no_other_run() -> None:
+    text = (ROOT / "docs" / "resume.md").read_text().partition("These do not make another run:")[2]
+    listed = text.partition(". So a finished")[0]
+    for name in (*UNHASHED, *PLACES):
+        assert re.search(rf"[`.]{name}`", listed), f"docs/resume.md lacks {name}"
 
 
 def test_documents_links_lead_somewhere() -> None:
