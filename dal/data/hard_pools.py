@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dal.data.draw import draw_by_class
 from dal.data.source import UNKNOWN, Dataset, Source, Split
+from dal.utils.memory import fitting
 from dal.utils.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -169,8 +170,18 @@ class Repeated(HardPool):
             raise ValueError(f"pool.repeated.noise={self.noise}; give a number from 0 on")
 
     def __call__(self, source: Source, *, seed: int) -> Source:
-        """Put the copies behind the samples, one whole copy of the pool after the other."""
+        """Put the copies behind the samples, one whole copy of the pool after the other.
+
+        Raises:
+            ValueError: There is not enough memory for so many.
+        """
         train, times = source.train, self.copies + 1
+        size = times * (train.inputs.nbytes + train.targets.nbytes)
+        with fitting(size, f"pool.repeated.copies={self.copies}"):
+            return self._repeated(source, times, seed)
+
+    def _repeated(self, source: Source, times: int, seed: int) -> Source:
+        train = source.train
         assert train.positions is not None
         inputs = train.inputs.repeat(times, *[1] * (train.inputs.ndim - 1))
         for number, chunk in enumerate(torch.split(inputs[len(train) :], _CHUNK)):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from dal.data.source import Dataset
+from dal.utils.memory import fitting
 from dal.utils.seeding import derive, generator
 
 
@@ -44,26 +45,31 @@ def make_classification(
         float32 inputs (N, D) without an official test part.
 
     Raises:
-        ValueError: If the settings contradict each other; scikit-learn says how.
+        ValueError: If the settings contradict each other (scikit-learn says how), or the data do
+            not fit into memory.
 
     Reference:
         I. Guyon, "Design of experiments for the NIPS 2003 variable selection benchmark", 2003.
     """
     from sklearn.datasets import make_classification as draw
 
-    inputs, targets = draw(
-        n_samples=n_samples,
-        n_features=n_features,
-        n_informative=n_informative,
-        n_redundant=n_redundant,
-        n_classes=n_classes,
-        n_clusters_per_class=n_clusters_per_class,
-        weights=None if weights is None else list(weights),
-        flip_y=flip_y,
-        class_sep=class_sep,
-        # NumPy's seeds have 32 bits.
-        random_state=derive(seed, "data") % 2**32,
-    )
+    corners = n_classes * n_clusters_per_class
+    size = 8 * (n_samples * n_features + (corners + n_informative) * n_informative)
+    asked = f"{n_samples=}, {n_features=}, {n_informative=}, {n_classes=}, {n_clusters_per_class=}"
+    with fitting(size, asked):
+        inputs, targets = draw(
+            n_samples=n_samples,
+            n_features=n_features,
+            n_informative=n_informative,
+            n_redundant=n_redundant,
+            n_classes=n_classes,
+            n_clusters_per_class=n_clusters_per_class,
+            weights=None if weights is None else list(weights),
+            flip_y=flip_y,
+            class_sep=class_sep,
+            # NumPy's seeds have 32 bits.
+            random_state=derive(seed, "data") % 2**32,
+        )
     return Dataset(
         name="synthetic",
         inputs=torch.from_numpy(inputs).to(torch.float32),
@@ -101,19 +107,22 @@ def make_multilabel_classification(
         float32 inputs (N, D) and targets (N, C) of 0 and 1, without an official test part.
 
     Raises:
-        ValueError: If a number is out of range; scikit-learn says how.
+        ValueError: If a number is out of range (scikit-learn says how), or the data do not fit
+            into memory.
     """
     from sklearn.datasets import make_multilabel_classification as draw
 
-    inputs, targets = draw(
-        n_samples=n_samples,
-        n_features=n_features,
-        n_classes=n_classes,
-        n_labels=n_labels,
-        length=length,
-        allow_unlabeled=allow_unlabeled,
-        random_state=derive(seed, "data") % 2**32,
-    )
+    size = 8 * (n_samples * (n_features + n_classes) + n_features * n_classes + length)
+    with fitting(size, f"{n_samples=}, {n_features=}, {n_classes=}, {length=}"):
+        inputs, targets = draw(
+            n_samples=n_samples,
+            n_features=n_features,
+            n_classes=n_classes,
+            n_labels=n_labels,
+            length=length,
+            allow_unlabeled=allow_unlabeled,
+            random_state=derive(seed, "data") % 2**32,
+        )
     return Dataset(
         name="synthetic_multilabel",
         inputs=torch.from_numpy(inputs).to(torch.float32),
@@ -146,15 +155,17 @@ def two_gaussians(
         float32 inputs (N, 2) without an official test part.
 
     Raises:
-        ValueError: If there are fewer than 2 samples, or ``distance`` or ``std`` is out of range.
+        ValueError: If there are fewer than 2 samples, ``distance`` or ``std`` is out of range, or
+            the data do not fit into memory.
     """
     if n_samples < 2:
         raise ValueError(f"n_samples={n_samples} leaves a class empty; use at least 2")
     if distance < 0 or std <= 0:
         raise ValueError(f"distance={distance} must be at least 0 and std={std} above 0")
-    targets = torch.arange(n_samples, dtype=torch.int64) % 2
-    inputs = std * torch.randn(n_samples, 2, generator=generator(seed, "data"))
-    inputs[:, 0] += distance * (targets - 0.5)
+    with fitting(16 * n_samples, f"{n_samples=}"):
+        targets = torch.arange(n_samples, dtype=torch.int64) % 2
+        inputs = std * torch.randn(n_samples, 2, generator=generator(seed, "data"))
+        inputs[:, 0] += distance * (targets - 0.5)
     return Dataset(
         name="two_gaussians",
         inputs=inputs,

@@ -341,10 +341,17 @@ def _report(error: BaseException, run_dir: Path) -> None:
         log.warning("%s", error)
         return
     Jobs.broken.add(run_dir)
-    expected = isinstance(error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError)
+    expected = isinstance(
+        error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError | MemoryError
+    )
     logged = not isinstance(error, LockedError)  # that log is another process's
     remedy = TOO_MANY_FILES if getattr(error, "errno", None) == errno.EMFILE else ""
-    log.error("error: %s%s", error, remedy, exc_info=None if expected else error)
+    log.error(
+        "error: %s%s",
+        str(error) or type(error).__name__,
+        remedy,
+        exc_info=None if expected else error,
+    )
     if expected and logged and (run_dir / "train.log").is_file():
         log.error("traceback: %s", run_dir / "train.log")
 

@@ -1,6 +1,10 @@
-"""Telling out-of-memory from other errors."""
+"""Telling out-of-memory from other errors, and naming the settings that ask for too much."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,3 +23,26 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
+
+
+@contextmanager
+def fitting(size: int, settings: str) -> Iterator[None]:
+    """Name the settings that a block's memory depends on, if there is not enough of it.
+
+    Args:
+        size: Bytes that the block needs at least.
+        settings: Their names and values.
+
+    Raises:
+        ValueError: The machine has less memory than that, or it runs out within the block.
+    """
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fact = f"{settings}: this takes {min(size, 10**30) / 2**30:,.1f} GiB of memory"
+    if size > whole:
+        raise ValueError(f"{fact}, and this machine has {whole / 2**30:,.1f}; ask for less")
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ValueError(f"{fact} at least, and so much is not free; ask for less") from error

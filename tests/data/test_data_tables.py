@@ -220,6 +220,24 @@ def test_two_gaussians_bad_setting_raises(bad):
         two_gaussians(**bad)
 
 
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [
+        (make_classification, {"n_samples": 10**12}),
+        (make_classification, {"n_features": 10**25}),
+        (make_classification, {"n_classes": 10**9, "n_informative": 100, "n_features": 200}),
+        (make_multilabel_classification, {"n_samples": 10**12}),
+        (make_multilabel_classification, {"n_classes": 10**12}),
+        (make_multilabel_classification, {"length": 10**13}),
+        (two_gaussians, {"n_samples": 10**25}),
+    ],
+)
+def test_drawn_data_that_do_not_fit_into_memory_are_refused(function, settings):
+    name, value = next(iter(settings.items()))
+    with pytest.raises(ValueError, match=rf"{name}={value}.*GiB of memory.*ask for less"):
+        function(**settings)
+
+
 def test_make_multilabel_classification_follows_its_settings():
     dataset = make_multilabel_classification(n_samples=300, n_features=8, n_classes=4, n_labels=3)
     assert dataset.inputs.shape == (300, 8)

@@ -164,6 +164,12 @@ def test_noise_of_images_is_in_units_of_normalized_pixels() -> None:
     assert abs(float(raw.mean()) - 128) < 0.2
 
 
+@pytest.mark.parametrize("copies", [10**12, 2**63 - 1, 10**25])
+def test_more_copies_than_memory_holds_are_refused(copies: int) -> None:
+    with pytest.raises(ValueError, match=rf"pool\.repeated\.copies={copies}: .* ask for less"):
+        Repeated(copies)(source(), seed=0)
+
+
 def test_noiseless_copies_are_equal_and_pixels_stay_in_range() -> None:
     given = source()
     hard = Repeated(2, 0.0)(given, seed=0)
