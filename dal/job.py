@@ -195,7 +195,8 @@ class Job:
         left, settings = len(self.candidates), self.settings
         if 0 < left < settings.query_size:
             raise ValueError(
-                f"query_size={settings.query_size} but only {left} samples can be chosen; lower it"
+                f"query_size={settings.query_size} but only {left} sample{'s' * (left > 1)} can be "
+                "chosen; lower it"
             )
         if left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)

@@ -399,3 +399,7 @@ def test_threads_of_this_process_are_given_back(cli: Cli) -> None:
     before = torch.get_num_threads()
     assert cli(*SMALL, "threads=2", "max_rounds=0").code == 0
     assert torch.get_num_threads() == before
+
+
+def test_one_epoch_is_counted_in_good_grammar(cli: Cli) -> None:
+    assert "| fit 1 epoch, " in cli(*SMALL, "max_rounds=0", "trainer.epochs=1").out

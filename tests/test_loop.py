@@ -83,6 +83,8 @@ def test_run_ends_when_the_candidates_are_used_up() -> None:
     assert (result.reason, result.job.pool.num_queried) == ("pool_exhausted", 10)
     with pytest.raises(ValueError, match="query_size=4 but only 3 samples can be chosen"):
         run(Random(), settings={"query_size": 4, "candidates": 3})
+    with pytest.raises(ValueError, match="but only 1 sample can be chosen"):
+        run(Random(), settings={"query_size": 4, "candidates": 1})
 
 
 def test_run_candidates_beyond_the_pool_are_all_of_it() -> None:

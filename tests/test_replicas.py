@@ -140,11 +140,11 @@ def test_replicas_are_bounded_by_files_that_may_be_open(
     monkeypatch.setattr("resource.getrlimit", lambda kind: (43, 43))
     code, out = cli("saved", "replicas=3")
     assert code == 1
-    assert "each keeps 4 files open, so that 2 are possible (`ulimit -n` is 43" in out
+    assert "each keeps 4 files open, which allows 2 (`ulimit -n` is 43" in out
     assert not (tmp_path / "saved").exists()
     assert cli("saved", "replicas=3", "record_epochs=false", "max_rounds=0")[0] == 0
     monkeypatch.setattr("resource.getrlimit", lambda kind: (-1, -1))
-    assert "10,000 are possible (`ulimit -n` is unlimited" in cli("saved", "replicas=10001")[1]
+    assert "which allows 10,000 (`ulimit -n` is unlimited" in cli("saved", "replicas=10001")[1]
 
 
 def test_too_many_open_files_have_a_remedy(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

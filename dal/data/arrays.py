@@ -251,7 +251,7 @@ def _number(values: Array, names: tuple[str, ...] | None) -> Classes:
         return Classes(values, values.astype(np.int64), names)
     if names is not None and len(names) != len(values):
         raise ValueError(
-            f"class_names has {len(names)} names but the targets have {len(values)} classes "
+            f"class_names has length {len(names)} but the targets have {len(values)} classes "
             f"from {values[0]} to {values[-1]}; give one name a class"
         )
     names = names or tuple(str(value) for value in values.tolist())

@@ -136,6 +136,7 @@ class Recorder:
     def fitted(self, state: State) -> None:
         """One line a round."""
         row = state.row
+        epochs = row["fit/epochs"]
         log.info(
             "round %3d | %5d labels | train accuracy %.4f | test %s %.4f | %s",
             row["round"],
@@ -143,7 +144,7 @@ class Recorder:
             row["train/accuracy"],
             self._metric_name,
             row[f"test/{self._metric}"],
-            f"fit {row['fit/epochs']} epochs, {row['fit_s']:.1f} s",
+            f"fit {epochs} epoch{'s' * (epochs != 1)}, {row['fit_s']:.1f} s",
         )
 
     def round(self, state: State, picked: Tensor | None = None) -> None:

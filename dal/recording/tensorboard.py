@@ -191,7 +191,8 @@ class TensorBoard:
         Raises:
             OSError: An earlier record could not be written.
         """
-        title = f"{int(counts.sum()) if samples is None else samples} samples queried so far"
+        number = int(counts.sum()) if samples is None else samples
+        title = f"{number} sample{'s' * (number != 1)} queried so far"
         figure = class_histogram(counts, self._class_names, title)
         self._figure("query/class_histogram", figure, labels)
 

@@ -102,7 +102,7 @@ def _check_number(settings: DictConfig) -> None:
     if (runs := settings.replicas * strategies) > allowed:
         raise SystemExit(
             f"error: replicas={settings.replicas}{of} asks for {runs:,} "
-            f"runs in one process; each keeps {each} files open, so that {allowed:,} are possible "
+            f"runs in one process; each keeps {each} files open, which allows {allowed:,} "
             f"(`ulimit -n` is {limit if limit >= 0 else 'unlimited'}, and {MOST:,} the most); "
             "lower replicas, or raise that limit"
         )

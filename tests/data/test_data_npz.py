@@ -225,7 +225,7 @@ BAD_ARRAYS = {
     ),
     "few names": (
         {"inputs": FEATURES, "targets": LABELS, "class_names": np.array(["a", "b"])},
-        "class_names has 2 names but the targets have 3 classes from 0 to 2",
+        "class_names has length 2 but the targets have 3 classes from 0 to 2",
     ),
     "equal names": (
         {"inputs": FEATURES, "targets": LABELS, "class_names": np.array(["a", "b", "a"])},
@@ -264,7 +264,7 @@ def test_npz_bad_array_raises_and_names_the_file(tmp_path, case):
         ({"mean": [0.0] * 4, "std": [1.0, 1.0, 0.0, 1.0]}, "above 0"),
         ({"mean": [0.0] * 4, "std": [1.0] * 4, "standardize": True}, "drop one or the other"),
         ({"size": 28}, "drop it for features"),
-        ({"class_names": ["a"]}, "class_names has 1 names but the targets have 3 classes"),
+        ({"class_names": ["a"]}, "class_names has length 1 but the targets have 3 classes"),
     ],
 )
 def test_npz_bad_setting_raises(tmp_path, settings, reason):
