@@ -112,6 +112,10 @@ def make_multilabel_classification(
     """
     from sklearn.datasets import make_multilabel_classification as draw
 
+    if n_labels > n_classes:  # scikit-learn would draw again and again
+        raise ValueError(
+            f"{n_labels=} labels a sample on average, of {n_classes=}; give at most n_classes"
+        )
     size = 8 * (n_samples * (n_features + n_classes) + n_features * n_classes + length)
     with fitting(size, f"{n_samples=}, {n_features=}, {n_classes=}, {length=}"):
         inputs, targets = draw(

@@ -161,7 +161,8 @@ def _section(group: Group, figure: str, options: Options) -> list[str]:
     """What the report says of one group."""
     base, low, high = options.baseline, *group.span
     protocol = f", protocol {group.protocol}" if group.protocol else ""
-    about = f"{low} to {high} labels, seeds {_ranges(group.seeds)}{protocol}."
+    seeds = "seed" if len(group.seeds) == 1 else "seeds"
+    about = f"{low} to {high} labels, {seeds} {_ranges(group.seeds)}{protocol}."
     warnings = "\n".join(f"- **Mind:** {line}." for line in tables.warnings(group, base))
     recall = tables.recall_table(group)
     return [

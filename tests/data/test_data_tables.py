@@ -249,3 +249,8 @@ def test_make_multilabel_classification_follows_its_settings():
     assert (dataset.targets.sum(1) == 0).any()
     labeled = make_multilabel_classification(n_samples=300, allow_unlabeled=False)
     assert (labeled.targets.sum(1) > 0).all()
+
+
+def test_make_multilabel_classification_refuses_more_labels_than_there_are():
+    with pytest.raises(ValueError, match="n_labels=9 .* n_classes=4; give at most n_classes"):
+        make_multilabel_classification(n_classes=4, n_labels=9)
