@@ -187,7 +187,7 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sum(rows: Tensor) -> Tensor:
-    """Sum over the first dimension, by halves: in an order, and so to bits, that no processor decides.
+    """Sum over the first dimension, by halves: an order, and so bits, that no processor decides.
 
     Runs on unlike machines then begin with equal data, as `Source.fingerprint` has them.
     """

@@ -252,5 +252,5 @@ def test_make_multilabel_classification_follows_its_settings():
 
 
 def test_make_multilabel_classification_refuses_more_labels_than_there_are():
-    with pytest.raises(ValueError, match="n_labels=9 .* n_classes=4; give at most n_classes"):
+    with pytest.raises(ValueError, match=r"n_labels=9 .* n_classes=4; give at most n_classes"):
         make_multilabel_classification(n_classes=4, n_labels=9)
