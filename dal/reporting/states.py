@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
+from dal.utils.lock import held
 
 STATES = ("running", "waiting", "complete", "failed", "preempted")
 BAD = ("failed", "died", "unknown")
@@ -52,7 +53,9 @@ def read_state(folder: Path) -> RunState:
     host, pid = found.get("host"), found.get("pid")
     if status == "running":
         reason = f"process {pid} on {host}"
-        if host == socket.gethostname() and not _lives(pid):
+        if _gone(folder, host, pid):
+            if read_status(folder) != found:  # it ended, or went on, just now
+                return read_state(folder)
             status, reason = "died", f"{reason} is gone; run its command again, it goes on"
     updated = found.get("updated")
     return RunState(
@@ -97,6 +100,14 @@ def _well_formed(status: Mapping[str, Any]) -> bool:
     return isinstance(status.get("status"), str) and all(
         isinstance(status.get(name), int | float | None) for name in numbers
     )
+
+
+def _gone(folder: Path, host: object, pid: object) -> bool:
+    """Whether nobody works on a run: its lock tells, since others may be given its process id."""
+    holds = held(folder, host)
+    if holds is None:
+        return host == socket.gethostname() and not _lives(pid)
+    return not holds
 
 
 def _lives(pid: object) -> bool:

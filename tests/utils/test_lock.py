@@ -2,7 +2,6 @@ import errno
 import fcntl
 import json
 import os
-import runpy
 import socket
 import threading
 import time
@@ -12,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from dal.recording.run_directory import RunDirectory, read_status
+from dal.reporting.states import read_state
 from dal.utils import lock
 from dal.utils.lock import STALE_AFTER, LockedError, RunLock, held
 
 HERE = socket.gethostname()
-STATUS_SCRIPT = Path(__file__).parents[2] / "scripts" / "status.py"
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -238,14 +237,12 @@ def test_process_that_starts_waits_for_one_that_looks(tmp_path: Path) -> None:
 
 
 def test_status_goes_by_the_lock_and_not_by_process_ids(tmp_path: Path) -> None:
-    state_of = runpy.run_path(str(STATUS_SCRIPT))["state_of"]
-
     def shown(**said: object) -> str:
         status = {"status": "running", "host": HERE, "pid": os.getpid()} | said
         (tmp_path / "status.json").write_text(json.dumps(status))
-        state = state_of(tmp_path)
+        state = read_state(tmp_path)
         assert state.status != "died" or "run its command again" in state.reason
-        return str(state.status)
+        return state.status
 
     gone = 2**22 + 1
     assert shown() == "died"  # the process id is that of another process now
