@@ -1,4 +1,4 @@
-"""Training steps recorded as CUDA graphs: one launch for the hundred kernels of a step.
+"""Training steps recorded as CUDA graphs: one launch for all the kernels of a step.
 
 A step of a small network is many kernels of a few microseconds, each of which takes Python longer
 to launch than the device to run. A CUDA graph launches them all at once: the same kernels, on the
@@ -26,17 +26,15 @@ Step = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A training step on the samples at some positions; gives tensors on the device."""
 
 
-def recorder_of(
-    optimizer: Optimizer, model: nn.Module, device: torch.device
-) -> StepRecorder | None:
-    """What records training steps, where they can be: on CUDA, of a ``graphable`` network.
+def step_graphs(optimizer: Optimizer, model: nn.Module, device: torch.device) -> StepGraphs | None:
+    """What records training steps: on CUDA, of a ``graphable`` network; elsewhere None.
 
     A recorded step repeats what the network did when it was recorded, so only the network's author
     can know that it always does the same; see `dal.models.base.is_graphable`.
     """
     if device.type != "cuda" or not is_graphable(model):
         return None
-    return StepRecorder(optimizer, device)
+    return StepGraphs(optimizer, device)
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class _Recorded:
     results: tuple[Tensor, Tensor]
 
 
-class StepRecorder:
+class StepGraphs:
     """Records a training step at the second batch of each size, and replays it from then on.
 
     The first batch of a size is an ordinary step: libraries choose their kernels, and the optimizer

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from dal.cuda_graph import StepRecorder, recorder_of
+from dal.cuda_graph import StepGraphs, step_graphs
 from dal.early_stopping import EarlyStopping
 from dal.fit import FitContext, FitState, Samples, split_batches
 from dal.models.base import forward
@@ -161,9 +161,9 @@ class Fit:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaling)
         if context.resume is not None:
             self.load_state_dict(context.resume)
-        self._recorder: StepRecorder | None = None
+        self._graphs: StepGraphs | None = None
         if not scaling and current().count == 1:  # scaling waits for the device at every step
-            self._recorder = recorder_of(self.optimizer, model, self.device)
+            self._graphs = step_graphs(self.optimizer, model, self.device)
 
     def run_epoch(self) -> None:
         """One pass over the samples, its metrics, and the verdict on them."""
@@ -256,7 +256,7 @@ class Fit:
 
     def step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """A step of the optimizer; gives the mean loss and the number of right predictions."""
-        return self._recorder(self._step, batch) if self._recorder else self._step(batch)
+        return self._graphs(self._step, batch) if self._graphs else self._step(batch)
 
     def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         targets, weights = self.samples.targets[batch], self.samples.weights

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dal.cuda_graph import StepRecorder, recorder_of
+from dal.cuda_graph import StepGraphs, step_graphs
 from dal.lockstep.fit import StackedFit
 from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18
 from dal.optim import adam, adamw, constant, cosine, sgd, step
@@ -61,16 +61,16 @@ def fitted(
 ) -> tuple[FitState, dict[str, Tensor], int]:
     """A fit with recorded steps or without: its state, its weights, how many were recorded."""
     recorded: list[Any] = []
-    original = StepRecorder._record
+    original = StepGraphs._record
 
-    def counted(self: StepRecorder, step: Any, batch: Tensor) -> Any:
+    def counted(self: StepGraphs, step: Any, batch: Tensor) -> Any:
         recorded.append(found := original(self, step, batch))
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(StepRecorder, "_record", counted)
+        patch.setattr(StepGraphs, "_record", counted)
         if not record:
-            patch.setattr("dal.trainer.recorder_of", lambda *args: None)
+            patch.setattr("dal.trainer.step_graphs", lambda *args: None)
         model = made(make, shape)
         state = trainer.fit(
             model, samples(shape, 150, weighted), Multiclass(10), FitContext(seed=3)
@@ -143,10 +143,10 @@ def test_recorded_anew_when_a_setting_changes(monkeypatch: pytest.MonkeyPatch) -
 def test_only_networks_that_say_so_are_recorded(
     model: nn.Module, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dal.cuda_graph.StepRecorder", lambda *args: "recorder")
+    monkeypatch.setattr("dal.cuda_graph.StepGraphs", lambda *args: "recorder")
     optimizer = torch.optim.SGD(model.parameters())
     wanted = "recorder" if isinstance(model, MLP) and device == "cuda" else None
-    assert recorder_of(optimizer, model, torch.device(device)) == wanted
+    assert step_graphs(optimizer, model, torch.device(device)) == wanted
 
 
 class Machine:
@@ -190,10 +190,10 @@ class Machine:
 
 
 @pytest.fixture
-def recording(monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, StepRecorder, Any]:
+def recording(monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, StepGraphs, Any]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.5, momentum=0.9, fused=True)
     machine = Machine(monkeypatch)
-    return machine, StepRecorder(optimizer, torch.device("cpu")), optimizer
+    return machine, StepGraphs(optimizer, torch.device("cpu")), optimizer
 
 
 def test_first_batch_of_a_size_is_ordinary_the_second_recorded(recording: Any) -> None:
@@ -238,8 +238,8 @@ def test_refused_once_never_tried_again(recording: Any, caplog: pytest.LogCaptur
 def test_graphs_end_with_their_fit(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Collected later, they would spoil the recording of another fit."""
     _, recorder, _ = recording
-    monkeypatch.setattr("dal.trainer.recorder_of", lambda *args: recorder)
-    monkeypatch.setattr("dal.lockstep.fit.recorder_of", lambda *args: recorder)
+    monkeypatch.setattr("dal.trainer.step_graphs", lambda *args: recorder)
+    monkeypatch.setattr("dal.lockstep.fit.step_graphs", lambda *args: recorder)
     data = Samples(torch.randn(40, *ROW).__getitem__, torch.arange(40) % 10)
 
     def begin() -> Fit:

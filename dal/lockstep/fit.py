@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dal.cuda_graph import StepRecorder, recorder_of
+from dal.cuda_graph import StepGraphs, step_graphs
 from dal.fit import FitState, split_batches
 from dal.lockstep.stack import Stack
 from dal.trainer import EVALUATED_AT_ONCE, Fit
@@ -52,9 +52,7 @@ class StackedFit:
         losses, correct = [], []
         columns = first.whole(columns)
         for column in columns:
-            batch_RB = order[:, column]
-            do = self._recorder
-            loss_R, correct_R = do(self._step, batch_RB) if do else self._step(batch_RB)
+            loss_R, correct_R = self.step(order[:, column])
             losses.append(loss_R * len(column))
             correct.append(correct_R)
         count = sum(len(column) for column in columns)
@@ -115,9 +113,9 @@ class StackedFit:
         self.optimizer = fits[0].trainer.optimizer(self._trained)
         self._optimizer_states()
         self._flatten()
-        self._recorder: StepRecorder | None = None
+        self._graphs: StepGraphs | None = None
         if not self.stack.noise.wanted:  # which is drawn from one stream after another
-            self._recorder = recorder_of(self.optimizer, fits[0].model, fits[0].device)
+            self._graphs = step_graphs(self.optimizer, fits[0].model, fits[0].device)
 
     def _optimizer_states(self) -> None:
         """Stack the states of fits that have done steps."""
@@ -179,6 +177,10 @@ class StackedFit:
             return losses_RB.mean(1), correct_R
         weights_RB = self._weights[where].view(batch_RB.shape)
         return (losses_RB * weights_RB).sum(1) / weights_RB.sum(1), correct_R
+
+    def step(self, batch_RB: Tensor) -> tuple[Tensor, Tensor]:
+        """A step of the optimizer; gives each one's mean loss and number of right predictions."""
+        return self._graphs(self._step, batch_RB) if self._graphs else self._step(batch_RB)
 
     def _step(self, batch_RB: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.stack(self._inputs(batch_RB)).logits.float()

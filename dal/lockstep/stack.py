@@ -84,8 +84,7 @@ class _Masked(torch.autograd.Function):
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, layer: nn.Module, noise: Noise
     ) -> tuple[Tensor, int]:
         """The rule for R networks."""
-        dim = in_dims[0]
-        x = x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        x = _by_network(info, in_dims[0], x)
         return x * noise.masks(layer, x.shape[1:], x.dtype), 0
 
 
@@ -122,7 +121,7 @@ class _Normalized(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         """The rule for R networks: channels of all of them side by side."""
         *tensors, options = args
-        x = x.movedim(in_dims[0] or 0, 0)
+        x = _by_network(info, in_dims[0], x)
         mean, variance, weight, bias = (None if t is None else t.flatten() for t in tensors)
         channels = x.transpose(0, 1).flatten(1, 2)
         out = F.batch_norm(channels, mean, variance, weight, bias, **options)
@@ -216,6 +215,11 @@ class _Caller:
 
     def __call__(self, inputs: Tensor) -> Any:
         return functional_call(self.base, self.tensors, (inputs,))
+
+
+def _by_network(info: Any, dim: int | None, x: Tensor) -> Tensor:
+    """What a rule of `vmap` is given, as (R, ...)."""
+    return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
 def _stacked(tensors: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:

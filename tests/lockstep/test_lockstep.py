@@ -19,6 +19,7 @@ from dal.data.source import Dataset, Prepare, Source
 from dal.full_batch import FullBatch
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep import learner as lockstep_learner
+from dal.lockstep.stack import Stack
 from dal.loop import Result, Together
 from dal.models import MLP, LeNet5, LogisticRegression, Output
 from dal.optim import adam, adamw, cosine, sgd
@@ -216,6 +217,25 @@ def test_lockstep_equals_separate_runs(
     for name, seed in runs:
         place = f"{name}{seed}"
         assert_equal(tmp_path / "together" / place, tmp_path / "alone" / place)
+
+
+@pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}])
+@pytest.mark.parametrize(("norm", "shape"), [(nn.BatchNorm1d, (4,)), (nn.BatchNorm2d, (4, 3, 3))])
+def test_stacked_batch_norm_equals_that_of_each(
+    norm: Callable[..., nn.Module], shape: tuple[int, ...], options: dict[str, bool]
+) -> None:
+    width = 4 if len(shape) == 1 else 36
+    layers = lambda: [norm(4, **options), nn.Flatten(), nn.Linear(width, 3)]  # noqa: E731
+    models = [nn.Sequential(*layers()).double() for _ in range(3)]
+    stack, rng = Stack(models), torch.Generator().manual_seed(0)
+    for training in (True, True, False):
+        inputs = torch.randn(3, 8, *shape, generator=rng).double()
+        logits = stack.train(training)(inputs).logits
+        for model, own, found in zip(models, inputs, logits, strict=True):
+            torch.testing.assert_close(found, model.train(training)(own))
+    for name, buffer in stack.buffers.items():
+        each = torch.stack([dict(model.named_buffers())[name] for model in models])
+        torch.testing.assert_close(buffer, each)
 
 
 def test_lockstep_early_stopping_ends_fits_at_different_epochs(tmp_path: Path) -> None:
