@@ -403,3 +403,16 @@ def test_threads_of_this_process_are_given_back(cli: Cli) -> None:
 
 def test_one_epoch_is_counted_in_good_grammar(cli: Cli) -> None:
     assert "| fit 1 epoch, " in cli(*SMALL, "max_rounds=0", "trainer.epochs=1").out
+
+
+@pytest.mark.parametrize("arguments", [["strategy=nothing"], ["-m", "seed=0,1", "strategy=nothing"]])
+def test_folder_of_a_sweep_outside_is_left_alone(
+    arguments: list[str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "00000.json").write_text("[]")
+    monkeypatch.setenv("DAL_SWEEP_OUTCOMES", str(outside))
+    assert cli(*arguments).code == 1
+    assert files(outside) == {"00000.json": b"[]"}
+    assert not list(tmp_path.glob("saved/**/.outcomes/*"))

@@ -192,6 +192,7 @@ def main(config_dir: Path) -> None:
     Raises:
         SystemExit: With code 1 after any error.
     """
+    Jobs.begin()
     check_groups(sys.argv[1:], config_dir)
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:

@@ -41,6 +41,7 @@ class Outcomes(Callback):
         folder = Path(config.hydra.sweep.dir).absolute() / ".outcomes" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         os.environ[OUTCOMES] = str(folder)
+        Jobs.folder = folder
 
 
 def check_launcher(launcher: Mapping[str, Any]) -> None:
@@ -65,8 +66,15 @@ class Jobs:
 
     begun = 0
     failed = False
+    folder: ClassVar[Path | None] = None
+    """Where the jobs of this process's own sweep say how they ended."""
     ends: ClassVar[Ends] = []
     broken: ClassVar[set[Path]] = set()
+
+    @staticmethod
+    def begin() -> None:
+        """A command is no job of the sweep from which it was started; that one's folder stays."""
+        os.environ.pop(OUTCOMES, None)
 
     @staticmethod
     def elsewhere() -> bool:
@@ -87,12 +95,13 @@ class Jobs:
     @classmethod
     def show(cls) -> None:
         """Show the table of a sweep, once; jobs that have said nothing are missing from it."""
-        if cls.elsewhere():
-            folder = Path(os.environ.pop(OUTCOMES))
-            ends = _read(sorted(folder.glob("*.json")))
+        if cls.folder is not None:
+            ends = _read(sorted(cls.folder.glob("*.json")))
             cls.ends.extend(ends)
             cls.failed = cls.failed or any(status == "failed" for status, _ in ends)
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(cls.folder, ignore_errors=True)
+            os.environ.pop(OUTCOMES, None)
+            cls.folder = None
         REPLICA.set("")  # the last job of this process may have named itself
         with log_to_console():
             for number, (status, run_dir) in enumerate(cls.ends):
