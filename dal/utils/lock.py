@@ -31,8 +31,9 @@ class RunLock:
 
     The lock file tells host, process and job of its holder. A refused process leaves the
     directory as it was. On file systems without ``flock`` the holder touches ``run.heartbeat``
-    every minute, and a heartbeat older than five minutes counts as dead. Of several processes that
-    start at once, the one that creates the heartbeat goes on.
+    every minute. It counts as dead where its process ran on this machine and is gone, or else once
+    the heartbeat is five minutes old; by the clock that dates the files, so that clocks may differ.
+    Of several processes that start at once, the one that creates the heartbeat goes on.
 
     Args:
         run_dir: The run directory; created if it is missing.
@@ -93,41 +94,53 @@ class RunLock:
                     raise
             time.sleep(PATIENCE / 10)
 
-    def _refuse(self) -> None:
+    def _refuse(self, until: str = "") -> None:
         assert self._file is not None
         self._file.seek(0)
         holder = self._file.read().strip() or "an unknown process"
         self._file.close()
         raise LockedError(
-            f"another process works in {self.path.parent}: {holder}; wait for it, or stop it"
+            f"another process works in {self.path.parent}: {holder}; wait for it, or stop it{until}"
         )
 
     def _beat(self) -> None:
         """Take the lock by heartbeat and keep it alive from a thread."""
-        if not _create(self.heartbeat):
-            seen = _beat_time(self.heartbeat)
-            if _age(seen) < STALE_AFTER:
-                self._refuse()
-            self._take_over(seen)
+        if _create(self.heartbeat):
+            self._refresh()
+        else:
+            seen = _beat_time(self.heartbeat), _text(self.heartbeat)
+            if not (_is_gone(seen[1]) or self._is_stale(seen[0])):
+                self._refuse(f" (it counts as dead {STALE_AFTER:.0f} s after its last heartbeat)")
+            self._take_over(*seen)
         self._stop.clear()
         self._beating = threading.Thread(target=self._keep_alive, daemon=True)
         self._beating.start()
 
-    def _take_over(self, seen: int) -> None:
-        """Refresh a stale heartbeat, one process at a time; it is never missing meanwhile.
+    def _is_stale(self, beat: int) -> bool:
+        """Whether a beat is too long ago, or dated ahead, by the clock of the file system."""
+        if not beat:  # the file ended just now
+            return False
+        probe = self.path.with_name(f".run.clock.{os.getpid()}.{threading.get_ident()}.tmp")
+        probe.touch()
+        now = _beat_time(probe)
+        probe.unlink(missing_ok=True)
+        return abs(now - beat) >= STALE_AFTER * 1e9
 
-        The claim to it carries the time of the beat that was found stale. Whoever takes over
-        refreshes the heartbeat before the claim is removed, so a slower process either finds the
-        claim or finds another beat than it had seen.
+    def _take_over(self, beat: int, holder: str) -> None:
+        """Refresh the heartbeat of a dead process, one at a time; it is never missing meanwhile.
+
+        The claim to it carries the time of the beat that was found. Whoever takes over refreshes
+        the heartbeat before the claim is removed, so a slower process either finds the claim or
+        finds another beat, or another holder, than it had seen.
         """
         claims: list[Path] = []
         # A stale claim was left by a process that was killed in here.
-        while not claims or _age(_beat_time(claims[-1])) >= STALE_AFTER:
-            claims.append(self.heartbeat.with_name(f"run.takeover-{seen}-{len(claims)}"))
+        while not claims or self._is_stale(_beat_time(claims[-1])):
+            claims.append(self.heartbeat.with_name(f"run.takeover-{beat}-{len(claims)}"))
         if not _create(claims[-1]):
             self._refuse()
         try:
-            if _beat_time(self.heartbeat) != seen:
+            if (_beat_time(self.heartbeat), _text(self.heartbeat)) != (beat, holder):
                 self._refuse()
             self._refresh()
         finally:
@@ -135,11 +148,16 @@ class RunLock:
                 claim.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
+        """Say in the heartbeat whose it is now."""
         try:
+            with self.heartbeat.open("r+") as file:
+                file.truncate(0)
+                file.write(json.dumps(_process()) + "\n")
             os.utime(self.heartbeat)
         except FileNotFoundError:  # its holder ended just now
             if not _create(self.heartbeat):
                 self._refuse()
+            self._refresh()
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(BEAT_EVERY):
@@ -155,8 +173,9 @@ def held(run_dir: Path, host: object) -> bool | None:
         host: Where the run says that it runs.
 
     Returns:
-        None where this machine cannot tell: the lock may not be read, its heart beats still, or the
-        run is on another machine, and not every file system shows the locks of others.
+        None where this machine cannot tell: the lock may not be read, its heart beats and not from
+        a process of this machine that is gone, or the run is on another machine, and not every file
+        system shows the locks of others.
     """
     try:
         file = (run_dir / "run.lock").open()
@@ -170,9 +189,10 @@ def held(run_dir: Path, host: object) -> bool | None:
         except OSError as error:
             if error.errno in _HELD:
                 return True
-    beat = _beat_time(run_dir / "run.heartbeat")
-    if beat:
-        return None if _age(beat) < STALE_AFTER else False
+    heartbeat = run_dir / "run.heartbeat"
+    if beat := _beat_time(heartbeat):
+        stale = time.time() - beat / 1e9 >= STALE_AFTER
+        return False if stale or _is_gone(_text(heartbeat)) else None
     return False if host == socket.gethostname() else None
 
 
@@ -193,11 +213,49 @@ def _beat_time(path: Path) -> int:
         return 0
 
 
-def _age(beat: int) -> float:
-    """Seconds since a beat; one of a file that is not there ended just now."""
-    return time.time() - beat / 1e9 if beat else 0.0
+def _text(path: Path) -> str:
+    """A file's text; empty for one that is not there or may not be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _holder() -> dict[str, object]:
     job = os.environ.get("SLURM_JOB_ID", "")
     return {"host": socket.gethostname(), "pid": os.getpid(), "job": job}
+
+
+def _process() -> dict[str, object]:
+    """This process, told apart from any that gets its number later, or has it elsewhere."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    boot = _text(Path("/proc/sys/kernel/random/boot_id")).strip()
+    here = {"host": socket.gethostname(), "boot": boot, "namespace": namespace}
+    return here | {"pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether a text of `_process` tells of a process that ran on this machine and has ended."""
+    try:
+        told = dict(json.loads(holder))
+        here = _process()
+        if any(told[name] != here[name] for name in ("host", "boot", "namespace")):
+            return False
+        os.kill(int(told["pid"]), 0)
+        started = _started(int(told["pid"]))
+        return bool(started and told["started"] and started != told["started"])
+    except ProcessLookupError:
+        return True
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+        return False  # PermissionError: it is there, and another user's
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks; its state if it has ended; or nothing."""
+    fields = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    if not fields:
+        return ""
+    return fields[0] if fields[0] in "ZX" else fields[19]

@@ -3,6 +3,8 @@ import fcntl
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +95,76 @@ def test_stale_heartbeat_is_taken_over(tmp_path: Path, age: float, taken: bool) 
         assert time.time() - heartbeat.stat().st_mtime < 30
 
 
+def left_by(folder: Path, program: str) -> None:
+    """Make the heartbeat that another process leaves, on a file system without ``flock``."""
+    code = f"""
+import errno, fcntl, os, pathlib, signal
+from dal.utils.lock import RunLock
+def flock(*arguments):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
+lock = RunLock(pathlib.Path({str(folder)!r}))
+lock.__enter__()
+{program}
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_killed_process_of_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
+    left_by(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert (tmp_path / "run.heartbeat").exists()
+    assert held(tmp_path, HERE) is False
+    with RunLock(tmp_path):
+        with pytest.raises(LockedError, match="counts as dead 300 s after its last heartbeat"):
+            RunLock(tmp_path).__enter__()
+        assert held(tmp_path, HERE) is None
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({"pid": os.getpid(), "started": "1"}, True),  # the number is another process's now
+        ({"pid": os.getpid()}, False),
+        ({"pid": 1, "started": ""}, False),
+        ({"host": "elsewhere"}, False),
+        ({"boot": "before"}, False),  # or another machine of the same name
+        ({"namespace": "pid:[1]"}, False),  # another container
+        ({"pid": 10**30}, False),
+    ],
+)
+def test_only_a_process_that_is_surely_gone_is_replaced(
+    tmp_path: Path, changes: dict[str, object], taken: bool
+) -> None:
+    with RunLock(tmp_path):
+        mine = json.loads((tmp_path / "run.heartbeat").read_text())
+    gone = mine | {"pid": 2**22 + 1}
+    (tmp_path / "run.heartbeat").write_text(json.dumps(gone | changes))
+    if not taken:
+        with pytest.raises(LockedError):
+            RunLock(tmp_path).__enter__()
+        return
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / "run.heartbeat").read_text()) == mine
+
+
+@pytest.mark.usefixtures("no_flock")
+@pytest.mark.parametrize(("ahead", "taken"), [(STALE_AFTER - 30, False), (1e8, True)])
+def test_heartbeat_dated_ahead_does_not_lock_forever(
+    tmp_path: Path, ahead: float, taken: bool
+) -> None:
+    (tmp_path / "run.heartbeat").touch()
+    os.utime(tmp_path / "run.heartbeat", (time.time() + ahead,) * 2)
+    if not taken:
+        with pytest.raises(LockedError):
+            RunLock(tmp_path).__enter__()
+        assert {p.name for p in tmp_path.iterdir()} == {"run.heartbeat", "run.lock"}
+        return
+    with RunLock(tmp_path):
+        assert abs(time.time() - (tmp_path / "run.heartbeat").stat().st_mtime) < 30
+
+
 @pytest.mark.usefixtures("no_flock")
 def test_heartbeat_beats_while_held_and_stops_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -129,9 +201,13 @@ def test_beating_stops_though_the_heartbeat_was_deleted(
 
 
 @pytest.mark.usefixtures("no_flock")
-@pytest.mark.parametrize("stale", [False, True])
-def test_of_many_that_start_at_once_one_goes_on(tmp_path: Path, stale: bool) -> None:
-    if stale:
+@pytest.mark.parametrize("left", ["nothing", "stale", "dead"])
+def test_of_many_that_start_at_once_one_goes_on(tmp_path: Path, left: str) -> None:
+    if left == "dead":
+        with RunLock(tmp_path):
+            mine = json.loads((tmp_path / "run.heartbeat").read_text())
+        (tmp_path / "run.heartbeat").write_text(json.dumps(mine | {"pid": 2**22 + 1}))
+    elif left == "stale":
         (tmp_path / "run.heartbeat").touch()
         os.utime(tmp_path / "run.heartbeat", (1, 1))
     locks = [RunLock(tmp_path) for _ in range(8)]
