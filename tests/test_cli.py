@@ -405,7 +405,9 @@ def test_one_epoch_is_counted_in_good_grammar(cli: Cli) -> None:
     assert "| fit 1 epoch, " in cli(*SMALL, "max_rounds=0", "trainer.epochs=1").out
 
 
-@pytest.mark.parametrize("arguments", [["strategy=nothing"], ["-m", "seed=0,1", "strategy=nothing"]])
+@pytest.mark.parametrize(
+    "arguments", [["strategy=nothing"], ["-m", "seed=0,1", "strategy=nothing"]]
+)
 def test_folder_of_a_sweep_outside_is_left_alone(
     arguments: list[str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
