@@ -29,6 +29,12 @@ from dal.utils.signals import Interrupts, PreemptedError
 
 log = logging.getLogger(__name__)
 
+REPORT = "report.txt"
+"""Holds the report of classes where it is too long to be printed."""
+MOST_CLASSES = 40
+"""Of more classes than this the report at the end of a run shows the worst only."""
+_WORST = 10
+
 
 def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None = None) -> Result:
     """Build everything from plain settings, run, and show the results.
@@ -101,7 +107,13 @@ def summary(result: Result, run_dir: Path) -> str:
     lines += ["", f"area under the learning curve ({name} over labels): {result.aubc:.4f}", ""]
     assert result.job.state.confusion is not None
     report = multilabel_report if task.kind == "multilabel" else classification_report
-    lines.append(report(result.job.state.confusion, result.job.source.class_names))
+    names = result.job.source.class_names
+    text = report(result.job.state.confusion, names)
+    if len(names) > MOST_CLASSES:
+        if (directory := result.job.recorder.directory) is not None:
+            directory.write(REPORT, text)
+        text = shortened(text, len(names), run_dir / REPORT)
+    lines.append(text)
     if task.kind == "multilabel":
         last = result.rows[-1]
         lines += [
@@ -130,8 +142,8 @@ def classification_report(confusion: Tensor, class_names: tuple[str, ...]) -> st
     from sklearn.metrics import classification_report as report
 
     classes = torch.arange(len(class_names))
-    rows, columns = torch.cartesian_prod(classes, classes).unbind(1)
-    counts = confusion.flatten()
+    rows, columns = confusion.nonzero().unbind(1)
+    counts = confusion[rows, columns]
     text: str = report(
         rows.repeat_interleave(counts).numpy(),
         columns.repeat_interleave(counts).numpy(),
@@ -162,6 +174,22 @@ def multilabel_report(outcomes: Tensor, class_names: tuple[str, ...]) -> str:
         true.numpy(), predicted.numpy(), target_names=class_names, digits=4, zero_division=0.0
     )
     return "".join(line for line in text.splitlines(True) if "samples avg" not in line)
+
+
+def shortened(report: str, classes: int, path: Path) -> str:
+    """A report with the classes of the lowest F1 only, and where all of them stand.
+
+    Args:
+        report: As scikit-learn writes it: two lines of head, one line a class, averages.
+        classes: How many classes there are.
+        path: The file that holds it as a whole.
+    """
+    lines = report.splitlines()
+    head, body, averages = lines[:2], lines[2 : 2 + classes], lines[2 + classes :]
+    f1 = [float(line.split()[-2]) for line in body]
+    worst = sorted(range(classes), key=f1.__getitem__)[:_WORST]
+    note = f"the {_WORST} of {classes} classes with the lowest F1; all of them: {path}"
+    return "\n".join([*head, *(body[c] for c in worst), *averages, "", note, ""])
 
 
 @contextmanager
