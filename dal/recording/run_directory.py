@@ -86,5 +86,5 @@ def read_status(path: Path) -> dict[str, Any]:
     """What ``status.json`` says; empty where there is none that can be read."""
     try:
         return dict(json.loads((path / STATUS).read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}

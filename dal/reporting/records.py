@@ -165,7 +165,14 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
         raise
     except KeyError as error:
         raise RunError(f"{folder} was written by another version: {error} is missing") from error
-    except (TypeError, ValueError, AttributeError, OSError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise RunError(f"{folder} is damaged: {error}") from error
 
 

@@ -14,8 +14,10 @@ from dal.recording.run_directory import read_status
 from dal.utils.lock import held
 
 STATES = ("running", "waiting", "complete", "failed", "preempted")
-BAD = ("failed", "died", "unknown")
-"""States in which nobody works on a run that is neither complete nor waiting for anything."""
+BAD = ("failed", "died")
+"""States in which a run needs somebody. Folders of which nothing is known are shown, no more: they
+may be no runs, or runs that have just begun."""
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,22 @@ def table(states: Iterable[RunState], below: Path | None = None) -> str:
             f"{state.status:<9}  {_text(state.round):>5}  {_text(state.labels):>6}  "
             f"{accuracy:>8}  {_age(state.age):>6}  {name}"
         )
-        shown = state.status not in ("complete",) and state.reason
-        lines.append(f"{line}  ({state.reason})" if shown else line)
+        shown = state.status not in ("complete",) and state.reason.strip()
+        lines.append(f"{line}  ({shown.splitlines()[0]})" if shown else line)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    return "\n".join([*lines, "", listed or "no runs"])
+    if any(status in counts for status in BAD):
+        listed += "; run the commands of failed and died runs again, or delete their folders"
+    # Names of folders need not be text, and reasons are whatever a file holds.
+    text = "\n".join([*lines, "", listed or "no runs"])
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _well_formed(status: Mapping[str, Any]) -> bool:
     """Whether every field that is shown is of the kind that runs write."""
-    numbers = ("round", "labels", "accuracy", "updated")
+    numbers = [status.get(name) for name in ("round", "labels", "accuracy", "updated")]
     return isinstance(status.get("status"), str) and all(
-        isinstance(status.get(name), int | float | None) for name in numbers
+        number is None or (isinstance(number, int | float) and abs(number) < _LARGEST)
+        for number in numbers
     )
 
 

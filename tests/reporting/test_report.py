@@ -547,3 +547,60 @@ def test_status_shows_every_run_and_fails_for_failed_ones(runs: Path, script: Sc
     assert code == 1
     assert "OSError: full" in out
     assert script("status.py", runs / "none")[2].startswith("error: there is no")
+
+
+NOUGHTS = "0" * 400
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 200_000,
+        b'{"status": "complete", "updated": 1%b}' % NOUGHTS.encode(),
+        b'{"status": "complete", "accuracy": 1%b}' % NOUGHTS.encode(),
+        b'{"status": "running", "updated": NaN}',
+        b'{"status": {"a": 1}}',
+        None,
+    ],
+)
+def test_status_goes_on_past_a_directory_that_is_half_written(
+    runs: Path, script: Script, content: bytes | None
+) -> None:
+    write_run(runs, "random", 0, [0.5])
+    odd = write_run(runs, "margin", 0, [0.5]) / "status.json"
+    odd.unlink()
+    if content is None:
+        odd.mkdir()
+    else:
+        odd.write_bytes(content)
+    code, out, err = script("status.py", runs)
+    assert (code, err) == (0, "")
+    assert "1 complete, 1 unknown" in out
+
+
+def test_status_shows_any_reason_in_one_line_and_any_name(runs: Path, script: Script) -> None:
+    for number, (folder, reason) in enumerate(
+        [(b"long", "one\ntwo"), (b"a\xff", ""), (b"odd", "\ud800")]
+    ):
+        path = runs / os.fsdecode(folder)
+        path.mkdir()
+        status = {"status": "failed", "reason": reason, "round": number}
+        (path / "status.json").write_text(json.dumps(status))
+    code, out, _ = script("status.py", runs)
+    assert code == 1
+    _, *lines, empty, last = out.splitlines()
+    assert [line.split()[2] for line in lines] == ["a\\udcff", "long", "odd"]
+    assert lines[1].endswith("(one)")
+    assert lines[2].endswith("(\\ud800)")
+    assert (empty, last[:10]) == ("", "3 failed; ")
+
+
+@pytest.mark.parametrize("value", ["1e999", "[" * 200_000])
+def test_absurd_metrics_are_left_out_by_name(runs: Path, value: str) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6])
+    folder = write_run(runs, "random", 1, [0.5, 0.6])
+    (folder / "metrics.jsonl").write_text(f'{{"round": {value}, "labels": 1}}')
+    (line,) = collect([runs], Options()).left_out
+    assert str(folder) in line
