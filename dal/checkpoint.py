@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import logging
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dal.utils.files import DamagedError, remove_temporary, write_atomically
+from dal.utils.files import DamagedError, remove_temporary, saving, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +33,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     payload = buffer.getbuffer()
     digest = hashlib.sha256(payload).digest()
-    try:
+    with saving(path, len(payload)):
         write_atomically(path, lambda file: file.writelines((MAGIC, digest, payload)))
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise OSError(
-            error.errno,
-            f"{'the disk is full' if full else 'cannot write'}: {path.name} "
-            f"({len(payload) / 2**20:.1f} MiB) was not saved in {path.parent} ({error.strerror}); "
-            "the state saved before it is intact: mend this and run the same command again",
-        ) from error
 
 
 def load(path: Path) -> dict[str, Any]:

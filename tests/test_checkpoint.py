@@ -1,9 +1,6 @@
 import errno
 import logging
 import os
-import resource
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,17 +152,6 @@ def no_space(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-
-
-@pytest.fixture
-def small_files_only() -> Iterator[None]:
-    """A true limit of the kernel on the size of files, above that of any log of the tests."""
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, previous)
 
 
 @pytest.mark.parametrize("limit", ["no_space", "small_files_only"])

@@ -15,10 +15,15 @@ from typing import IO, Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.utils.files import DamagedError, remove_temporary, write_atomically, write_text_atomically
+from dal.utils.files import (
+    DamagedError,
+    remove_temporary,
+    write_array,
+    write_atomically,
+    write_text_atomically,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +110,7 @@ class FeatureCache:
             parts = [folder / f"{number:06d}.npy" for number in range(len(blocks))]
             for part, block in zip(parts, blocks, strict=True):
                 if not part.exists():
-                    _save(part, block().numpy())
+                    write_array(part, block().numpy())
             digest = self._join(parts)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -135,10 +140,6 @@ class FeatureCache:
             f"cannot write features into {self.folder} ({error.strerror}); free space, or set "
             "features.cache_dir to a folder you may write to, and run the same command again",
         )
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    write_atomically(path, lambda file: np.save(file, array))
 
 
 class _Hashing:

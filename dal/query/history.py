@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.utils.files import DamagedError, write_atomically
+from dal.utils.files import DamagedError, saving, write_array
 
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of history kept in memory; beyond it the files are memory-mapped."""
@@ -83,15 +83,19 @@ class PredictionHistory:
             round_number: The round; appending it again replaces it.
             indices: int64, (N,), which samples were predicted.
             probs: float, (N, C), their class probabilities.
+
+        Raises:
+            OSError: The disk is full or not writable.
         """
         array = torch.full(self.shape, torch.nan, dtype=self.dtype)
         array[indices.cpu()] = probs.to("cpu", self.dtype)
         self._arrays[round_number] = array
         if self.folder is not None:
             self._digests[round_number] = _digest(array)
-            self.folder.mkdir(parents=True, exist_ok=True)
             path = self._path(round_number)
-            write_atomically(path, lambda file: np.save(file, array.numpy()))
+            with saving(path, 4 * array.numel()):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_array(path, array.numpy())
             if self.mapped:
                 self._arrays[round_number] = self._open(round_number)
         self._forget()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dal.utils.files import remove_temporary, write_text_atomically
+from dal.utils.files import remove_temporary, saving, write_text_atomically
 from dal.utils.lock import RunLock
 from dal.utils.logs import log_to_file
 
@@ -71,7 +71,7 @@ class RunDirectory:
         try:
             self.write(STATUS, json.dumps(self._status | now, indent=2) + "\n")
         except OSError as error:
-            log.warning("cannot write %s: %s", self.path / STATUS, error)
+            log.warning("%s", error)
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of the directory in one step.
@@ -79,7 +79,8 @@ class RunDirectory:
         Raises:
             OSError: The disk is full or not writable.
         """
-        write_text_atomically(self.path / name, text)
+        with saving(self.path / name):
+            write_text_atomically(self.path / name, text)
 
 
 def read_status(path: Path) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, TextIO, cast
+from typing import IO, Any, Literal, TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class DamagedError(ValueError):
@@ -45,6 +49,44 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], sync: boo
 def write_text_atomically(path: Path, text: str, sync: bool = False) -> None:
     """`write_atomically` for a UTF-8 text; not synced, for files that can be written again."""
     write_atomically(path, lambda file: file.write(text.encode()), sync)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """`write_atomically` for an array as a file of NumPy.
+
+    `np.save` would write through C's buffer, which does not say why it failed.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        layout = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, layout | {"fortran_order": False})
+        file.write(np.ascontiguousarray(array).data)
+
+    write_atomically(path, write)
+
+
+@contextmanager
+def saving(path: Path, size: int | None = None) -> Iterator[None]:
+    """Say in one line what a failed write of a run's file means.
+
+    Args:
+        path: The file.
+        size: Its bytes, where they are known.
+
+    Raises:
+        OSError: With fact and remedy, for any that the block raises.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise OSError(
+            error.errno,
+            f"{'the disk is full' if full else 'cannot write'}: {path.name}"
+            f"{'' if size is None else f' ({size / 2**20:.1f} MiB)'} was not saved in "
+            f"{path.parent} ({error.strerror}); the state saved before it is intact: mend this and "
+            "run the same command again",
+        ) from error
 
 
 def make_folder(path: Path) -> None:

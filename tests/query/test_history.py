@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import warnings
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dal.query import PredictionHistory, history
+from dal.query import PredictionHistory
 from dal.utils.files import DamagedError
 
 TOTAL, CLASSES = 12, 3
@@ -127,22 +128,17 @@ def test_a_state_does_not_change_with_later_rounds(mode: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", ["files", "mapped"])
-def test_files_are_written_once_and_the_state_holds_digests_only(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    write = history.write_atomically
+def test_files_are_written_once_and_the_state_holds_digests_only(mode: str, tmp_path: Path) -> None:
+    def files() -> list[tuple[str, int]]:
+        return sorted((path.name, path.stat().st_ino) for path in (tmp_path / "history").iterdir())
 
-    def counted(path: Path, *args: Any, **kwargs: Any) -> None:
-        written.append(path.name)
-        write(path, *args, **kwargs)
-
-    monkeypatch.setattr(history, "write_atomically", counted)
     made = filled(mode, tmp_path, 3)
+    before = files()
     state = made.state_dict()
     made.last(3, torch.arange(TOTAL))
     make(mode, tmp_path).load_state_dict(state)
-    assert written == ["round_0000.npy", "round_0001.npy", "round_0002.npy"]
+    assert files() == before
+    assert [name for name, _ in before] == ["round_0000.npy", "round_0001.npy", "round_0002.npy"]
     digests = state["digests"]
     assert list(state) == ["digests"]
     assert list(digests) == [0, 1, 2]
@@ -151,6 +147,17 @@ def test_files_are_written_once_and_the_state_holds_digests_only(
 
 def test_memory_is_not_written_to_disk(tmp_path: Path) -> None:
     filled("memory", tmp_path, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_full_disk_is_a_clear_error(tmp_path: Path) -> None:
+    made = PredictionHistory(2**21, CLASSES, keep=None, folder=tmp_path)
+    with pytest.raises(
+        OSError, match=r"the disk is full: round_0003.npy \(24.0 MiB\) .* is intact: mend this"
+    ) as caught:
+        made.append(3, torch.tensor([0]), probs_of(0, 1))
+    assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
     assert list(tmp_path.iterdir()) == []
 
 
