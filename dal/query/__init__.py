@@ -62,6 +62,7 @@ from dal.query.uncertainty import (
     Margin,
     Random,
     entropy,
+    indecision,
     least_confidence,
     margin,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "expected_error_reduction",
     "expected_gradient_length",
     "hyperplane",
+    "indecision",
     "instability",
     "last_layer_lengths",
     "least_confidence",

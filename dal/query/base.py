@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -214,8 +215,8 @@ class ScoreStrategy(Strategy):
     """A strategy that scores the candidates once and takes the highest scores.
 
     Attributes:
-        lower_bound: No score can be lower; wrappers that multiply scores subtract it first, so
-            that a factor never turns the order round. -inf where there is no bound.
+        lower_bound: No score can be lower; wrappers that multiply scores take their `heights`
+            above it, so that a factor never turns the order round. -inf where there is no bound.
         independent: A score depends on its candidate alone, not on which others there are.
     """
 
@@ -226,12 +227,29 @@ class ScoreStrategy(Strategy):
     def score(self, view: PoolView) -> Tensor:
         """Score the candidates: float, (N,), higher means query first."""
 
+    def heights(self, view: PoolView, scores: Tensor) -> Tensor:
+        """How far each score is above the lower bound, if there is one: what candidates rank by.
+
+        Near a bound other than 0 numbers are coarser than the differences of the scores; a score
+        that knows what it is above its bound overrides this.
+
+        Args:
+            view: The candidates.
+            scores: What `score` gave for them.
+
+        Returns:
+            float, (N,), in the order of the scores, with fewer ties; >= 0 if there is a bound.
+        """
+        if self.lower_bound in (0.0, -math.inf):
+            return scores
+        return scores.double() - self.lower_bound
+
     def checked_scores(self, view: PoolView) -> Tensor:
         """The scores, refused where one is not finite; the same ones for all are warned about."""
         scores = self.score(view)
         name = type(self).__name__
         check_finite(scores, view.indices, name)
-        if len(scores) > 1 and bool((scores == scores[0]).all()):
+        if len(scores) > 1 and _same(scores) and _same(self.heights(view, scores)):
             log.warning(
                 "%s scored all %d candidates with %g: the query is random",
                 name,
@@ -248,7 +266,7 @@ class ScoreStrategy(Strategy):
             view = view.ascending()  # so that no sum depends on the order handed in
         scores = self.checked_scores(view)
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
-        positions, tied = top_k(scores, query_size, keys)
+        positions, tied = top_k(self.heights(view, scores), query_size, keys)
         return Query(
             indices=view.indices[positions.to(view.indices.device)],
             scores=scores[positions],
@@ -292,6 +310,10 @@ class BatchStrategy(Strategy):
                 check_need(view[need], view.indices, need, type(self).__name__)
         positions, scores, info = self.choose(view, query_size, rng)
         return Query(view.indices[positions.to(view.indices.device)], scores, info)
+
+
+def _same(values: Tensor) -> bool:
+    return bool((values == values[0]).all())
 
 
 def random_query(view: PoolView, query_size: int, rng: torch.Generator) -> Query:

@@ -118,17 +118,18 @@ class Serial(OverScore, BatchStrategy):
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; picks come in the order of their scores."""
         scores = self.base.checked_scores(view)
+        heights = self.base.heights(view, scores)
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
         count = int(min(self.factor * query_size, len(view)))
-        kept = top_k(scores, count, keys)[0].sort().values
+        kept = top_k(heights, count, keys)[0].sort().values
         points = Points(view[Features()][kept])
         centers, labels = kmeans(points, query_size, rng)
         central = representatives(points, centers, labels, keys[kept].to(points.device))
         chosen = kept[central.to(kept.device)]
-        rank = scores.double().clone()
+        rank = heights.double().clone()
         rank[chosen] = torch.inf  # so that only free turns go to the highest of the others
         chosen = top_k(rank, query_size, keys)[0]
-        chosen = chosen[top_k(scores[chosen], query_size, keys[chosen])[0]]
+        chosen = chosen[top_k(heights[chosen], query_size, keys[chosen])[0]]
         return chosen, scores[chosen], {"kept": count, "clusters": len(torch.unique(labels))}
 
 
@@ -272,6 +273,7 @@ class Parallel(Combination, ScoreStrategy):
         for name, criterion in self.scorers.items():
             scores = criterion.score(view)
             check_finite(scores, view.indices, f"Parallel ({name})")
-            scaled = min_max(scores) if self.combine == "scores" else rank_scores(scores)
+            heights = criterion.heights(view, scores)
+            scaled = min_max(heights) if self.combine == "scores" else rank_scores(heights)
             total = total.to(scaled.device) + self.weights[name] * scaled
         return total

@@ -218,7 +218,7 @@ class DensityWeighted(OverScore, ScoreStrategy):
     def score(self, view: PoolView) -> Tensor:
         """See the class: float, (N,), >= 0."""
         check_need(view[Features()], view.indices, Features(), type(self).__name__)
-        informative = self.base.score(view) - self.base.lower_bound
+        informative = self.base.heights(view, self.base.score(view))
         return informative * self.density.score(view).to(informative.device) ** self.beta
 
 

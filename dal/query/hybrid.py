@@ -10,7 +10,7 @@ from torch import Tensor
 from dal.query.base import BatchStrategy, Features, PoolView, Probs
 from dal.query.coverage import MaxHerding
 from dal.query.selection import blocks, draw, random_keys, top_k
-from dal.query.uncertainty import margin
+from dal.query.uncertainty import indecision, margin
 
 
 def falcun_relevance(uncertainty_N: Tensor, distances_N: Tensor, free_N: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Falcun(BatchStrategy):
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score of a pick is its relevance when it was picked."""
         probs = view[Probs()]
-        uncertainty = (1 + margin(probs)).double()
+        uncertainty = indecision(probs)
         distances = uncertainty
         free = torch.ones(len(view), dtype=torch.bool, device=probs.device)
         picks: list[int] = []
@@ -157,14 +157,15 @@ class ClusterMargin(BatchStrategy):
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score of a pick is minus its margin."""
-        scores = margin(view[Probs()])
-        keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
+        probs = view[Probs()]
+        heights = indecision(probs)
+        keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(probs.device)
         wanted = max(int(min(self.factor * query_size, self.limit, len(view))), query_size)
-        kept = top_k(scores, wanted, keys)[0].sort().values
+        kept = top_k(heights, wanted, keys)[0].sort().values
         count = max(round(self.clusters * query_size), 1)
         labels = average_linkage(view[Features()][kept], min(count, len(kept)))
         positions = kept[round_robin(labels.to(kept.device), query_size, keys[kept])]
-        return positions, scores[positions], {"kept": len(kept)}
+        return positions, margin(probs[positions]).to(probs.dtype), {"kept": len(kept)}
 
 
 def average_linkage(rows_ND: Tensor, num_clusters: int) -> Tensor:
@@ -219,5 +220,5 @@ class UHerding(MaxHerding):
     tasks = frozenset({"multiclass"})
 
     def weights(self, view: PoolView) -> Tensor:
-        """The uncertainty: one plus the (negative) margin score, in [0, 1]."""
-        return 1 + margin(view[Probs()])
+        """The uncertainty, see `indecision`."""
+        return indecision(view[Probs()])

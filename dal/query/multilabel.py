@@ -14,12 +14,13 @@ def multilabel_margin(probs_NL: Tensor) -> Tensor:
     Helps when a sample with many undecided labels is worth more than one with a single such label;
     O(N L). With many labels that hardly ever occur, most of the sum comes from labels the model
     has learned nothing about, and samples that are hard in one label only are passed over.
+    Computed as `multilabel_indecision` - L/2.
 
     Args:
         probs_NL: float, (N, L), in [0, 1], rows need not sum to one.
 
     Returns:
-        float, (N,), in [-L/2, 0]; higher = query first.
+        float64, (N,), in [-L/2, 0]; higher = query first.
 
     Reference:
         A. Esuli and F. Sebastiani. Active learning strategies for multi-label text classification.
@@ -28,7 +29,22 @@ def multilabel_margin(probs_NL: Tensor) -> Tensor:
     Differs from the paper:
         The sum stands for the mean, which ranks the same.
     """
-    return -(probs_NL - 0.5).abs().sum(1)
+    return multilabel_indecision(probs_NL) - 0.5 * probs_NL.shape[1]
+
+
+def multilabel_indecision(probs_NL: Tensor) -> Tensor:
+    """Sum over labels of min(p, 1 - p): `multilabel_margin` above its lower bound.
+
+    Keeps the order of samples whose labels all are nearly decided; of a probability that rounds
+    to 1 the float32 number has nothing left to keep.
+
+    Args:
+        probs_NL: float, (N, L), in [0, 1].
+
+    Returns:
+        float64, (N,), in [0, L/2].
+    """
+    return torch.minimum(probs_NL, 1 - probs_NL).sum(1, dtype=torch.float64)
 
 
 def binary_entropy(probs: Tensor) -> Tensor:
@@ -107,6 +123,10 @@ class MultilabelMargin(ScoreStrategy):
         """See `multilabel_margin`."""
         self.lower_bound = -0.5 * view.num_classes
         return multilabel_margin(view[Probs()])
+
+    def heights(self, view: PoolView, scores: Tensor) -> Tensor:
+        """See `multilabel_indecision`."""
+        return multilabel_indecision(view[Probs()])
 
 
 class MeanBinaryEntropy(ScoreStrategy):

@@ -26,7 +26,7 @@ def gumbel(num_total: int, rng: torch.Generator) -> Tensor:
     return -(-uniform.log()).log()
 
 
-def log_weights(scores: Tensor, keys: Tensor, rule: Rule, lower_bound: float) -> Tensor:
+def log_weights(scores: Tensor, keys: Tensor, rule: Rule, lower_bound: float = 0.0) -> Tensor:
     """Logarithms of the weights by which samples are drawn, at beta = 1.
 
     Args:
@@ -124,7 +124,7 @@ class StochasticBatch(OverScore, BatchStrategy):
         indices = view.indices.cpu()
         keys = random_keys(view.num_total, rng)[indices].to(scores.device)
         noise = gumbel(view.num_total, rng)[indices].to(scores.device)
-        weights = log_weights(scores, keys, self.rule, self.base.lower_bound)
+        weights = log_weights(self.base.heights(view, scores), keys, self.rule)
         # A weight of zero to the power of beta = 0 is 1. Above 1, beta divides the noise instead,
         # so that nothing overflows.
         scaled = min(self.beta, 1.0) * weights if self.beta else torch.zeros_like(weights)

@@ -13,39 +13,71 @@ def least_confidence(probs_NC: Tensor) -> Tensor:
 
     Helps when the top class decides the error; cheap, O(N C), and for two classes it ranks like
     margin and entropy. Blind to how the rest of the probability is spread, and to redundancy
-    within a batch.
+    within a batch. Computed as the sum of the other probabilities: 1 - max p is 0 for every sample
+    whose highest probability rounds to 1, while the others keep all their digits.
 
     Args:
         probs_NC: float, (N, C), rows sum to one.
 
     Returns:
-        float, (N,), in [0, 1 - 1/C]; higher = query first.
+        float64, (N,), in [0, 1 - 1/C]; higher = query first.
 
     Reference:
         D. D. Lewis and W. A. Gale. A sequential algorithm for training text classifiers.
         SIGIR 1994. As stated in B. Settles, Active learning literature survey, 2009, section 3.1.
     """
-    return 1 - probs_NC.max(1).values
+    first, _, others = _parts(probs_NC)
+    return others / (first + others)
 
 
 def margin(probs_NC: Tensor) -> Tensor:
     """Minus the difference of the two highest class probabilities.
 
     Helps where two classes are confused with each other; O(N C). Often the strongest of the
-    uncertainty scores in practice.
+    uncertainty scores in practice. Computed as `indecision` - 1, which has the order of the
+    candidates down to 1e-16 above -1; `Margin` ranks by the indecision itself.
 
     Args:
         probs_NC: float, (N, C), C >= 2, rows sum to one.
 
     Returns:
-        float, (N,), in [-1, 0]; higher = query first.
+        float64, (N,), in [-1, 0]; higher = query first.
 
     Reference:
         T. Scheffer, C. Decomain and S. Wrobel. Active hidden Markov models for information
         extraction. IDA 2001. Settles 2009, section 3.1.
     """
-    top = probs_NC.topk(2, dim=1).values
-    return top[:, 1] - top[:, 0]
+    return indecision(probs_NC) - 1
+
+
+def indecision(probs_NC: Tensor) -> Tensor:
+    """One minus the difference of the two highest probabilities: `margin` above its lower bound.
+
+    Computed as the sum of all but the highest, plus the second, so that samples whose highest
+    probability rounds to 1 keep their order: float32 holds the others down to 1e-38.
+
+    Args:
+        probs_NC: float, (N, C), C >= 2, rows sum to one.
+
+    Returns:
+        float64, (N,), in [0, 1].
+    """
+    first, second, others = _parts(probs_NC)
+    return (others + second) / (first + others)
+
+
+def _parts(probs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The highest probability, the second, and the sum of all but the highest: float64, (N,).
+
+    Float64 makes the sum one of exact numbers in any order, so that equal rows tie however their
+    classes are arranged. Rows of a softmax in float32 sum to one only up to 1e-7, hence callers
+    divide by the sum of all.
+    """
+    highest = probs_NC.max(1, keepdim=True)
+    rest_NC = probs_NC.scatter(1, highest.indices, 0)
+    first, second = highest.values[:, 0].double(), rest_NC.max(1).values.double()
+    others = rest_NC.sum(1, dtype=torch.float64) + 0 * first  # NaN where the highest is infinite
+    return first, second, others
 
 
 def entropy(probs_NC: Tensor) -> Tensor:
@@ -95,6 +127,10 @@ class Margin(ScoreStrategy):
     def score(self, view: PoolView) -> Tensor:
         """See `margin`."""
         return margin(view[Probs()])
+
+    def heights(self, view: PoolView, scores: Tensor) -> Tensor:
+        """See `indecision`."""
+        return indecision(view[Probs()])
 
 
 class Entropy(ScoreStrategy):

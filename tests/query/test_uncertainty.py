@@ -11,14 +11,18 @@ from scipy.stats import entropy as scipy_entropy
 from torch import Tensor
 
 from dal.query import (
+    DensityWeighted,
     Entropy,
+    Features,
     LeastConfidence,
     Margin,
+    Parallel,
     PoolView,
     Probs,
     Random,
     ScoreStrategy,
     entropy,
+    indecision,
     least_confidence,
     margin,
 )
@@ -47,9 +51,9 @@ SCORES: list[tuple[Score, Callable[[list[float]], float]]] = [
 ]
 
 
-def random_probs(classes: int, scale: float) -> Tensor:
+def random_probs(classes: int, scale: float, dtype: torch.dtype = torch.float32) -> Tensor:
     rng = torch.Generator().manual_seed(classes)
-    return (torch.randn(64, classes, generator=rng) * scale).softmax(1)
+    return (torch.randn(64, classes, generator=rng) * scale).to(dtype).softmax(1)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4], ids=["flat", "mild", "sure", "saturated"])
@@ -68,7 +72,9 @@ def test_score_equals_loop(
     assert bool(torch.isfinite(got).all())
     want = torch.tensor([loop(row) for row in probs.tolist()], dtype=torch.float64)
     torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
-    exact = score(probs.double())
+    probs = random_probs(classes, scale, torch.float64)  # rows sum to one in float64 as well
+    want = torch.tensor([loop(row) for row in probs.tolist()], dtype=torch.float64)
+    exact = score(probs)
     torch.testing.assert_close(exact, want, rtol=1e-12, atol=1e-15)
 
 
@@ -105,6 +111,77 @@ def test_strategy_takes_the_highest_of_its_scores(
     want = sorted(((loop(row), i + 5) for i, row in enumerate(probs.tolist())), reverse=True)[:9]
     assert query.indices.tolist() == [index for _, index in want]
     assert query.scores.tolist() == pytest.approx([score for score, _ in want])
+
+
+GAPS = torch.linspace(1, 80, 200)
+"""Differences of two logits; above 17 the higher probability rounds to 1 in float32."""
+
+
+def saturated(classes: int) -> PoolView:
+    """Samples ever surer of their class, in float32: all but the two highest share what is left."""
+    logits = torch.zeros(len(GAPS), classes)
+    logits[:, 0] = GAPS
+    logits[:, 2:] = -1.0
+    probs = logits[:, torch.randperm(classes, generator=torch.Generator().manual_seed(0))].softmax(
+        1
+    )
+    assert float((probs.max(1).values == 1).float().mean()) > 0.7
+    return PoolView(
+        torch.arange(len(GAPS)), {Probs(): probs}, num_total=len(GAPS), num_classes=classes
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_values_keep_their_digits_where_the_highest_probability_rounds_to_one(
+    classes: int,
+) -> None:
+    probs = saturated(classes)[Probs()]
+    second = GAPS.double().neg().exp()
+    others = second * (1 + (classes - 2) / math.e)
+    close = torch.testing.assert_close
+    close(least_confidence(probs), others / (1 + others), rtol=1e-5, atol=0)
+    close(indecision(probs), (others + second) / (1 + others), rtol=1e-5, atol=0)
+    close(margin(probs), (second - 1) / (1 + others), rtol=0, atol=1e-7)
+    assert bool((margin(probs).diff()[GAPS[1:] < 34] < 0).all())
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        LeastConfidence(),
+        Margin(),
+        Parallel({"margin": Margin()}, {"margin": 1.0}, "ranks"),
+        DensityWeighted(Margin(), beta=0.0),
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_order_survives_where_the_highest_probability_rounds_to_one(
+    strategy: ScoreStrategy, classes: int
+) -> None:
+    view = saturated(classes).with_result(Features(), GAPS.unsqueeze(1))
+    for size in (len(GAPS), 100, 150):
+        query = strategy.select(view, size, torch.Generator().manual_seed(0))
+        assert query.indices.tolist() == list(range(size))
+        assert query.info["tied"] == 0
+
+
+def test_rows_of_the_same_numbers_tie_whatever_their_order() -> None:
+    row = torch.tensor([0.1, 0.3, 0.37, 0.2, 0.03])
+    rng = torch.Generator().manual_seed(0)
+    rows = torch.stack([row[torch.randperm(5, generator=rng)] for _ in range(50)])
+    for score in (least_confidence, margin):
+        assert len(score(rows).unique()) == 1
+
+
+@pytest.mark.parametrize("score", [least_confidence, margin])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_one_number_that_is_not_finite_makes_the_score_so(score: Score, bad: float) -> None:
+    rows = torch.tensor([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])
+    for place in range(3):
+        spoiled = rows.clone()
+        spoiled[1, place] = bad
+        assert torch.isfinite(score(spoiled)).tolist() == [True, False]
 
 
 def test_margin_is_not_positive() -> None:
