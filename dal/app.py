@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.data import Dataset, Source, make_source
+from dal.data import Dataset, Source, initial_labels, make_source
 from dal.data.hard_pools import harden
+from dal.data.initial import check_amounts
+from dal.data.splits import check_split
 from dal.features import Embedding
 from dal.job import Settings
+from dal.learners import Committee
 from dal.loop import Result, Together, run
+from dal.models.base import MakeModel
 from dal.oracles import Oracle
+from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
-from dal.utils.build import build, factory
+from dal.trainer import Trainer
+from dal.utils.build import TARGET, build, factory
 from dal.utils.logs import REPLICA
 from dal.utils.numerics import pick_device
 from dal.utils.ranks import current
@@ -34,6 +40,55 @@ REPORT = "report.txt"
 MOST_CLASSES = 40
 """Of more classes than this the report at the end of a run shows the worst only."""
 _WORST = 10
+
+Shared = Callable[[Any, Callable[[], Any]], Any]
+"""Gives what was made of such settings before, or else makes it."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the settings of a run make without its data.
+
+    They are made before the run directory is: a setting that is refused leaves nothing behind.
+    """
+
+    settings: Settings
+    strategy: Strategy
+    trainer: Trainer
+    model: MakeModel
+    committee: Committee
+    oracle: Callable[..., Oracle]
+    initial: Callable[..., Tensor]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], allow: tuple[str, ...], shared: Shared) -> Parts:
+        """Make them, and check what is made together with the data.
+
+        Raises:
+            ValueError: A setting is out of range.
+            TypeError: A setting has the wrong type.
+            FileNotFoundError: A file that settings name is missing.
+        """
+        settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
+        pick_device(settings.device)
+        check_split(**config["split"])
+        factory(config["data"], allow=allow)
+        build(config["features"], allow=allow)
+        for options in config["pool"].values():
+            if not any(isinstance(part, Mapping) and TARGET in part for part in options.values()):
+                build(options, allow=allow)  # others hold a data set, and are made with the data
+        initial = factory(config["initial"], allow=allow)
+        if initial.func is initial_labels:
+            check_amounts(**initial.keywords)
+        return cls(
+            settings,
+            strategy=build(config["strategy"], allow=allow),
+            trainer=shared(config["trainer"], lambda: build(config["trainer"], allow=allow)),
+            model=shared(config["model"], lambda: factory(config["model"], allow=allow)),
+            committee=build(config["committee"], allow=allow),
+            oracle=factory(config["oracle"], allow=allow),
+            initial=initial,
+        )
 
 
 def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None = None) -> Result:
@@ -54,33 +109,28 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
     """
     allow = tuple(config["plugins"])
     ranks = current()
+    shared = _by_itself if together is None else together.shared
+    parts = Parts.of(config, allow, shared)  # refused settings leave nothing behind
+    settings = parts.settings
     with (
         RunDirectory(run_dir) if ranks.first else nullcontext() as directory,
         profiled(run_dir, config["profile"] and ranks.first),
     ):
         log.info("run directory: %s", run_dir)
-        settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
-        strategy = build(config["strategy"], allow=allow)
-        shared = _by_itself if together is None else together.shared
-        trainer = shared(config["trainer"], lambda: build(config["trainer"], allow=allow))
-        model = shared(config["model"], lambda: factory(config["model"], allow=allow))
         of_data = [config[name] for name in ("data", "features", "pool", "split", "seed")]
         make = partial(source_of, config, settings, directory, allow)
         source = shared(of_data, make if ranks.count == 1 else lambda: ranks.in_turn(make))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
-        initial: Tensor = build(
-            config["initial"], allow=allow, targets=source.train.targets, seed=settings.seed
-        )
         result = run(
             source,
-            model,
-            strategy,
-            initial=initial,
-            trainer=trainer,
-            oracle=_oracle(config["oracle"], allow, run_dir, source),
-            committee=build(config["committee"], allow=allow),
+            parts.model,
+            parts.strategy,
+            initial=parts.initial(targets=source.train.targets, seed=settings.seed),
+            trainer=parts.trainer,
+            oracle=_oracle(parts.oracle, run_dir, source),
+            committee=parts.committee,
             settings=settings,
             run_dir=directory,
             config=config,
@@ -247,11 +297,8 @@ def interruptible(directory: RunDirectory | None) -> Iterator[Callable[[], None]
             raise
 
 
-def _oracle(
-    config: Mapping[str, Any], allow: tuple[str, ...], run_dir: Path, source: Source
-) -> Oracle:
+def _oracle(make: Callable[..., Oracle], run_dir: Path, source: Source) -> Oracle:
     """An oracle takes what it asks for by name."""
-    make = factory(config, allow=allow)
     at_hand = {
         "targets": source.train.targets,
         "foreign": source.foreign,
@@ -261,5 +308,4 @@ def _oracle(
         "multilabel": source.task.kind == "multilabel",
     }
     wanted = inspect.signature(make).parameters
-    oracle: Oracle = make(**{name: value for name, value in at_hand.items() if name in wanted})
-    return oracle
+    return make(**{name: value for name, value in at_hand.items() if name in wanted})

@@ -288,34 +288,56 @@ def test_settings_that_do_not_compose_are_refused(
         (["batch_size=0"], "batch_size=0", "at least 1"),
         (["save_every=0"], "save_every=0", "at least 1"),
         (["initial.count=0"], "initial.count=0", "at least 1"),
-        (["initial.count=5000"], "only 105", "lower it"),
-        (["split.validation=5000"], "5000", "ask for fewer"),
         (["split.validation=abc"], "validation=abc", "a fraction between 0 and 1"),
         (["split.kind=halves"], "'halves' is unknown", "merged"),
         (["device=cuda:7"], "device=cuda:7 is not there", "there is cpu"),
         (["strategy=instability", "strategy.window=1"], "window=1", "at least 2"),
         (["strategy=instability", "strategy.window=abc"], "window='abc'", "of type int"),
         (["+strategy.foo=3"], "has no setting foo", "it takes"),
-        (["model=mlp", "model.hidden=[]"], "needs a hidden layer", "logistic_regression"),
-        (["model=mlp", "model.hidden=[0]"], "model.hidden=[0]", "at least 1"),
         (["model=mlp", "model.hidden=5"], "hidden=5", "Sequence"),
-        (["model=resnet18"], "takes images", "(4,)"),
-        (["model=lenet5"], "28 or 32 pixels", "choose another model"),
         (["trainer.epochs=1.5"], "epochs=1.5", "of type int"),
         (["trainer.optimizer.lr=0"], "trainer.optimizer.lr=0", "positive"),
         (["trainer.optimizer.lr=fast"], "lr='fast'", "of type float"),
         (["trainer.optimizer=adam"], "trainer.optimizer='adam'", "trainer/optimizer=adam"),
         (["trainer/scheduler=step", "trainer.scheduler.every=0"], "every=0", "at least 1"),
         (["trainer.early_stopping.mode=best"], "mode='best'", "min or max"),
+        (["strategy._target_=os.system"], "os.system is outside", "plugins"),
+        (["strategy._target_=dal.query.Nope"], "there is no dal.query.Nope", "_target_"),
+        (["pool=noisy", "pool.noisy.rate=2"], "pool.noisy.rate=2", "below 1"),
+        (["+data.foo=1"], "has no setting foo", "it takes"),
+        (["initial.count=null"], "nothing given", "exactly one"),
+        (["features=torchvision", "features.dtype=int8"], "features.dtype='int8'", "float16"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    cli: Cli, saved: Path, arguments: list[str], fact: str, remedy: str
+) -> None:
+    check_refused(cli(*SMALL, *arguments), fact, remedy)
+    assert not saved.exists()
+
+
+def test_bad_settings_leave_the_run_that_they_would_go_on_with(cli: Cli, complete: Path) -> None:
+    before = files(complete)
+    check_refused(cli(*SMALL, "budget=50", "batch_size=0"), "batch_size=0", "at least 1")
+    assert files(complete) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact", "remedy"),
+    [
+        (["initial.count=5000"], "only 105", "lower it"),
+        (["split.validation=5000"], "5000", "ask for fewer"),
+        (["model=mlp", "model.hidden=[]"], "needs a hidden layer", "logistic_regression"),
+        (["model=mlp", "model.hidden=[0]"], "model.hidden=[0]", "at least 1"),
+        (["model=resnet18"], "takes images", "(4,)"),
+        (["model=lenet5"], "28 or 32 pixels", "choose another model"),
         (["trainer.early_stopping.monitor=val/loss"], "split is empty", "split.validation=0.1"),
         (["trainer.early_stopping.monitor=loss"], "is not logged", "train/loss"),
         (["model=mlp", "trainer.optimizer.lr=1e38", "trainer.epochs=30"], "loss became", "lower"),
-        (["strategy._target_=os.system"], "os.system is outside", "plugins"),
-        (["strategy._target_=dal.query.Nope"], "there is no dal.query.Nope", "_target_"),
         (["data=npz", "data.path=/nowhere/mine.npz"], "/nowhere/mine.npz", "does not exist"),
     ],
 )
-def test_bad_settings_are_refused_with_fact_and_remedy(
+def test_settings_that_do_not_fit_the_data_are_refused_with_fact_and_remedy(
     cli: Cli, saved: Path, arguments: list[str], fact: str, remedy: str
 ) -> None:
     check_refused(cli(*SMALL, *arguments), fact, remedy)
@@ -323,6 +345,21 @@ def test_bad_settings_are_refused_with_fact_and_remedy(
     assert status(run_dir)["status"] == "failed"
     assert fact in status(run_dir)["reason"]
     assert "Traceback" in (run_dir / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["saved_dir=/tmp/" + 300 * "x"], ["hydra.run.dir=/etc/passwd"], ["saved_dir=/etc/passwd"]],
+)
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_folders_that_cannot_be_made_are_one_line(
+    cli: Cli, sweep: list[str], arguments: list[str]
+) -> None:
+    if sweep:
+        arguments = [a.replace("hydra.run", "hydra.sweep") for a in arguments]
+    ended = cli(*sweep, *SMALL, *arguments)
+    check_refused(ended, arguments[0].partition("=")[2][:40], "set saved_dir")
+    assert (ended.out + ended.err).count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -389,9 +426,13 @@ def test_changed_data_are_refused_and_the_run_is_kept(
     assert rows(only(saved)) == before
 
 
-def test_run_that_failed_goes_on_when_the_mistake_is_mended(cli: Cli, saved: Path) -> None:
-    assert cli(*SMALL, "device=cuda:7").code == 1
-    assert cli(*SMALL).code == 0
+def test_run_that_failed_goes_on_when_the_mistake_is_mended(
+    cli: Cli, saved: Path, tmp_path: Path
+) -> None:
+    command = [*SMALL, "data=npz", f"data.path={tmp_path / 'mine.npz'}"]
+    assert cli(*command).code == 1
+    archive(tmp_path)
+    assert cli(*command).code == 0
     assert status(only(saved))["status"] == "complete"
 
 

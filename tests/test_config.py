@@ -334,6 +334,13 @@ def test_number_for_a_group_is_refused_with_its_options(argument: str) -> None:
     check_groups(["seed=3", "strategy=entropy", "experiment=null", "--help"], CONF)
 
 
+@pytest.mark.parametrize("argument", ["data=[digits,iris]", "trainer/optimizer=[sgd,adam]"])
+def test_list_for_a_group_is_refused_with_its_options(argument: str) -> None:
+    with pytest.raises(SystemExit, match=r"one option is taken: choose one of .*; a sweep .*: -m"):
+        check_groups([argument], CONF)
+    check_groups(["pool=[noisy,ood]", "trainer.optimizer.betas=[0.9,0.99]"], CONF)
+
+
 def test_groups_that_are_off_leave_the_name_as_it_was() -> None:
     config, choices = compose()
     older = {key: value for key, value in config.items() if key not in ("features", "pool")}

@@ -47,13 +47,7 @@ def initial_labels(
         ValueError: If not exactly one amount is given, it is below 1 sample or more than there
             are, there are no labeled samples at all, or multi-label sets are to be stratified.
     """
-    amounts = {"count": count, "fraction": fraction, "per_class": per_class}
-    given = [name for name, amount in amounts.items() if amount is not None]
-    if len(given) != 1:
-        raise ValueError(
-            f"initial labels: {', '.join(given) or 'nothing'} given; "
-            "give exactly one of initial.count, initial.fraction, initial.per_class"
-        )
+    _check_one_given(count=count, fraction=fraction, per_class=per_class)
     if targets.ndim not in (1, 2):
         raise ValueError(
             f"targets of shape {tuple(targets.shape)}; give one class number a sample, shape (N,), "
@@ -74,6 +68,33 @@ def initial_labels(
         return draw_each(targets, known, per_class, rng)
     wanted = _whole_count(count, fraction, len(known))
     return draw(targets, known, wanted, rng, stratified)
+
+
+def check_amounts(
+    count: int | None = None,
+    fraction: float | None = None,
+    per_class: int | None = None,
+    stratified: bool = False,
+) -> None:
+    """Refuse settings of `initial_labels` that draw nothing from any data set.
+
+    Raises:
+        ValueError: Naming the setting.
+    """
+    amounts = {"count": count, "fraction": fraction, "per_class": per_class}
+    _check_one_given(**amounts)
+    for name, amount in amounts.items():
+        if amount is not None and not amount > 0:  # negated, so that NaN is refused as well
+            raise ValueError(f"initial.{name}={amount}; it must make at least 1 sample")
+
+
+def _check_one_given(**amounts: float | None) -> None:
+    given = [name for name, amount in amounts.items() if amount is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"initial labels: {', '.join(given) or 'nothing'} given; "
+            "give exactly one of initial.count, initial.fraction, initial.per_class"
+        )
 
 
 def _whole_count(count: int | None, fraction: float | None, available: int) -> int:

@@ -73,7 +73,9 @@ def make_source(
         ValueError: If the data set contradicts itself, has no test part where one is asked for,
             or a part would be left without samples.
     """
-    _check_settings(dataset, kind, test_fraction, validation)
+    check_split(kind, test_fraction, stratified, validation)
+    if kind == "official" and dataset.test_inputs is None:
+        raise ValueError(f"{dataset.name} has no official test part; use the split auto or merged")
     _check_dataset(dataset)
     stratified = stratified and dataset.targets.ndim == 1
     train, test = _divide(dataset, seed, kind, test_fraction, stratified)
@@ -197,13 +199,19 @@ def _sum(rows: Tensor) -> Tensor:
     return rows[0]
 
 
-def _check_settings(
-    dataset: Dataset, kind: str, test_fraction: float, validation: float | int
+def check_split(
+    kind: str = "auto",
+    test_fraction: float = 0.3,
+    stratified: bool = True,
+    validation: float | int = 0,
 ) -> None:
+    """Refuse settings of `make_source` that no data set can be divided by.
+
+    Raises:
+        ValueError: Naming the setting.
+    """
     if kind not in ("auto", "official", "merged"):
         raise ValueError(f"split kind {kind!r} is unknown; use auto, official or merged")
-    if kind == "official" and dataset.test_inputs is None:
-        raise ValueError(f"{dataset.name} has no official test part; use the split auto or merged")
     if not 0 < test_fraction < 1:
         raise ValueError(
             f"test_fraction={test_fraction} must lie between 0 and 1, both excluded, such as 0.3"

@@ -25,8 +25,9 @@ START = "start.json"
 class RunDirectory:
     """Locks a run directory for the time of a block; may be entered again inside the block.
 
-    ``train.log`` gets every message of the block, and the traceback if it fails. ``status.json``
-    says ``running``, then whatever `update` was told, or ``failed`` with the reason.
+    ``train.log`` gets every message of the block, and the traceback if it fails, which a note of
+    the exception says. ``status.json`` says ``running``, then whatever `update` was told, or
+    ``failed`` with the reason.
 
     Args:
         path: The directory; created if it is missing.
@@ -62,6 +63,7 @@ class RunDirectory:
         with self._stack:
             if error is not None and self._status["status"] == "running":
                 log.debug("the run failed", exc_info=error)
+                error.add_note(f"traceback: {self.path / 'train.log'}")
                 self.update(status="failed", reason=f"{type(error).__name__}: {error}")
 
     def update(self, **fields: Any) -> None:

@@ -39,6 +39,10 @@ TOO_MANY_FILES = (
 )
 
 
+LISTS = ("pool", "experiment", "debug")
+"""Groups of which several options may be taken."""
+
+
 @dataclass
 class SplitConfig:
     """Types of the ``split`` settings; see `dal.data.make_source`."""
@@ -170,13 +174,19 @@ def check_keys(settings: DictConfig) -> None:
 
 
 def check_groups(arguments: Sequence[str], config_dir: Path) -> None:
-    """Refuse a number, or nothing, given for a group: Hydra would show its own insides.
+    """Refuse a number, nothing, or a list given for a group: Hydra would show its own insides.
 
     Raises:
         SystemExit: Naming the options of the group, and with code 1.
     """
     for argument in arguments:
         key, _, value = argument.partition("=")
+        if value[:1] == "[" and (config_dir / key).is_dir() and key not in LISTS:
+            raise SystemExit(
+                f"error: {argument}, but {key} is a group of which one option is taken: choose one "
+                f"of {', '.join(_options(config_dir / key))}; a sweep takes several: -m "
+                f"{key}={value.strip('[]')}"
+            )
         nothing = value == "null" and key in {f.name for f in fields(Config)}
         if (nothing or value.replace(".", "").isdecimal()) and (config_dir / key).is_dir():
             options = ", ".join(_options(config_dir / key))
@@ -335,7 +345,6 @@ def _run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
 
 def _report(error: BaseException, run_dir: Path) -> None:
     """Say what ended a run."""
-    from dal.utils.lock import LockedError
     from dal.utils.signals import PreemptedError
 
     if isinstance(error, PreemptedError):
@@ -345,7 +354,6 @@ def _report(error: BaseException, run_dir: Path) -> None:
     expected = isinstance(
         error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError | MemoryError
     )
-    logged = not isinstance(error, LockedError)  # that log is another process's
     remedy = TOO_MANY_FILES if getattr(error, "errno", None) == errno.EMFILE else ""
     log.error(
         "error: %s%s",
@@ -353,8 +361,8 @@ def _report(error: BaseException, run_dir: Path) -> None:
         remedy,
         exc_info=None if expected else error,
     )
-    if expected and logged and (run_dir / "train.log").is_file():
-        log.error("traceback: %s", run_dir / "train.log")
+    for note in getattr(error, "__notes__", []) if expected else []:
+        log.error("%s", note)
 
 
 def _end(sweep: bool, error: BaseException) -> None:

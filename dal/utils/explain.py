@@ -59,6 +59,12 @@ def explain(error: Exception, config_dir: Path) -> str | None:
             "because memory ran out; lower hydra.launcher.n_jobs, the number of processes, and "
             "run the same command again: every run goes on where it was"
         )
+    if isinstance(error, OSError) and error.filename:  # those of runs have ended in words already
+        return (
+            f"error: the folder {error.filename} cannot be made ({error.strerror}); set saved_dir, "
+            "and hydra.run.dir or hydra.sweep.dir where you have set them, to folders that you may "
+            "write to"
+        )
     return _of_submitit(error) if type(error).__module__.startswith("submitit") else None
 
 
