@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from dal.recording.figures import prediction_history, save
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import read_status
 from dal.utils.build import TARGET, build, factory
-from dal.utils.files import DamagedError
+from dal.utils.files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
@@ -269,8 +268,7 @@ def write_table(rounds: Sequence[Round], folder: Path) -> str:
         ]
         for r in rounds
     ]
-    with (folder / "replay.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    write_text_atomically(folder / "replay.csv", csv_text([header, *rows]))
     lines = [header, ["---:"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 

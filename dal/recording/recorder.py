@@ -17,6 +17,7 @@ from dal.recording.figures import learning_curve
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.tensorboard import TensorBoard
 from dal.recording.throttle import Throttle
+from dal.utils.files import csv_text
 from dal.utils.json_lines import JsonLines
 from dal.utils.numerics import environment
 from dal.utils.signals import PreemptedError
@@ -180,10 +181,11 @@ class Recorder:
         self.directory.write("metrics.jsonl", rows)
         samples = self.source.train.original(torch.tensor([q[1] for q in state.queries]).long())
         queries = [
-            f"{number},{index},{score!r},{self.source.target_name(target)},{sample}\n"
+            (number, index, score, self.source.target_name(target), sample)
             for (number, index, score, target), sample in zip(state.queries, samples, strict=True)
         ]
-        self.directory.write("queries.csv", "round,index,score,label,sample\n" + "".join(queries))
+        header = ("round", "index", "score", "label", "sample")
+        self.directory.write("queries.csv", csv_text([header, *queries]))
         last = state.all_rows[-1] if state.all_rows else {}
         self.directory.update(
             round=state.round,

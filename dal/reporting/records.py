@@ -326,17 +326,17 @@ def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]
     picks: dict[int, Counter[str]] = {}
     scores: dict[int, list[float]] = {}
     try:
-        with (folder / "queries.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row["sample"] is None:
-                    raise ValueError("a line is cut off")
+        with (folder / "queries.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file, strict=True):
+                if row["sample"] is None or None in row:
+                    raise ValueError("a line has too few cells, or too many")
                 scores.setdefault(int(row["round"]), []).append(float(row["score"]))
                 if row["label"] != "?":
                     names = row["label"].replace(" ", "_").split(";")
                     picks.setdefault(int(row["round"]), Counter()).update(names)
     except FileNotFoundError:
         return {}, {}
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
         raise RunError(f"{folder / 'queries.csv'} is damaged; {REPAIR}") from None
     return picks, scores
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
@@ -87,6 +88,13 @@ def saving(path: Path, size: int | None = None) -> Iterator[None]:
             f"{path.parent} ({error.strerror}); the state saved before it is intact: mend this and "
             "run the same command again",
         ) from error
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV with line feeds; what holds a comma, a quote or a line break is quoted."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def make_folder(path: Path) -> None:

@@ -1,0 +1,57 @@
+"""What a run writes for people to read."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import dal
+from dal.data import Dataset, initial_labels, make_source
+from dal.models import MLP
+from dal.query import Random
+from dal.reporting.records import RunError, read_run
+from dal.trainer import Trainer
+
+NAMES = ("katze, groß", 'the "other" one', "c")
+INPUTS = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+SOURCE = make_source(Dataset("numbers", INPUTS, torch.arange(60) % 3, NAMES), seed=0)
+
+
+def test_queries_with_commas_and_quotes_in_class_names_keep_their_columns(tmp_path: Path) -> None:
+    folder = tmp_path / "numbers-mlp-random-s0-00000000"
+    dal.run(
+        SOURCE,
+        MLP,
+        Random(),
+        initial=initial_labels(SOURCE.train.targets, seed=0, count=9),
+        trainer=Trainer(epochs=1),
+        settings=dal.Settings(budget=12, query_size=12, threads=1),
+        run_dir=folder,
+        config={"seed": 0},
+    )
+    with (folder / "queries.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    targets = SOURCE.train.targets[[int(row["index"]) for row in rows]].tolist()
+    assert [row["label"] for row in rows] == [NAMES[target] for target in targets]
+    assert {0, 1} <= {*targets}
+    positions = SOURCE.train.original(torch.tensor([int(row["index"]) for row in rows]))
+    assert [int(row["sample"]) for row in rows] == positions
+    counted = Counter(NAMES[target].replace(" ", "_") for target in targets)
+    assert read_run(folder).rounds[0].picks == counted
+
+
+@pytest.mark.parametrize("line", ["0,1,0.5,katze, groß,7", '0,1,0.5,"katze,7'])
+def test_queries_that_were_not_quoted_are_refused(tmp_path: Path, line: str) -> None:
+    folder = tmp_path / "numbers-mlp-random-s0-00000000"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("seed: 0\n")
+    row = '{"round": 0, "labels": 9, "queried": 0, "test/accuracy": 0.5, "query/size": 1}\n'
+    (folder / "metrics.jsonl").write_text(row)
+    text = f"round,index,score,label,sample\n{line}\n"
+    (folder / "queries.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=r"queries\.csv is damaged"):
+        read_run(folder)
