@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from resume_job import dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import dal
 from dal.checkpoint import Checkpoints
@@ -18,6 +21,7 @@ from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
 from dal.trainer import Trainer
+from dal.utils.signals import PreemptedError
 
 SOURCE = make_source(dataset(), seed=0)
 INITIAL = initial_labels(SOURCE.train.targets, seed=0, count=9)
@@ -131,14 +135,15 @@ def test_run_keep_history_shows_a_sample_over_all_rounds(tmp_path: Path) -> None
 
 
 def test_run_without_record_of_epochs_is_the_same_run(tmp_path: Path) -> None:
-    shown = {}
+    queries = {}
     for recorded in (True, False):
         folder = tmp_path / str(recorded)
         result = run(Entropy(), folder, settings={"record_epochs": recorded})
-        shown[recorded] = result.job.state.queries
-        assert (folder / "tb" / "round_000").exists() is recorded
+        queries[recorded] = result.job.state.queries
+        tags = EventAccumulator(str(folder / "tb")).Reload().Tags()["scalars"]
+        assert ("5_fit_over_steps/train/loss" in tags) is recorded
         assert ("epoch 2, 9 labeled" in (folder / "train.log").read_text()) is recorded
-    assert shown[True] == shown[False]
+    assert queries[True] == queries[False]
 
 
 def test_run_epochs_are_on_disk_before_a_save_within_the_fit(
@@ -148,13 +153,71 @@ def test_run_epochs_are_on_disk_before_a_save_within_the_fit(
 
     def look_and_save(job: Job) -> None:
         if job.state.fit is not None:
-            events = EventAccumulator(str(tmp_path / "tb" / "round_000")).Reload()
-            seen.append((job.state.fit["epoch"], len(events.Scalars("train/loss"))))
+            events = EventAccumulator(str(tmp_path / "tb")).Reload()
+            seen.append(
+                (job.state.fit["epoch"], len(events.Scalars("5_fit_over_steps/train/loss")))
+            )
         save(job)
 
     monkeypatch.setattr(Job, "save", look_and_save)
     run(Entropy(), tmp_path, settings={"save_every": 1, "max_rounds": 0})
     assert seen == [(1, 1), (2, 2), (3, 3)]
+
+
+def shown(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """All points that TensorBoard shows of a run, but for seconds."""
+    events = EventAccumulator(str(run_dir / "tb"), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.endswith("_s")]
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+
+
+def test_tensorboard_of_an_interrupted_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    class Interrupting(Entropy):
+        times = 0
+
+        def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+            if self.times:
+                self.times -= 1
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().select(view, query_size, rng)
+
+    strategy = Interrupting()
+    options: dict[str, Any] = {"settings": {"budget": 24}, "trainer": Trainer(epochs=4)}
+    run(strategy, tmp_path / "whole", **options)
+    strategy.times = 3
+    for _ in range(3):
+        with pytest.raises(PreemptedError):
+            run(strategy, tmp_path / "parts", **options)
+    result = run(strategy, tmp_path / "parts", **options)
+    assert result.status == "complete"
+    found = shown(tmp_path / "parts")
+    assert found == shown(tmp_path / "whole")
+    assert len(found["5_fit_over_steps/train/loss"]) == 5 * 4
+    assert [x for x, _ in found["1_learning_curve/accuracy"]] == [9, 15, 21, 27, 33]
+
+
+def test_tensorboard_opens_on_curve_and_times_and_tells_of_each_pick(tmp_path: Path) -> None:
+    config = {
+        "seed": 3,
+        "query_size": 6,
+        "choices": {"options": {"strategy": "entropy"}, "values": {"trainer.epochs": 3}},
+    }
+    result = run(Entropy(), tmp_path, config=config)
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    groups = sorted({tag.split("/")[0] for tag in events.Tags()["scalars"]})
+    assert groups[:2] == ["1_learning_curve", "3_time"]
+    assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("best")]
+    rows = events.Tensors("6_query/picks/text_summary")[0].tensor_proto.string_val[0].decode()
+    picks = [q for q in result.job.state.queries if q[0] == 0]
+    assert SOURCE.train.positions is not None
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.split("\n")[2:]]
+    assert [(int(c[0]), c[1], float(c[3])) for c in cells] == [
+        (int(SOURCE.train.positions[i]), SOURCE.class_names[t], pytest.approx(score, rel=1e-3))
+        for _, i, score, t in picks
+    ]
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert sorted(hparams) == ["seed", "strategy", "trainer.epochs"]
 
 
 def test_run_of_another_format_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A TensorBoard event file for points that come by the thousand."""
+"""A TensorBoard event file that is written from the calling thread."""
 
 from __future__ import annotations
 
@@ -29,27 +29,18 @@ class EventFile:
 
     Args:
         folder: Created if need be.
-        first: The first step that will be written; a running TensorBoard forgets what it has read
-            from there on.
 
     Raises:
         OSError: The file cannot be written.
     """
 
-    def __init__(self, folder: Path, first: int = 0) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
 
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
         self._file = (folder / f"events.out.tfevents.{name}").open("ab")
-        self._waiting: list[Event] = [
-            Event(wall_time=time.time(), file_version="brain.Event:2"),
-            Event(
-                wall_time=time.time(),
-                step=first,
-                session_log=SessionLog(status=SessionLog.START),
-            ),
-        ]
+        self._waiting: list[Event] = [Event(wall_time=time.time(), file_version="brain.Event:2")]
         self.flush()
 
     def add(self, summary: Summary, step: int) -> None:

@@ -7,13 +7,15 @@ points only in readers that know it, and only if the new file's name sorts behin
 which a restart within the same second or on a machine whose clock is behind does not promise.
 `rewind` therefore removes such points from disk. A TensorBoard that is running meanwhile follows;
 only one started with ``--load_fast=false`` must be started again to see the resumed run.
+
+A run's points stand in one folder, which TensorBoard lists as one entry, though their x differ:
+labels, or optimizer steps. A session-start event would hide the points of both at one x.
 """
 
 from __future__ import annotations
 
-import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -29,8 +31,8 @@ _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 
 
-def rewind(folder: Path, first: int) -> int:
-    """Remove all points at ``first`` and beyond from the event files of one folder.
+def rewind(folder: Path, stays: Callable[[str, int], bool]) -> list[Event]:
+    """Remove the points that will be written again from the event files of one folder.
 
     What is left is merged into one file, in order of x, without what a kill left half written.
     A process killed while it rewinds loses nothing: the old files go only after the new one is
@@ -38,49 +40,34 @@ def rewind(folder: Path, first: int) -> int:
 
     Args:
         folder: Holds the event files; subfolders are not touched. Need not exist.
-        first: The first x that will be written again.
+        stays: Whether a point stays, by its tag and its x. Points written as one stay together,
+            by the first tag.
 
     Returns:
-        Number of points left.
+        The events left.
 
     Raises:
         OSError: The files cannot be read, written or removed.
     """
     remove_temporary(folder)
     files = sorted(folder.glob("events.out.tfevents.*"))
-    kept = _before(first, files)
+    kept = _staying(stays, files)
     if kept:
-        _write(folder / HISTORY, kept)
+        _write(folder / HISTORY, list(kept))
     for file in files:
         if not kept or file.name != HISTORY:
             file.unlink()
-    return len(kept)
+    return list(kept.values())
 
 
-def remove_later_rounds(folder: Path, last: int) -> None:
-    """Delete the folders ``round_<n>`` with n greater than ``last``.
-
-    Args:
-        folder: Holds the round folders. Need not exist.
-        last: The last round whose folder stays; -1 deletes them all.
-
-    Raises:
-        OSError: A folder cannot be removed.
-    """
-    for path in sorted(folder.glob("round_*")):
-        number = path.name.removeprefix("round_")
-        if number.isdecimal() and int(number) > last:
-            shutil.rmtree(path)
-
-
-def _before(first: int, files: list[Path]) -> list[bytes]:
-    """The distinct summary records with x below ``first``, in order of x."""
-    steps: dict[bytes, int] = {}
+def _staying(stays: Callable[[str, int], bool], files: list[Path]) -> dict[bytes, Event]:
+    """The distinct summary records that stay, each with its event, in order of x."""
+    found: dict[bytes, Event] = {}
     for file in files:
         for event, record in _records(file):
-            if event.HasField("summary") and event.step < first:
-                steps[record] = int(event.step)
-    return sorted(steps, key=steps.__getitem__)
+            if event.summary.value and stays(event.summary.value[0].tag, event.step):
+                found[record] = event
+    return dict(sorted(found.items(), key=lambda pair: pair[1].step))
 
 
 def _records(file: Path) -> Iterator[tuple[Event, bytes]]:

@@ -62,8 +62,8 @@ def learning_curve(
     label = None if aubc is None else f"AUBC {aubc:.4f}"
     axes.plot(labels, accuracy, color=BLUE, marker=marker, markersize=4, linewidth=1.8, label=label)
     axes.set(title=title, xlabel="Training labels", ylabel=f"Test {metric}")
-    _integer_axis(axes)
-    _grid(axes)
+    integer_axis(axes)
+    faint_grid(axes)
     if label is not None:
         axes.legend(loc="lower right", frameon=False)
     if path is not None:
@@ -132,7 +132,7 @@ def label_outcomes(counts: Tensor, class_names: Sequence[str]) -> Figure:
     axes.set(ylabel="Test samples", xlim=(-0.6, num_labels - 0.4))
     axes.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
     _name_ticks(axes, class_names, axis="x")
-    _grid(axes, axis="y")
+    faint_grid(axes, axis="y")
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -159,8 +159,8 @@ def class_histogram(counts: Tensor, class_names: Sequence[str], title: str) -> F
     axes.set(title=title, ylabel="Samples", xlim=(-0.6, len(values) - 0.4))
     axes.set_ylim(0, 1.1 * max([*values, 1]))
     _name_ticks(axes, class_names, axis="x")
-    _integer_axis(axes, axis="y")
-    _grid(axes, axis="y")
+    integer_axis(axes, axis="y")
+    faint_grid(axes, axis="y")
     if len(values) <= MAX_NAMED:
         axes.bar_label(bars, fontsize=8, padding=1)
     return figure
@@ -206,8 +206,8 @@ def prediction_history(
     axes.set(xlabel="Round", ylabel="Predicted probability", ylim=(-0.03, 1.03))
     if title is not None:
         axes.set_title(title)
-    _integer_axis(axes)
-    _grid(axes)
+    integer_axis(axes)
+    faint_grid(axes)
     axes.legend(
         loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9, reverse=True
     )
@@ -270,13 +270,13 @@ def save(figure: Figure, path: Path) -> None:
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure of that many inches with its axes."""
-    figure = _canvas(width, height)
+    figure = canvas(width, height)
     return figure, figure.add_subplot()
 
 
 def _figure_beside(image: Tensor) -> tuple[Figure, Axes]:
     """A figure with the image on the left and empty axes on the right."""
-    figure = _canvas(9.0, 3.6)
+    figure = canvas(9.0, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     pixels = _to_unit(image.detach().cpu()[None])[0].permute(1, 2, 0).squeeze(-1)
     left.imshow(pixels.numpy(), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
@@ -284,7 +284,8 @@ def _figure_beside(image: Tensor) -> tuple[Figure, Axes]:
     return figure, right
 
 
-def _canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure of that many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -375,7 +376,7 @@ def _write_cells(axes: Axes, counts: list[list[int]], share: np.ndarray[Any, Any
                 )
 
 
-def _integer_axis(axes: Axes, *, axis: Literal["x", "y"] = "x") -> None:
+def integer_axis(axes: Axes, *, axis: Literal["x", "y"] = "x") -> None:
     """Ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
@@ -383,7 +384,7 @@ def _integer_axis(axes: Axes, *, axis: Literal["x", "y"] = "x") -> None:
     chosen.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
 
 
-def _grid(axes: Axes, *, axis: Literal["both", "x", "y"] = "both") -> None:
+def faint_grid(axes: Axes, *, axis: Literal["both", "x", "y"] = "both") -> None:
     """A faint grid behind the data, and no frame on the right and above."""
     axes.grid(axis=axis, color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)

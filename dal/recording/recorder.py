@@ -15,7 +15,16 @@ from dal.data.source import Source, is_known
 from dal.metrics import aubc
 from dal.recording.figures import learning_curve
 from dal.recording.run_directory import START, RunDirectory
-from dal.recording.tensorboard import TensorBoard
+from dal.recording.tensorboard import (
+    CURVE,
+    MAX_IMAGES,
+    QUERY,
+    TEST,
+    TIME,
+    VALIDATION,
+    Pick,
+    TensorBoard,
+)
 from dal.recording.throttle import Throttle
 from dal.utils.files import csv_text
 from dal.utils.json_lines import JsonLines
@@ -99,25 +108,18 @@ class Recorder:
         self.directory.write("env.json", json.dumps(env, indent=2) + "\n")
         text = _yaml(self.config)
         self.directory.write("config.yaml", text)
-        fitted = state.next != "fit"
-        done = int(state.row["fit/epochs"]) if fitted else (state.fit or {}).get("epoch", 0)
         begun = (state.fit or {}).get("steps", 0)
-        place = {
-            "labels": pool.num_labeled,
-            "step": state.steps + begun + 1,
-            "round_number": state.round,
-            "epoch": done,
-        }
+        place = {"labels": pool.num_labeled, "step": state.steps + begun + 1}
         self._board = TensorBoard(
             self.directory.path / "tb",
             class_names=self.source.class_names,
             metric=self._metric,
             **(place if resumed else {}),
         )
-        self._board.config(text, _flat(self.config))
+        self._board.config(text, _choices(self.config))
         for row in state.rows if resumed else ():
             if row["labels"] == pool.num_labeled:  # a query without answers: taken back with this x
-                self._board.round(row["labels"], _tags(row))
+                self._board.round(row["labels"], _tags(row, self._metric))
         self.write(state, pool)
 
     def epoch(
@@ -127,7 +129,7 @@ class Recorder:
         listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.debug("round %d, epoch %d, %s: %s", round_number, epoch, sizes, listed)
         if self._board is not None:
-            self._board.epoch(round_number, epoch, step, values)
+            self._board.epoch(round_number, step, values)
 
     def flush(self) -> None:
         """Bring what was recorded to the disk."""
@@ -158,12 +160,12 @@ class Recorder:
         if self._board is None:
             return
         labels = state.row["labels"]
-        self._board.round(labels, _tags(state.row))
+        self._board.round(labels, _tags(state.row, self._metric))
         if picked is not None and state.pending is not None:
-            images = self.source.train.inputs[picked[:32]]
+            images = self.source.train.inputs[picked[:MAX_IMAGES]]
             self._board.query(
                 labels,
-                scores=torch.tensor(state.pending["scores"]),
+                self._picks(state, picked[:MAX_IMAGES]),
                 pool_scores=state.pending["pool_scores"],
                 images=images if images.ndim == 4 else None,
             )
@@ -200,6 +202,18 @@ class Recorder:
         if self.directory is not None:
             self.directory.update(status=status, reason=reason)
 
+    def _picks(self, state: State, picked: Tensor) -> list[Pick]:
+        """Some samples of the last query in words."""
+        assert state.pending is not None
+        asked = len(state.pending["indices"])
+        targets = {index: target for _, index, _, target in state.queries[-asked:]}
+        score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
+        rows = self.source.train.original(picked)
+        return [
+            Pick(row, score_of[index], self.source.target_name(targets[index]))
+            for index, row in zip(picked.tolist(), rows, strict=True)
+        ]
+
     def _draw(self, state: State) -> None:
         """The figures, which cost a tenth of a second each: not for every round."""
         rows = state.all_rows
@@ -216,6 +230,7 @@ class Recorder:
             path=self.directory.path / "curve.png",
         )
         self._board.curve(labels[-1], curve)
+        self._board.fits(labels[-1])
         if state.confusion is not None:
             self._board.confusion(labels[-1], state.confusion)
         answers = torch.tensor([target for *_, target in state.queries], dtype=torch.int64)
@@ -225,22 +240,35 @@ class Recorder:
         self._board.class_histogram(labels[-1], counts, len(answers))
 
 
-def _tags(row: Mapping[str, Any]) -> dict[str, float]:
-    """A round's numbers by TensorBoard's names."""
-    return {_tag(name): value for name, value in row.items() if _is_scalar(name, value)}
+def _tags(row: Mapping[str, Any], headline: str) -> dict[str, float]:
+    """A round's numbers by TensorBoard's names; what a card shows better elsewhere is left out."""
+    scalars = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    return {tag: value for name, value in scalars.items() if (tag := _tag(name, headline))}
 
 
-def _is_scalar(name: str, value: object) -> bool:
-    return isinstance(value, int | float) and name not in ("round", "labels")
+def _tag(name: str, headline: str) -> str:
+    """TensorBoard's name of a metric; empty for one that is not shown.
 
-
-def _tag(name: str) -> str:
-    """TensorBoard's name of a metric; what the curves over steps show too is named apart."""
+    Metrics on the labels themselves soon stand at 1, counts of labels say what the x-axis says,
+    and the rest of a fit stands in the curves over steps.
+    """
     if name.endswith("_s"):
-        return f"time/{name}"
-    if name == "lr" or name.startswith(("train/", "val/")):
-        return f"best/{name}"
-    return name if "/" in name else f"labels/{name}"
+        return f"{TIME}/{name}"
+    if name == f"test/{headline}":
+        return f"{CURVE}/{headline}"
+    group, _, rest = name.partition("/")
+    known = {"test": TEST, "val": VALIDATION, "query": QUERY}
+    if group in known:
+        return f"{known[group]}/{rest}"
+    return f"{TIME}/fit_epochs" if name == "fit/epochs" else ""
+
+
+def _choices(config: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    """The settings that were chosen, for TensorBoard's comparison of runs; all if none is named."""
+    chosen = config.get("choices")
+    if chosen is None:
+        return _flat(config)
+    return _flat({**chosen["options"], **chosen["values"], "seed": config["seed"]})
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

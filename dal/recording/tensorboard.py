@@ -1,47 +1,69 @@
-"""TensorBoard files of a run, in three kinds of folder because their x-axes differ.
+"""TensorBoard files of a run, in one folder, which TensorBoard lists as one entry.
 
-tb/              x = training labels: test results, queries, times, figures, settings
-tb/steps/        x = optimizer step through all rounds: the saw-tooth when labels are added
-tb/round_003/    x = epoch of that round: the same tags in every round, so that rounds overlay
+Groups of cards are shown in the order of their names, so the names begin with a number:
+
+1_learning_curve, 2_validation, 3_time, 4_test   x = training labels: the results of every round
+5_fit_over_steps   x = optimizer step through all rounds: the saw-tooth when labels are added;
+                   ``round`` among them tells where rounds begin
+6_query, 7_figures   x = training labels: what was picked; confusion, fits of some rounds
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from dal.recording.event_file import EventFile
-from dal.recording.events import remove_later_rounds, rewind
-from dal.recording.figures import (
-    class_histogram,
-    confusion_matrix,
-    image_grid,
-    label_outcomes,
-    to_pixels,
-)
+from dal.recording.events import rewind
+from dal.recording.figures import class_histogram, confusion_matrix, label_outcomes, to_pixels
+from dal.recording.fits import FitCurves
+from dal.recording.pictures import captioned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+CURVE, VALIDATION, TIME, TEST = "1_learning_curve", "2_validation", "3_time", "4_test"
+FIT, QUERY, FIGURES = "5_fit_over_steps", "6_query", "7_figures"
 
 MAX_IMAGES = 32
-"""How many of the picked images are recorded per query."""
-_COLUMNS = 8
+"""How many of the picked samples are shown per query."""
+_BINS = 64
+
+
+class Pick(NamedTuple):
+    """A picked sample in words.
+
+    Attributes:
+        row: Where it stands in the data set's own arrays.
+        score: Its score.
+        label: What it was labeled.
+        guess: What the model took it for; empty where that is not at hand.
+    """
+
+    row: int
+    score: float
+    label: str
+    guess: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands below its picture."""
+        guess = [f"guess {self.guess}"] if self.guess else []
+        return [f"row {self.row}", f"label {self.label}", *guess, f"score {self.score:.4g}"]
 
 
 class TensorBoard:
     """Records a run for TensorBoard; a resumed run continues without points shown twice.
 
-    Epochs cost about 0.05 ms a call, scalars 0.1 ms, a histogram of 60 000 scores 10 ms, images
-    0.1 s and figures 0.1 to 0.3 s. Epochs reach the disk within a second, the other records from a
-    thread of their writer, all at the latest with `flush`. If that fails, on a full disk for
-    instance, the next call on the same folder, or `flush` or `close`, raises the OSError; call
-    `flush` once a round so that none is lost.
+    Epochs and rounds cost about 0.05 ms a call, a histogram of 60 000 scores 10 ms, pictures and
+    figures 0.1 to 0.3 s. Records reach the disk within a second while others follow, and at the
+    latest with `flush`; call it once a round.
 
     Example:
         >>> with TensorBoard(run / "tb", class_names=("cat", "dog")) as board:  # doctest: +SKIP
@@ -56,14 +78,12 @@ class TensorBoard:
         *,
         class_names: tuple[str, ...],
         metric: str = "accuracy",
-        labels: int | None = None,
-        step: int | None = None,
-        round_number: int | None = None,
-        epoch: int | None = None,
+        labels: int = 0,
+        step: int = 0,
     ) -> None:
         """Open the folder and remove every point that the run is going to write again.
 
-        The four numbers are the first x of each kind that will be written from now on; points at
+        The two numbers are the first x of each kind that will be written from now on; points at
         or beyond them come from a process that was killed after its last commit. A fresh run
         leaves them out: whatever the folder holds is removed.
 
@@ -71,24 +91,23 @@ class TensorBoard:
             folder: ``<run>/tb``; created if need be.
             class_names: The C class names.
             metric: Which one the learning curve shows.
-            labels: For the root folder, number of training labels.
-            step: For ``steps``, optimizer step through all rounds.
-            round_number: The round that is being fitted, or is fitted next.
-            epoch: The epoch of that round; folders of later rounds are removed.
+            labels: Number of training labels.
+            step: Optimizer step through all rounds.
 
         Raises:
             OSError: The folder cannot be read or written.
         """
-        self._folder = folder
         self._class_names, self._metric = class_names, metric
-        self._root, kept = _open(folder, labels)
-        self._configured = kept > 0
-        self._steps = _open_events(folder / "steps", step)
-        self._round: EventFile | None = None
-        self._round_number = -1
-        remove_later_rounds(folder, -1 if round_number is None else round_number)
-        if round_number is not None and _round_folder(folder, round_number).exists():
-            self._open_round(round_number, epoch)
+        kept = rewind(folder, lambda tag, x: x < (step if tag.startswith(FIT) else labels))
+        self._configured = bool(kept)
+        self._fits = FitCurves()
+        for event in kept:
+            values = {v.tag: v.simple_value for v in event.summary.value}
+            if (number := values.pop(f"{FIT}/round", None)) is not None:
+                self._fits.add(
+                    int(number), {k.removeprefix(f"{FIT}/"): v for k, v in values.items()}
+                )
+        self._file = EventFile(folder)
 
     def config(self, text: str, hparams: Mapping[str, str | int | float | bool]) -> None:
         """Record the settings of the run; does nothing where they are recorded already.
@@ -101,60 +120,51 @@ class TensorBoard:
         Raises:
             OSError: An earlier record could not be written.
         """
-        from torch.utils.tensorboard.summary import hparams as summaries
+        from torch.utils.tensorboard import summary
 
         if self._configured:
             return
         self._configured = True
-        self._root.add_text("config", f"```yaml\n{text}\n```", 0)
-        self._root.add_custom_scalars(_layout(self._metric))
+        self._file.add(summary.text("config", f"```yaml\n{text}\n```"), 0)
         # The hyper-parameter view has no form for a bool of its own.
         plain = {k: str(v).lower() if isinstance(v, bool) else v for k, v in hparams.items()}
-        for summary in summaries(plain, {f"test/{self._metric}": 0.0}):
-            self._root.file_writer.add_summary(summary)
+        for part in summary.hparams(plain, {f"{CURVE}/{self._metric}": 0.0}):
+            self._file.add(part, 0)
 
-    def epoch(self, round_number: int, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """Record one epoch, over the step of the run and over the epoch of its round.
+    def epoch(self, round_number: int, step: int, values: Mapping[str, float]) -> None:
+        """Record one epoch, over the step of the run.
 
         Args:
             round_number: The round that is being fitted; not smaller than in earlier calls.
-            epoch: Number of the epoch within the round.
             step: Number of the optimizer step within the whole run.
             values: Such as ``train/loss``, ``val/accuracy``, ``lr``.
 
         Raises:
-            OSError: An earlier record could not be written.
+            OSError: This or an earlier record could not be written.
         """
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        writer = self._round
-        if writer is None or round_number != self._round_number:
-            writer = self._open_round(round_number)
-        # One event for all values: a fit has hundreds of epochs, some of a few milliseconds.
-        summary = Summary(
-            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        )
-        self._steps.add(summary, step)
-        writer.add(summary, epoch)
+        self._fits.add(round_number, values)
+        # Of the cards of a group the flat one, of the learning rate, shall not be the first.
+        tags = {name: name if "/" in name else f"train/{name}" for name in values}
+        named = {f"{FIT}/{tags[name]}": value for name, value in values.items()}
+        self._file.add(_scalars(named | {f"{FIT}/round": round_number}), step)
 
     def round(self, labels: int, values: Mapping[str, float]) -> None:
         """Record the results of one round.
 
         Args:
             labels: Number of training labels the model was fitted on.
-            values: Such as ``test/accuracy``, ``query/score_mean``, ``time/fit_s``.
+            values: Such as ``1_learning_curve/accuracy``, ``6_query/score_mean``, ``3_time/fit_s``.
 
         Raises:
-            OSError: An earlier record could not be written.
+            OSError: This or an earlier record could not be written.
         """
-        for tag, value in values.items():
-            self._root.add_scalar(tag, value, labels)
+        self._file.add(_scalars(values), labels)
 
     def query(
         self,
         labels: int,
+        picks: Sequence[Pick],
         *,
-        scores: Tensor,
         pool_scores: Tensor | None = None,
         images: Tensor | None = None,
     ) -> None:
@@ -162,30 +172,36 @@ class TensorBoard:
 
         Args:
             labels: Number of training labels before the query.
-            scores: Float, (b,), the score of each picked sample, most wanted first.
-            pool_scores: Float, (N,), scores of all candidates, for ``query/scores_pool``.
+            picks: The picked samples, most wanted first; the first 32 make the table
+                ``6_query/picks``.
+            pool_scores: Float, (N,), scores of all candidates, for ``6_query/scores_pool``.
             images: uint8 or float, (at most b, channels, H, W), the picked samples in the order of
-                ``scores``. The first 32 make the grid ``query/picked``; their scores stand in the
-                text ``query/picked_scores``, cell by cell.
+                ``picks``. The first 32 become the picture ``6_query/picked``.
 
         Raises:
-            ValueError: A shape does not fit.
-            OSError: An earlier record could not be written.
+            OSError: This or an earlier record could not be written.
         """
+        from torch.utils.tensorboard import summary
+
+        picks = picks[:MAX_IMAGES]
         if pool_scores is not None and len(pool_scores):
-            self._root.add_histogram("query/scores_pool", pool_scores.detach().cpu(), labels)
+            scores = pool_scores.detach().cpu().numpy()
+            self._file.add(summary.histogram(f"{QUERY}/scores_pool", scores, _BINS), labels)
         if images is not None and len(images):
-            grid = image_grid(images[:MAX_IMAGES], columns=_COLUMNS)
-            self._root.add_image("query/picked", grid, labels)
-            table = _table(scores[: min(len(images), MAX_IMAGES)].tolist())
-            self._root.add_text("query/picked_scores", table, labels)
+            shown = images[: len(picks)]
+            grid = captioned(shown, [pick.lines for pick in picks[: len(shown)]])
+            self._file.add(
+                summary.image(f"{QUERY}/picked", grid.numpy(), dataformats="CHW"), labels
+            )
+        if picks:
+            self._file.add(summary.text(f"{QUERY}/picks", _table(picks)), labels)
 
     def class_histogram(self, labels: int, counts: Tensor, samples: int | None = None) -> None:
         """Record how many queried samples each class has got so far.
 
         Args:
             labels: Number of training labels.
-            counts: Integer, (C,), for the figure ``query/class_histogram``.
+            counts: Integer, (C,), for the figure ``7_figures/queried_classes``.
             samples: How many samples they come from; None for their sum.
 
         Raises:
@@ -194,12 +210,12 @@ class TensorBoard:
         number = int(counts.sum()) if samples is None else samples
         title = f"{number} sample{'s' * (number != 1)} queried so far"
         figure = class_histogram(counts, self._class_names, title)
-        self._figure("query/class_histogram", figure, labels)
+        self._figure("queried_classes", figure, labels)
 
     def confusion(self, labels: int, counts: Tensor) -> None:
-        """Record the confusion matrix of the test part as the figure ``test/confusion``.
+        """Record the confusion matrix of the test part as the figure ``7_figures/confusion``.
 
-        Multi-label outcomes become ``test/outcomes``.
+        Multi-label outcomes become ``7_figures/outcomes``.
 
         Args:
             labels: Number of training labels the model was fitted on.
@@ -210,40 +226,50 @@ class TensorBoard:
             OSError: An earlier record could not be written.
         """
         if counts.ndim == 3:
-            self._figure("test/outcomes", label_outcomes(counts, self._class_names), labels)
+            self._figure("outcomes", label_outcomes(counts, self._class_names), labels)
         else:
-            self._figure("test/confusion", confusion_matrix(counts, self._class_names), labels)
+            self._figure("confusion", confusion_matrix(counts, self._class_names), labels)
 
     def curve(self, labels: int, figure: Figure) -> None:
-        """Record the learning curve so far as the figure ``curve/accuracy``, or of its metric.
+        """Record the learning curve so far as the figure ``7_figures/learning_curve``.
 
         Args:
             labels: Number of training labels at its last point.
             figure: As `dal.recording.figures.learning_curve` gives it.
 
         Raises:
-            OSError: An earlier record could not be written.
+            OSError: This or an earlier record could not be written.
         """
-        self._figure(f"curve/{self._metric}", figure, labels)
+        self._figure("learning_curve", figure, labels)
+
+    def fits(self, labels: int) -> None:
+        """Record the epochs of some rounds over each other, as the figure ``7_figures/fits``.
+
+        Args:
+            labels: Number of training labels of the last fit.
+
+        Raises:
+            OSError: This or an earlier record could not be written.
+        """
+        figure = self._fits.draw(self._metric)
+        if figure is not None:
+            self._figure("fits", figure, labels)
 
     def flush(self) -> None:
-        """Wait until everything recorded so far is in the files.
+        """Bring everything recorded so far to the file.
 
         Raises:
             OSError: A record could not be written; free some space and resume the run.
         """
-        for writer in self._writers():
-            writer.flush()
+        self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the files; the last call.
+        """Flush and close the file; the last call.
 
         Raises:
             OSError: A record could not be written.
         """
-        with ExitStack() as stack:
-            for writer in self._writers():
-                stack.callback(writer.close)
+        self._file.close()
 
     def __enter__(self) -> TensorBoard:
         return self
@@ -256,54 +282,29 @@ class TensorBoard:
     ) -> None:
         self.close()
 
-    def _open_round(self, number: int, epoch: int | None = None) -> EventFile:
-        """Change over to the folder of a round."""
-        if self._round is not None:
-            self._round.close()
-        self._round = _open_events(_round_folder(self._folder, number), epoch)
-        self._round_number = number
-        return self._round
+    def _figure(self, name: str, figure: Figure, labels: int) -> None:
+        from torch.utils.tensorboard import summary
 
-    def _writers(self) -> list[SummaryWriter | EventFile]:
-        """The writers that are open."""
-        writers = (self._root, self._steps, self._round)
-        return [writer for writer in writers if writer is not None]
-
-    def _figure(self, tag: str, figure: Figure, labels: int) -> None:
-        # `SummaryWriter.add_figure` would import pyplot and with it global state.
-        self._root.add_image(tag, to_pixels(figure), labels, dataformats="HWC")
+        pixels = np.ascontiguousarray(to_pixels(figure))
+        self._file.add(summary.image(f"{FIGURES}/{name}", pixels, dataformats="HWC"), labels)
 
 
-def _open(folder: Path, first: int | None) -> tuple[SummaryWriter, int]:
-    """A writer for a folder after its points from ``first`` on are removed, and how many stay."""
-    from torch.utils.tensorboard import SummaryWriter
+def _scalars(values: Mapping[str, float]) -> Summary:
+    """One summary for all values: a fit has hundreds of epochs, some of a few milliseconds."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
-    kept = rewind(folder, first or 0)
-    return SummaryWriter(str(folder), purge_step=first or 0), kept
-
-
-def _open_events(folder: Path, first: int | None) -> EventFile:
-    """A file for points of epochs, after those from ``first`` on are removed."""
-    rewind(folder, first or 0)
-    return EventFile(folder, first or 0)
+    return Summary(
+        value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    )
 
 
-def _layout(metric: str) -> dict[str, dict[str, list[str | list[str]]]]:
-    """Charts of TensorBoard's custom scalars."""
-    return {
-        f"labels vs {metric}": {
-            f"test {metric}": ["Multiline", [f"^test/{metric}$"]],
-            "test calibration and loss": ["Multiline", ["^test/ece$", "^test/loss$"]],
-        }
-    }
+def _table(picks: Sequence[Pick]) -> str:
+    """Picks as a Markdown table."""
+    head = ["| row | label | guess | score |", "| --- | --- | --- | --- |"]
+    rows = [f"| {p.row} | {_cell(p.label)} | {_cell(p.guess)} | {p.score:.4g} |" for p in picks]
+    return "\n".join([*head, *rows])
 
 
-def _round_folder(folder: Path, number: int) -> Path:
-    return folder / f"round_{number:03d}"
-
-
-def _table(scores: list[float]) -> str:
-    """Scores as a Markdown table laid out like the grid of images."""
-    rows = [scores[i : i + _COLUMNS] for i in range(0, len(scores), _COLUMNS)]
-    lines = ["| " + " | ".join(f"{score:.4g}" for score in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+def _cell(text: str) -> str:
+    """A text that stays within its cell."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,9 +1,8 @@
-import errno
-import os
+import resource
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from dal.recording.events import HISTORY, rewind
 from dal.recording.figures import learning_curve
-from dal.recording.tensorboard import TensorBoard
+from dal.recording.tensorboard import Pick, TensorBoard
 
 NAMES = ("cat", "dog", "owl")
 EPOCHS = 4
@@ -23,8 +22,16 @@ def read(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
 
 
+LOSS = "5_fit_over_steps/train/loss"
+ACCURACY = "1_learning_curve/accuracy"
+
+
 def points(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, round(event.value, 4)) for event in read(folder).Scalars(tag)]
+
+
+def before(first: int) -> Callable[[str, int], bool]:
+    return lambda tag, x: x < first
 
 
 def event_files(folder: Path) -> list[Path]:
@@ -38,8 +45,8 @@ def write_rounds(
     for number in range(first, last + 1):
         labels = 20 + QUERY * number
         for e in range(epoch if number == first else 0, EPOCHS):
-            board.epoch(number, e, 2 * (number * EPOCHS + e), {"train/loss": value})
-        board.round(labels, {"test/accuracy": value})
+            board.epoch(number, 2 * (number * EPOCHS + e), {"train/loss": value})
+        board.round(labels, {ACCURACY: value})
 
 
 @pytest.fixture
@@ -59,26 +66,25 @@ def killed(tmp_path: Path) -> Path:
 def resume(folder: Path, value: float = 2.0) -> None:
     """Continue at round 1, epoch 2, as after a checkpoint inside that round."""
     step = 2 * (EPOCHS + 2)
-    with TensorBoard(
-        folder, class_names=NAMES, labels=30, step=step, round_number=1, epoch=2
-    ) as board:
+    with TensorBoard(folder, class_names=NAMES, labels=30, step=step) as board:
         board.config("seed: 0", {"seed": 0})
         write_rounds(board, value, first=1, epoch=2)
 
 
 def test_points_are_read_back(killed: Path) -> None:
-    assert points(killed, "test/accuracy") == [(20, 1), (30, 1), (40, 1)]
-    assert points(killed / "steps", "train/loss") == [(2 * i, 1) for i in range(12)]
-    assert points(killed / "round_002", "train/loss") == [(i, 1) for i in range(4)]
+    assert points(killed, ACCURACY) == [(20, 1), (30, 1), (40, 1)]
+    assert points(killed, LOSS) == [(2 * i, 1) for i in range(12)]
+    assert points(killed, "5_fit_over_steps/round") == [(2 * i, i // EPOCHS) for i in range(12)]
+
+
+def test_a_run_is_one_entry_of_tensorboard(killed: Path) -> None:
+    resume(killed)
+    assert {file.parent for file in killed.rglob("*tfevents*")} == {killed}
 
 
 def assert_continued(folder: Path, value: float = 2.0) -> None:
-    assert points(folder, "test/accuracy") == [(20, 1), (30, value), (40, value)]
-    steps = [(2 * i, 1 if i < 6 else value) for i in range(12)]
-    assert points(folder / "steps", "train/loss") == steps
-    assert points(folder / "round_000", "train/loss") == [(i, 1) for i in range(4)]
-    assert points(folder / "round_001", "train/loss") == [(0, 1), (1, 1), (2, value), (3, value)]
-    assert points(folder / "round_002", "train/loss") == [(i, value) for i in range(4)]
+    assert points(folder, ACCURACY) == [(20, 1), (30, value), (40, value)]
+    assert points(folder, LOSS) == [(2 * i, 1 if i < 6 else value) for i in range(12)]
     assert len(read(folder).Tensors("config/text_summary")) == 1
 
 
@@ -95,12 +101,18 @@ def test_resume_twice_leaves_no_point_twice(killed: Path) -> None:
 
 
 def test_resume_leaves_no_stale_point_on_disk(killed: Path) -> None:
-    with TensorBoard(killed, class_names=NAMES, labels=30, step=12, round_number=1, epoch=2):
+    with TensorBoard(killed, class_names=NAMES, labels=30, step=12):
         pass
     without_purge = EventAccumulator(str(killed), purge_orphaned_data=False).Reload()
-    assert [event.step for event in without_purge.Scalars("test/accuracy")] == [20]
-    assert points(killed / "round_001", "train/loss") == [(0, 1), (1, 1)]
-    assert not (killed / "round_002").exists()
+    assert [event.step for event in without_purge.Scalars(ACCURACY)] == [20]
+    assert [event.step for event in without_purge.Scalars(LOSS)] == [0, 2, 4, 6, 8, 10]
+
+
+def test_points_over_steps_and_over_labels_are_rewound_each_by_its_own_x(killed: Path) -> None:
+    with TensorBoard(killed, class_names=NAMES, labels=1000, step=4):
+        pass
+    assert [x for x, _ in points(killed, ACCURACY)] == [20, 30, 40]
+    assert [x for x, _ in points(killed, LOSS)] == [0, 2]
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5, 20])
@@ -122,12 +134,13 @@ def test_resume_after_a_damaged_tail(killed: Path, tail: bytes) -> None:
 
 
 def test_resume_drops_a_last_record_whose_data_is_damaged(killed: Path) -> None:
-    file = event_files(killed / "steps")[0]
+    (file,) = event_files(killed)
     content = bytearray(file.read_bytes())
     content[-6] ^= 1
     file.write_bytes(content)
-    assert rewind(killed / "steps", 1000) == 11
-    assert len(points(killed / "steps", "train/loss")) == 11
+    rewind(killed, before(1000))
+    assert [x for x, _ in points(killed, ACCURACY)] == [20, 30]
+    assert len(points(killed, LOSS)) == 12
 
 
 def test_resume_on_a_machine_whose_clock_is_behind(killed: Path) -> None:
@@ -140,7 +153,7 @@ def test_resume_on_a_machine_whose_clock_is_behind(killed: Path) -> None:
 def test_resume_killed_while_it_rewinds(killed: Path) -> None:
     old = event_files(killed)[0]
     content = old.read_bytes()
-    rewind(killed, 30)
+    rewind(killed, before(30))
     old.write_bytes(content)
     (killed / ".history.1.tmp").write_bytes(b"half")
     resume(killed)
@@ -149,28 +162,23 @@ def test_resume_killed_while_it_rewinds(killed: Path) -> None:
 
 
 def test_resume_at_the_first_epoch_of_a_round(killed: Path) -> None:
-    with TensorBoard(
-        killed, class_names=NAMES, labels=30, step=8, round_number=1, epoch=0
-    ) as board:
+    with TensorBoard(killed, class_names=NAMES, labels=30, step=8) as board:
         write_rounds(board, 2.0, first=1)
-    assert points(killed / "round_000", "train/loss") == [(i, 1) for i in range(4)]
-    assert points(killed / "round_001", "train/loss") == [(i, 2) for i in range(4)]
-    assert points(killed / "round_002", "train/loss") == [(i, 2) for i in range(4)]
+    assert points(killed, LOSS) == [(2 * i, 1 if i < 4 else 2) for i in range(12)]
 
 
 def test_fresh_run_clears_what_a_killed_one_left(killed: Path) -> None:
     with TensorBoard(killed, class_names=NAMES) as board:
         board.config("seed: 1", {"seed": 1})
         write_rounds(board, 5.0, last=0)
-    assert points(killed, "test/accuracy") == [(20, 5)]
-    assert points(killed / "steps", "train/loss") == [(2 * i, 5) for i in range(4)]
-    assert not (killed / "round_001").exists()
+    assert points(killed, ACCURACY) == [(20, 5)]
+    assert points(killed, LOSS) == [(2 * i, 5) for i in range(4)]
     (config,) = read(killed).Tensors("config/text_summary")
     assert b"seed: 1" in config.tensor_proto.string_val[0]
 
 
 def test_config_is_written_on_resume_where_the_folder_was_deleted(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path, class_names=NAMES, labels=30, step=5, round_number=1) as board:
+    with TensorBoard(tmp_path, class_names=NAMES, labels=30, step=5) as board:
         board.config("seed: 0", {"seed": 0})
     assert "config/text_summary" in read(tmp_path).Tags()["tensors"]
 
@@ -178,13 +186,12 @@ def test_config_is_written_on_resume_where_the_folder_was_deleted(tmp_path: Path
 def test_settings_stand_in_the_one_file(tmp_path: Path) -> None:
     with TensorBoard(tmp_path, class_names=NAMES) as board:
         board.config("seed: 0\nlr: 0.1", {"seed": 0, "lr": 0.1, "name": "entropy", "warm": True})
-        board.round(20, {"test/accuracy": 0.5})
+        board.round(20, {ACCURACY: 0.5})
     assert len(event_files(tmp_path)) == 1
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["steps"]
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     events = read(tmp_path)
     (config,) = events.Tensors("config/text_summary")
     assert config.tensor_proto.string_val[0] == b"```yaml\nseed: 0\nlr: 0.1\n```"
-    assert "custom_scalars__config__" in events.Tags()["tensors"]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     found = HParamsPluginData.FromString(content).session_start_info.hparams
     assert found["seed"].number_value == 0
@@ -195,38 +202,51 @@ def test_settings_stand_in_the_one_file(tmp_path: Path) -> None:
 
 def test_query_records_all_it_is_given(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8)
+    picks = [Pick(7 * i, 40.5 - i, "a|b", "dog" if i else "") for i in range(40)]
     with TensorBoard(tmp_path, class_names=NAMES) as board:
-        board.query(
-            20,
-            pool_scores=torch.rand(500),
-            images=images,
-            scores=torch.arange(40, 0, -1).float(),
-        )
+        board.query(20, picks, pool_scores=torch.rand(500), images=images)
         board.class_histogram(20, torch.tensor([10, 20, 10]))
     events = read(tmp_path)
-    assert set(events.Tags()["images"]) == {"query/class_histogram", "query/picked"}
-    (histogram,) = events.Histograms("query/scores_pool")
+    assert set(events.Tags()["images"]) == {"7_figures/queried_classes", "6_query/picked"}
+    (histogram,) = events.Histograms("6_query/scores_pool")
     assert histogram.step == 20
     assert histogram.histogram_value.num == 500
-    (picked,) = events.Images("query/picked")
-    assert (picked.height, picked.width) == (4 * 68, 8 * 68)
-    (table,) = events.Tensors("query/picked_scores/text_summary")
+    (picked,) = events.Images("6_query/picked")
+    assert picked.width == 8 * 122
+    (table,) = events.Tensors("6_query/picks/text_summary")
     lines = table.tensor_proto.string_val[0].decode().split("\n")
-    assert lines[0] == "| 40 | 39 | 38 | 37 | 36 | 35 | 34 | 33 |"
-    assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    assert len(lines) == 5
+    assert lines[0] == "| row | label | guess | score |"
+    assert lines[2:4] == ["| 0 | a\\|b |  | 40.5 |", "| 7 | a\\|b | dog | 39.5 |"]
+    assert len(lines) == 2 + 32
+
+
+def test_words_below_a_picture() -> None:
+    assert Pick(5, 0.25, "cat").lines == ["row 5", "label cat", "score 0.25"]
+    assert Pick(5, 0.25, "cat", "dog").lines == ["row 5", "label cat", "guess dog", "score 0.25"]
 
 
 def test_query_records_nothing_without_data(tmp_path: Path) -> None:
     with TensorBoard(tmp_path, class_names=NAMES) as board:
-        board.query(
-            20,
-            pool_scores=torch.zeros(0),
-            images=torch.zeros(0, 1, 8, 8),
-            scores=torch.zeros(0),
-        )
+        board.query(20, [], pool_scores=torch.zeros(0), images=torch.zeros(0, 1, 8, 8))
     tags = read(tmp_path).Tags()
     assert [tags[kind] for kind in ("images", "histograms", "tensors")] == [[], [], []]
+
+
+def test_fits_of_a_resumed_run_are_drawn_from_what_was_recorded(killed: Path) -> None:
+    with TensorBoard(killed, class_names=NAMES, labels=40, step=16) as board:
+        board.fits(40)
+    (drawn,) = read(killed).Images("7_figures/fits")
+    with TensorBoard(killed.parent / "new", class_names=NAMES) as board:
+        write_rounds(board, 1.0, last=1)
+        board.fits(40)
+    (wanted,) = read(killed.parent / "new").Images("7_figures/fits")
+    assert drawn.encoded_image_string == wanted.encoded_image_string
+
+
+def test_no_figure_of_fits_where_epochs_are_not_recorded(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path, class_names=NAMES) as board:
+        board.fits(40)
+    assert read(tmp_path).Tags()["images"] == []
 
 
 def test_confusion_and_curve_are_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,8 +255,8 @@ def test_confusion_and_curve_are_figures(tmp_path: Path, monkeypatch: pytest.Mon
         board.confusion(20, torch.eye(3, dtype=torch.int64))
         board.curve(20, learning_curve([20], [0.5], title="run"))
     events = read(tmp_path)
-    assert [event.step for event in events.Images("test/confusion")] == [20]
-    (curve,) = events.Images("curve/accuracy")
+    assert [event.step for event in events.Images("7_figures/confusion")] == [20]
+    (curve,) = events.Images("7_figures/learning_curve")
     assert curve.encoded_image_string.startswith(b"\x89PNG")
     assert (curve.width, curve.height) == (720, 480)
 
@@ -245,61 +265,42 @@ def test_flush_puts_all_records_into_the_files(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path, class_names=NAMES)
     write_rounds(board, 1.0, last=0)
     board.flush()
-    assert points(tmp_path, "test/accuracy") == [(20, 1)]
-    assert len(points(tmp_path / "round_000", "train/loss")) == EPOCHS
+    assert points(tmp_path, ACCURACY) == [(20, 1)]
+    assert len(points(tmp_path, LOSS)) == EPOCHS
     board.close()
 
 
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Once the list holds True, event files cannot be written any more."""
-    from tensorboard.compat import tf
-
-    full = [False]
-    append = tf.io.gfile.GFile.write
-
-    def write(file: Any, content: bytes) -> None:
-        if full[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(file, content)
-
-    monkeypatch.setattr(tf.io.gfile.GFile, "write", write)
-    return full
-
-
-def write_until(board: TensorBoard, last: str) -> None:
-    for labels in range(100, 105):
-        board.round(labels, {"test/accuracy": 0.5})
-    getattr(board, last)()
-
-
-# The writer's thread dies of the error, which reaches the run at its next call.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("last", ["flush", "close"])
-def test_full_disk_is_an_os_error(tmp_path: Path, full_disk: list[bool], last: str) -> None:
+def test_full_disk_is_an_os_error(tmp_path: Path, last: str) -> None:
     board = TensorBoard(tmp_path, class_names=NAMES)
     write_rounds(board, 1.0, last=0)
     board.flush()
-    full_disk[0] = True
-    with pytest.raises(OSError, match="No space left"):
-        write_until(board, last)
-    full_disk[0] = False
-    with pytest.raises(OSError, match="No space left"):
+    size = event_files(tmp_path)[0].stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+    try:
+        for labels in range(100, 105):
+            board.round(labels, {ACCURACY: 0.5})
+        with pytest.raises(OSError, match="File too large"):
+            getattr(board, last)()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    if last == "flush":
         board.close()
-    with TensorBoard(tmp_path, class_names=NAMES, labels=100, step=8, round_number=1) as board:
-        board.round(100, {"test/accuracy": 0.7})
-    assert points(tmp_path, "test/accuracy") == [(20, 1), (100, 0.7)]
+    with TensorBoard(tmp_path, class_names=NAMES, labels=100, step=8) as again:
+        again.round(100, {ACCURACY: 0.7})
+    assert points(tmp_path, ACCURACY) == [(20, 1), (100, pytest.approx(0.7))]
 
 
 def test_rewind_of_a_missing_folder_is_empty(tmp_path: Path) -> None:
-    assert rewind(tmp_path / "missing", 5) == 0
+    assert rewind(tmp_path / "missing", before(5)) == []
     assert not (tmp_path / "missing").exists()
 
 
 def test_rewind_to_the_start_removes_all_files(killed: Path) -> None:
-    rewind(killed, 30)
+    rewind(killed, before(30))
     assert [file.name for file in event_files(killed)] == [HISTORY]
-    assert rewind(killed, 0) == 0
+    assert rewind(killed, before(0)) == []
     assert event_files(killed) == []
 
 
@@ -310,4 +311,8 @@ def test_multilabel_figures_and_metric_have_their_own_names(tmp_path: Path) -> N
         board.curve(20, learning_curve([20], [0.5], title="run", metric="micro F1"))
         board.class_histogram(20, torch.tensor([3, 4, 5]), 6)
     tags = read(tmp_path).Tags()["images"]
-    assert set(tags) == {"test/outcomes", "curve/micro_f1", "query/class_histogram"}
+    assert set(tags) == {
+        "7_figures/outcomes",
+        "7_figures/learning_curve",
+        "7_figures/queried_classes",
+    }
