@@ -37,8 +37,9 @@ def svm(
             ``auto``: 1 / features.
 
     Returns:
-        An unfitted `sklearn.svm.SVC`. Its decision values are votes of the pairs plus a fraction
-        from their distances, one column a class. See `dal.models.fitted.Fitted` for probabilities.
+        An unfitted `sklearn.svm.SVC`. Its own decision values are votes of the pairs plus a
+        fraction from their distances, one column a class; `dal.models.fitted.Fitted` makes
+        probabilities of them, and takes the distances of the pairs for `Decision`.
 
     Reference:
         C. Cortes and V. Vapnik. Support-vector networks. Machine Learning 20, 1995.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,11 +53,19 @@ class Fitted:
     def decision(self, inputs_ND: Floats) -> Floats:
         """Decision values f: float64, (N, C); (N, 1) for C = 2, positive for the second class.
 
+        The value of a machine a pair of classes (`sklearn.svm.SVC`) is 0 for the class predicted
+        and -|f_ij| for another class j, where f_ij is the value of the predicted class i against
+        j: its own columns ("ovr") are votes, in which the distance to a boundary hardly counts.
+
         A class without a label gets the lowest value of its row; with labels of one class there is
         no boundary yet, and all values are 0. They are not divided by the length of the normal.
         """
-        count = len(inputs_ND)
-        values = np.zeros((count, 1)) if self.estimator is None else self._decision(inputs_ND)
+        if self.estimator is None:
+            values = np.zeros((len(inputs_ND), 1))
+        elif len(self.classes) > 2 and hasattr(self.estimator, "decision_function_shape"):
+            values = behind_winner(pairwise(self.estimator, inputs_ND), len(self.classes))
+        else:
+            values = self._decision(inputs_ND)
         full = np.repeat(values.min(1, keepdims=True), self.num_classes, axis=1)
         full[:, self.classes] = values
         return full[:, 1:] if self.num_classes == 2 else full
@@ -74,6 +83,38 @@ class Fitted:
         full = np.zeros((len(values), self.num_classes))
         full[:, self.classes] = values
         return full
+
+
+def pairwise(machine: Any, inputs_ND: Floats) -> Floats:
+    """Values of the machine of every pair i < j of C > 2 classes: float64, (N, C (C - 1) / 2).
+
+    Args:
+        machine: A fitted `sklearn.svm.SVC`; left as it is.
+        inputs_ND: float64, (N, D).
+    """
+    asked = copy.copy(machine).set_params(decision_function_shape="ovo")
+    values: Floats = asked.decision_function(inputs_ND)
+    return values
+
+
+def behind_winner(pairs_NP: Floats, num_classes: int) -> Floats:
+    """How far each class is behind the class that wins most pairs: 0 for that one, else -|f_ij|.
+
+    Args:
+        pairs_NP: float64, (N, C (C - 1) / 2), for pairs i < j in lexical order, positive for i.
+        num_classes: C.
+
+    Returns:
+        float64, (N, C), <= 0. Of classes with equal votes the first wins, as in LIBSVM.
+    """
+    first, second = np.triu_indices(num_classes, 1)
+    values_NCC = np.zeros((len(pairs_NP), num_classes, num_classes))
+    values_NCC[:, first, second] = pairs_NP
+    values_NCC[:, second, first] = -pairs_NP
+    wins_NCC = values_NCC > 0
+    wins_NCC[:, second, first] |= pairs_NP == 0  # LIBSVM gives it to the second
+    winners = wins_NCC.sum(2).argmax(1)
+    return 0.0 - np.abs(values_NCC[np.arange(len(pairs_NP)), winners])
 
 
 def fit_estimator(
@@ -119,9 +160,9 @@ def seeded_copy(template: Any, seed: int) -> Any:
     """An unfitted copy whose ``random_state`` and those of its parts derive from a seed."""
     from sklearn.base import clone
 
-    copy = clone(template)
-    names = [name for name in copy.get_params() if name.split("__")[-1] == "random_state"]
-    return copy.set_params(**{name: derive(seed, name) % 2**32 for name in names})
+    fresh = clone(template)
+    names = [name for name in fresh.get_params() if name.split("__")[-1] == "random_state"]
+    return fresh.set_params(**{name: derive(seed, name) % 2**32 for name in names})
 
 
 def to_logits(probs_NC: Floats) -> Tensor:

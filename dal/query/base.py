@@ -48,7 +48,10 @@ class Members:
 
 @dataclass(frozen=True)
 class Decision:
-    """Signed distances to the decision boundaries: float32, (N, C); (N, 1) for two classes."""
+    """Decision values of the classes: float32, (N, C), the highest is predicted.
+
+    For two classes (N, 1), positive for the second. See `dal.models.fitted.Fitted.decision`.
+    """
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from dal.query.base import PoolView, Probs, Query, ScoreStrategy, Strategy, random_query
 
+BLOCK_NUMBERS = 2**19
+"""Probabilities worked on at once: what is made of them on the way stays in the caches."""
+
 
 def least_confidence(probs_NC: Tensor) -> Tensor:
     """One minus the highest class probability.
@@ -73,11 +76,19 @@ def _parts(probs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     classes are arranged. Rows of a softmax in float32 sum to one only up to 1e-7, hence callers
     divide by the sum of all.
     """
-    highest = probs_NC.max(1, keepdim=True)
-    rest_NC = probs_NC.scatter(1, highest.indices, 0)
-    first, second = highest.values[:, 0].double(), rest_NC.max(1).values.double()
-    others = rest_NC.sum(1, dtype=torch.float64) + 0 * first  # NaN where the highest is infinite
+    parts = [
+        _parts_of(block) for block in probs_NC.split(max(BLOCK_NUMBERS // probs_NC.shape[1], 1))
+    ]
+    first, second, others = (torch.cat(column) for column in zip(*parts, strict=True))
     return first, second, others
+
+
+def _parts_of(probs_BC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    highest = probs_BC.max(1, keepdim=True)
+    rest_BC = probs_BC.scatter(1, highest.indices, 0)
+    first = highest.values[:, 0].double()
+    others = rest_BC.sum(1, dtype=torch.float64) + 0 * first  # NaN where the highest is infinite
+    return first, rest_BC.amax(1).double(), others
 
 
 def entropy(probs_NC: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def test_two_classes_without_probabilities_get_the_sigmoid_of_the_distance() -> 
     ("classes", "seen"), [("012", [0, 1, 2]), ("02", [0, 2]), ("12", [1, 2]), ("0", [0])]
 )
 def test_decision_has_a_column_for_every_class(classes: str, seen: list[int]) -> None:
-    one = fitted("svm", classes)
+    one = fitted("linear_svm", classes)
     values = scan(one, Decision())
     assert values.shape == (40, 3)
     if len(seen) == 1:

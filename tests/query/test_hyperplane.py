@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
 from dal.data.source import Source, Split
 from dal.learners import EstimatorLearner, RoundContext
 from dal.models import estimators
+from dal.models.base import MakeModel
+from dal.models.fitted import behind_winner
 from dal.pool import TrainSet
 from dal.query import Decision, Hyperplane, PoolView, hyperplane
 from dal.task import Multiclass
@@ -48,17 +53,88 @@ def test_points_by_hand_are_queried_by_their_distance_to_the_line() -> None:
     assert bool((view[Decision()][:, 0] > 0).equal(torch.tensor([True, True, False])))
 
 
-@pytest.mark.parametrize("make", [estimators.svm, estimators.linear_svm])
-def test_score_is_that_of_scikit_learns_decision_function(make: object) -> None:
-    rng = torch.Generator().manual_seed(0)
-    targets = torch.arange(90) % 4
-    inputs = torch.randn(90, 3, generator=rng) + 2 * torch.eye(4, 3)[targets]
-    learner = EstimatorLearner(make, source(inputs, targets, 4), Multiclass(4), seed=0)  # type: ignore[arg-type]
-    learner.fit(TrainSet(torch.arange(40), targets[:40], torch.ones(40)), RoundContext())
-    view = learner.scan(torch.arange(40, 90), frozenset({Decision()}), RoundContext())
-    values = learner._model.estimator.decision_function(inputs[40:].double().numpy())
+TARGETS = torch.arange(90) % 4
+INPUTS = (
+    torch.randn(90, 3, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(4, 3)[TARGETS]
+)
+
+
+def fitted(
+    make: MakeModel, classes: int = 4, extra: torch.Tensor | None = None
+) -> EstimatorLearner:
+    """Fitted on the first 40 points that have one of the classes; ``extra`` inputs come last."""
+    inputs = INPUTS if extra is None else torch.cat([INPUTS, extra])
+    targets = torch.cat([TARGETS, torch.zeros(len(inputs) - len(TARGETS), dtype=torch.int64)])
+    learner = EstimatorLearner(make, source(inputs, targets, 4), Multiclass(4), seed=0)
+    labeled = (TARGETS[:40] < classes).nonzero().squeeze(1)
+    learner.fit(TrainSet(labeled, targets[labeled], torch.ones(len(labeled))), RoundContext())
+    return learner
+
+
+def scores(learner: EstimatorLearner, indices: torch.Tensor) -> torch.Tensor:
+    return Hyperplane().score(learner.scan(indices, frozenset({Decision()}), RoundContext()))
+
+
+def test_score_is_that_of_scikit_learns_decision_function() -> None:
+    got = scores(fitted(estimators.linear_svm), torch.arange(40, 90))
+    machine = LinearSVC(C=1.0, max_iter=10000, random_state=0).fit(INPUTS[:40], TARGETS[:40])
+    values = machine.decision_function(INPUTS[40:].double().numpy())
     expected = [sorted(row)[-2] - sorted(row)[-1] for row in values]
-    np.testing.assert_allclose(Hyperplane().score(view), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+SVM = partial(estimators.svm, gamma=0.5)
+POLYNOMIAL = partial(estimators.polynomial_svm, gamma=0.5, degree=2)
+
+
+@pytest.mark.parametrize("classes", [3, 4])
+@pytest.mark.parametrize(
+    ("make", "pair"),
+    [
+        (SVM, partial(SVC, kernel="rbf", gamma=0.5)),
+        (POLYNOMIAL, partial(SVC, kernel="poly", gamma=0.5, degree=2, coef0=1.0)),
+    ],
+)
+def test_machines_of_pairs_score_by_the_nearest_boundary_of_the_predicted_class(
+    make: MakeModel, pair: Callable[[], SVC], classes: int
+) -> None:
+    """A machine of two classes, fitted by itself, for every pair; they vote."""
+    labeled, labels = INPUTS[:40].double().numpy(), TARGETS[:40].numpy()
+    others = INPUTS[40:].double().numpy()
+    votes = np.zeros((50, classes))
+    distances = np.full((50, classes, classes), np.inf)
+    for i, j in itertools.combinations(range(classes), 2):
+        rows = (labels == i) | (labels == j)
+        machine = pair().fit(labeled[rows], labels[rows])
+        distances[:, i, j] = distances[:, j, i] = np.abs(machine.decision_function(others))
+        votes += np.eye(classes)[machine.predict(others)]
+    expected = -distances[np.arange(50), votes.argmax(1)].min(1)
+    got = scores(fitted(make, classes), torch.arange(40, 90))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [SVM, POLYNOMIAL])
+@pytest.mark.parametrize("ends", list(itertools.combinations(range(4), 2)))
+def test_a_sample_on_a_boundary_is_queried_first(make: MakeModel, ends: tuple[int, int]) -> None:
+    start, end = (INPUTS[:40][TARGETS[:40] == end].double().mean(0) for end in ends)
+    places = torch.linspace(0, 1, 20001, dtype=torch.float64).unsqueeze(1)
+    line = (start + places * (end - start)).float()
+    predicted = fitted(make).predict(
+        Split(line, torch.zeros(len(line), dtype=torch.int64)), RoundContext()
+    )
+    changes = predicted.argmax(1).diff().nonzero().squeeze(1)
+    assert len(changes) > 0
+    learner = fitted(make, extra=line[changes[:1]])
+    view = learner.scan(torch.arange(40, 91), Hyperplane().needs, RoundContext())
+    query = Hyperplane().select(view, 1, torch.Generator().manual_seed(0))
+    assert query.indices.tolist() == [90]
+    assert float(query.scores) == pytest.approx(0, abs=1e-3)
+
+
+def test_who_wins_most_pairs_has_the_value_zero() -> None:
+    # Pairs 01, 02, 12: class 0 beats both; then each beats one, and the first of them wins.
+    values = behind_winner(np.array([[2.0, 0.5, -0.1], [1.0, -3.0, 0.2]]), 3)
+    assert values.tolist() == [[0.0, -2.0, -0.5], [0.0, -1.0, -3.0]]
 
 
 def test_labels_of_one_class_make_a_random_query(caplog: pytest.LogCaptureFixture) -> None:
