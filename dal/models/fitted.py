@@ -92,8 +92,8 @@ def pairwise(machine: Any, inputs_ND: Floats) -> Floats:
         machine: A fitted `sklearn.svm.SVC`; left as it is.
         inputs_ND: float64, (N, D).
     """
-    asked = copy.copy(machine).set_params(decision_function_shape="ovo")
-    values: Floats = asked.decision_function(inputs_ND)
+    machine = copy.copy(machine).set_params(decision_function_shape="ovo")
+    values: Floats = machine.decision_function(inputs_ND)
     return values
 
 
@@ -114,7 +114,8 @@ def behind_winner(pairs_NP: Floats, num_classes: int) -> Floats:
     wins_NCC = values_NCC > 0
     wins_NCC[:, second, first] |= pairs_NP == 0  # LIBSVM gives it to the second
     winners = wins_NCC.sum(2).argmax(1)
-    return 0.0 - np.abs(values_NCC[np.arange(len(pairs_NP)), winners])
+    of_winner: Floats = values_NCC[np.arange(len(pairs_NP)), winners]
+    return 0.0 - np.abs(of_winner)
 
 
 def fit_estimator(

@@ -76,9 +76,8 @@ def _parts(probs_NC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     classes are arranged. Rows of a softmax in float32 sum to one only up to 1e-7, hence callers
     divide by the sum of all.
     """
-    parts = [
-        _parts_of(block) for block in probs_NC.split(max(BLOCK_NUMBERS // probs_NC.shape[1], 1))
-    ]
+    size = max(BLOCK_NUMBERS // probs_NC.shape[1], 1)
+    parts = [_parts_of(block) for block in torch.split(probs_NC, size)]
     first, second, others = (torch.cat(column) for column in zip(*parts, strict=True))
     return first, second, others
 
