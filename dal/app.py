@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -28,7 +29,7 @@ from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
 from dal.trainer import Trainer
 from dal.utils.build import TARGET, build, factory
-from dal.utils.logs import REPLICA
+from dal.utils.logs import OUTCOME, REPLICA
 from dal.utils.numerics import pick_device
 from dal.utils.ranks import current
 from dal.utils.signals import Interrupts, PreemptedError
@@ -107,7 +108,7 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
         TypeError: A setting has the wrong type, or strategy and model do not go together.
         OSError: A file is missing or cannot be written.
     """
-    allow = tuple(config["plugins"])
+    allow, began = tuple(config["plugins"]), time.monotonic()
     ranks = current()
     shared = _by_itself if together is None else together.shared
     parts = Parts.of(config, allow, shared)  # refused settings leave nothing behind
@@ -136,10 +137,13 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
             config=config,
             together=together,
         )
-        # Of several runs at one time the tables go to their logs only.
+        # Of several runs the tables go to their logs only.
         level = logging.DEBUG if REPLICA.get() else logging.INFO
         log.log(level, "%s", summary(result, run_dir))
-        return result
+    if REPLICA.get():  # the log, which says the same at length, is closed
+        seconds = time.monotonic() - began
+        OUTCOME.info("%s, %.1f s%s", headline(result), seconds, todo(result, run_dir))
+    return result
 
 
 def summary(result: Result, run_dir: Path) -> str:
@@ -173,13 +177,26 @@ def summary(result: Result, run_dir: Path) -> str:
             "",
         ]
     lines += [f"run directory: {run_dir}", f"look at it:    tensorboard --logdir {run_dir.parent}"]
-    if result.status == "waiting":
-        ticket = (result.job.state.pending or {}).get("ticket", {})
-        lines.append(
-            f"waiting for labels: fill in {run_dir / 'queries' / str(ticket.get('file', ''))} "
-            "and run the same command again"
-        )
+    if todo(result, run_dir):
+        lines.append(f"waiting for labels{todo(result, run_dir)}")
     return "\n".join(lines)
+
+
+def headline(result: Result) -> str:
+    """How a run ended and what its last model is worth, in one line."""
+    task, last = result.job.task, result.rows[-1]
+    value = last[f"test/{task.headline}"]
+    ended = f"{result.status}: {result.reason}"
+    return f"{ended}, {last['labels']} labels, test {task.headline_name} {value:.4f}"
+
+
+def todo(result: Result, run_dir: Path) -> str:
+    """What a run that waits for labels needs; empty for one that does not."""
+    if result.status != "waiting":
+        return ""
+    ticket = (result.job.state.pending or {}).get("ticket", {})
+    file = run_dir / "queries" / str(ticket.get("file", ""))
+    return f": fill in {file} and run the same command again"
 
 
 def classification_report(confusion: Tensor, class_names: tuple[str, ...]) -> str:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from dal.app import execute
@@ -40,7 +39,7 @@ class Shared:
 def run_together(
     runs: Sequence[Run],
     mode: Mode = "auto",
-    report: Callable[[BaseException, Path], None] | None = None,
+    report: Callable[[BaseException, Run], None] | None = None,
 ) -> list[BaseException | None]:
     """Do several runs in lockstep, each in its own run directory.
 
@@ -49,7 +48,7 @@ def run_together(
     Args:
         runs: The runs.
         mode: See `Lockstep`.
-        report: Called with what ended a run, and its run directory, in its own name.
+        report: Called with what ended a run, and the run.
 
     Returns:
         For each run what ended it, or None where it is complete or waits for an oracle.
@@ -69,7 +68,7 @@ def run_together(
                 execute(run.config, run.run_dir, together)
             except BaseException as error:
                 if report is not None:
-                    report(error, run.run_dir)
+                    report(error, run)
                 raise
 
         replicas = [Replica(run.name, partial(body, run)) for run in runs]

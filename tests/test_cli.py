@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -230,10 +231,19 @@ def test_sweep_goes_on_after_a_failed_job_and_ends_with_code_1(cli: Cli, saved: 
     assert "ValueError: initial.count=5000" in status(ends["failed"])["reason"]
     assert "Traceback" in (ends["failed"] / "train.log").read_text()
     assert "Traceback" not in (ends["complete"] / "train.log").read_text()
-    table = [line.split() for line in ended.out.splitlines()[-3:]]
+    said, lines = ended.out.splitlines()[:-3], ended.out.splitlines()[-3:]
+    table = [line.split() for line in lines]
     assert [row[1] for row in table] == ["complete", "failed", "complete"]
     assert "Traceback" not in ended.err
     assert table[1][2] == str(ends["failed"])
+    names = [f"margin s0 initial.count={count}" for count in (20, 5000, 21)]
+    assert said[0].startswith(f"[{names[0]}] complete: max_rounds, 20 labels, test accuracy 0.")
+    assert re.fullmatch(r".* test accuracy 0\.\d{4}, \d+\.\d s", said[0])
+    assert said[1].startswith(f"[{names[1]}] error: initial.count=5000 but only 105")
+    assert said[2].startswith(f"[{names[2]}] complete: max_rounds, 21 labels, test accuracy 0.")
+    assert said[3:] == []
+    assert re.search(rf"  {names[0]}: 20 labels, test accuracy 0\.\d{{4}}$", lines[0])
+    assert "round   0 |" in (ends["complete"] / "train.log").read_text()
 
 
 def archive(folder: Path, **changes: Any) -> Path:

@@ -80,6 +80,7 @@ def test_jobs_in_processes_of_this_machine_end_with_a_table(launch: Launch, tmp_
     (table,) = (i for i, line in enumerate(lines) if line.startswith("  0  complete"))
     assert lines[table + 1].startswith("  1  failed")
     assert lines[table + 2 :] == []
+    assert sorted(line.partition("]")[0] for line in lines[:table]) == ["[bald s0", "[random s0"]
 
 
 def test_preempted_job_is_queued_again_and_ends_in_the_same_bits(

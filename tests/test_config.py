@@ -22,10 +22,10 @@ from dal.utils.config import (
     Config,
     check_groups,
     check_keys,
-    complete_already,
     suggestions,
 )
 from dal.utils.identity import UNHASHED, run_name
+from dal.utils.running import complete_already
 
 CONF = Path(__file__).parents[1] / "conf"
 OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))

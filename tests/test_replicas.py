@@ -75,7 +75,8 @@ def statuses(folder: Path) -> list[str]:
 def test_replicas_are_the_runs_they_would_be_by_themselves(cli: Cli, tmp_path: Path) -> None:
     code, out = cli("together", "replicas=2", "replica_strategies=[margin,random]", "seed=3")
     assert code == 0
-    assert "[margin s4] complete: budget" in out
+    assert "[margin s4] complete: budget, 30 labels, test accuracy 0." in out
+    assert out.count("\n") == 8  # one line a run, and the table
     for strategy in ("margin", "random"):
         for seed in (3, 4):
             assert cli("alone", f"strategy={strategy}", f"seed={seed}")[0] == 0
@@ -95,6 +96,7 @@ def test_replicas_are_the_runs_they_would_be_by_themselves(cli: Cli, tmp_path: P
     code, out = cli("together", "replicas=2", "replica_strategies=[margin,random]", "seed=3")
     assert code == 0
     assert out.count("complete already") == 4
+    assert "[random s3] complete already" in out
 
 
 def test_replicas_one_locked_fails_alone_and_is_finished_later(cli: Cli, tmp_path: Path) -> None:

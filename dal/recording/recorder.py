@@ -193,6 +193,7 @@ class Recorder:
             round=state.round,
             labels=pool.num_labeled,
             queried=pool.num_queried,
+            metric=self._metric,
             **{name: last.get(f"test/{name}") for name in {"accuracy": 0, self._metric: 0}},
         )
 

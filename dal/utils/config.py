@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
-import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +18,16 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from dal.recording.run_directory import read_status
 from dal.utils import replicas
 from dal.utils.explain import exceptions_come_through, explain, in_file
 from dal.utils.identity import run_name
-from dal.utils.logs import REPLICA, log_to_console
-from dal.utils.sweep import Jobs
+from dal.utils.logs import log_to_console
+from dal.utils.running import outcome, run_alone, run_together
+from dal.utils.sweep import End, Jobs
 from dal.utils.torchrun import first
-
-log = logging.getLogger(__name__)
 
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 """Hydra 1.3 warns without it, Hydra 1.4 with it."""
-
-TOO_MANY_FILES = (
-    "; raise the number of files that a process may open (ulimit -n 65536) or lower replicas, and "
-    "run the same command again"
-)
-
 
 LISTS = ("pool", "experiment", "debug")
 """Groups of which several options may be taken."""
@@ -91,19 +81,6 @@ class Config:
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Whether a run's status says that these settings leave nothing to do."""
-    damaged = any(type(status.get(name)) is not int for name in ("queried", "round"))
-    if status.get("status") != "complete" or damaged:
-        return False
-    limit = config["max_rounds"]
-    return (
-        status.get("reason") == "pool_exhausted"
-        or status["queried"] >= config["budget"]
-        or (limit is not None and status["round"] >= limit)
-    )
-
-
 def start(settings: DictConfig) -> None:
     """Do one run: the function that Hydra calls for every job.
 
@@ -122,24 +99,33 @@ def start(settings: DictConfig) -> None:
         sys.stderr.write(f"{end}\n")  # the jobs behind it go on
         Jobs.failed = True
         return
-    if Jobs.elsewhere() and len(runs) == 1:  # its lines come among those of other jobs
-        REPLICA.set(f"{choices['strategy']} s{settings.seed}")
-    with log_to_console(quiet=not first()):
+    several = sweep or len(runs) > 1
+    runs = [replace(run, name=run.name + _varied() if several else "") for run in runs]
+    with log_to_console(quiet=not first(), ends_only=several):
         try:
             if len(runs) == 1:
-                _run(runs[0].config, runs[0].run_dir, sweep)
+                run_alone(runs[0], sweep)
             else:
-                _run_together(runs, settings.lockstep.lower(), sweep)
+                run_together(runs, settings.lockstep.lower(), sweep)
         finally:
-            if sweep or len(runs) > 1:
-                ends = [(_outcome(run.run_dir), run.run_dir) for run in runs]
+            if several:
+                ends = [End(outcome(run.run_dir), run.run_dir, run.name) for run in runs]
                 number = OmegaConf.select(HydraConfig.get(), "job.num", default=0)  # type: ignore[arg-type]
                 Jobs.end(number, ends)
 
 
-def _outcome(run_dir: Path) -> str:
-    """How a run of this job ended; one that was refused leaves its status to whoever has it."""
-    return "failed" if run_dir in Jobs.broken else read_status(run_dir).get("status", "failed")
+def _varied() -> str:
+    """What this job of a sweep has otherwise than the command line, but for strategy and seed."""
+    given = dict(_pair(argument) for argument in sys.argv[1:])
+    pairs = [_pair(override) for override in HydraConfig.get().overrides.task]
+    varied = [(k, v) for k, v in pairs if k in given and given[k] != v]
+    return "".join(f" {k}={v}" for k, v in varied if k not in ("strategy", "seed"))
+
+
+def _pair(override: str) -> tuple[str, str]:
+    """Key and value, without spaces."""
+    key, _, value = override.replace(" ", "").partition("=")
+    return key, value
 
 
 def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
@@ -287,91 +273,6 @@ def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
             elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]
             for close in elsewhere[:1] or difflib.get_close_matches(key, names, 1):
                 yield f"did you mean {close}={value}?"
-
-
-def _is_complete(config: Mapping[str, Any], run_dir: Path) -> bool:
-    """Whether nothing is left to do, which is then said."""
-    status = read_status(run_dir)
-    labels, accuracy = status.get("labels"), status.get("accuracy")
-    shown = isinstance(labels, int) and isinstance(accuracy, int | float)
-    if not (shown and complete_already(status, config)):
-        return False
-    log.info("complete already: %d labels, test accuracy %.4f, in %s", labels, accuracy, run_dir)
-    return True
-
-
-def _run(config: dict[str, Any], run_dir: Path, sweep: bool) -> None:
-    if _is_complete(config, run_dir):
-        return
-    from dal.app import execute  # the first import of torch
-    from dal.utils.ranks import together
-    from dal.utils.signals import PreemptedError
-
-    try:
-        with together():
-            execute(config, run_dir)
-    except PreemptedError as end:
-        log.warning("%s", end)
-        raise SystemExit(128 + end.signum) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        _report(error, run_dir)
-        _end(sweep, error)
-
-
-def _run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
-    """Do those of several runs that are not complete, in lockstep."""
-    left = [run for run in runs if not _is_complete(run.config, run.run_dir)]
-    if not left:
-        return
-    from dal.replicas import run_together  # the first import of torch
-    from dal.utils.signals import PreemptedError
-
-    try:
-        errors = run_together(left, mode, _report)  # type: ignore[arg-type]
-    except PreemptedError as end:
-        raise SystemExit(128 + end.signum) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    failed = [error for error in errors if error is not None]
-    if failed:
-        others = len(left) - len(failed)
-        rest = "the other is" if others == 1 else "the others are"
-        ended = f"; {rest} complete" if others else ""
-        log.error("error: %d of %d runs failed%s", len(failed), len(left), ended)
-        _end(sweep, failed[0])
-
-
-def _report(error: BaseException, run_dir: Path) -> None:
-    """Say what ended a run."""
-    from dal.utils.signals import PreemptedError
-
-    if isinstance(error, PreemptedError):
-        log.warning("%s", error)
-        return
-    Jobs.broken.add(run_dir)
-    expected = isinstance(
-        error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError | MemoryError
-    )
-    remedy = TOO_MANY_FILES if getattr(error, "errno", None) == errno.EMFILE else ""
-    log.error(
-        "error: %s%s",
-        str(error) or type(error).__name__,
-        remedy,
-        exc_info=None if expected else error,
-    )
-    for note in getattr(error, "__notes__", []) if expected else []:
-        log.error("%s", note)
-
-
-def _end(sweep: bool, error: BaseException) -> None:
-    """End a failed job so that whoever started it learns of it."""
-    if not sweep:
-        raise SystemExit(1) from None
-    if "BasicLauncher" not in HydraConfig.get().launcher["_target_"] and not Jobs.elsewhere():
-        raise error  # a job in another process: its launcher must learn of it
-    Jobs.failed = True  # raised, it would end as a traceback below the table
 
 
 def _options(group: Path) -> list[str]:

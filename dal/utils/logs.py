@@ -15,11 +15,22 @@ from tqdm import tqdm
 
 ROOTS = ("dal", "py.warnings")
 REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default="")
-"""The run that code works for, where several share the process; empty where one is alone."""
-
+"""The run that code works for, where a command does several; empty where one is alone."""
+OUTCOME = logging.getLogger("dal.outcome")
+"""Says how a run ended; of several, the console shows nothing else."""
 
 FLUSH_S = 1.0
 """Details wait at most so many seconds for the file, in a run that goes on talking."""
+
+
+@contextmanager
+def working_for(name: str) -> Iterator[None]:
+    """Give `REPLICA` a value for the time of a block."""
+    token = REPLICA.set(name)
+    try:
+        yield
+    finally:
+        REPLICA.reset(token)
 
 
 class _Console(logging.Handler):
@@ -85,13 +96,16 @@ _BY_RUN = _ByRun()
 
 
 @contextmanager
-def log_to_console(quiet: bool = False) -> Iterator[None]:
+def log_to_console(quiet: bool = False, ends_only: bool = False) -> Iterator[None]:
     """Show messages of level INFO and above on standard output for the time of a block.
 
     Args:
         quiet: Only those of level ERROR, as where another process says the same.
+        ends_only: Only errors and how runs ended, as where one command does many.
     """
     handler = _Console(logging.ERROR if quiet else logging.INFO)
+    if ends_only:
+        handler.addFilter(lambda r: r.name == OUTCOME.name or r.levelno >= logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.captureWarnings(True)
     try:

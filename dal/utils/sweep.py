@@ -9,20 +9,27 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from dal.recording.run_directory import read_status
 from dal.utils.files import write_text_atomically
-from dal.utils.logs import REPLICA, log_to_console
+from dal.utils.logs import log_to_console
 
 log = logging.getLogger(__name__)
 
 OUTCOMES = "DAL_SWEEP_OUTCOMES"
 """Environment variable: the folder where jobs in other processes say how they ended."""
 
-Ends = list[tuple[str, Path]]
+
+class End(NamedTuple):
+    """How a run ended: its status, its run directory, and its name within the command."""
+
+    status: str
+    run_dir: Path
+    name: str
 
 
 class Outcomes(Callback):
@@ -68,7 +75,7 @@ class Jobs:
     failed = False
     folder: ClassVar[Path | None] = None
     """Where the jobs of this process's own sweep say how they ended."""
-    ends: ClassVar[Ends] = []
+    ends: ClassVar[list[End]] = []
     broken: ClassVar[set[Path]] = set()
 
     @staticmethod
@@ -82,15 +89,13 @@ class Jobs:
         return OUTCOMES in os.environ
 
     @classmethod
-    def end(cls, number: int, ends: Ends) -> None:
-        """Note how the runs of a job ended: status and run directory of each."""
+    def end(cls, number: int, ends: Sequence[End]) -> None:
+        """Note how the runs of a job ended."""
         if not cls.elsewhere():
             cls.ends.extend(ends)
             return
         path = Path(os.environ[OUTCOMES]) / f"{number:05d}.json"
-        write_text_atomically(
-            path, json.dumps([[status, str(run_dir)] for status, run_dir in ends])
-        )
+        write_text_atomically(path, json.dumps([[e.status, str(e.run_dir), e.name] for e in ends]))
 
     @classmethod
     def show(cls) -> None:
@@ -98,17 +103,28 @@ class Jobs:
         if cls.folder is not None:
             ends = _read(sorted(cls.folder.glob("*.json")))
             cls.ends.extend(ends)
-            cls.failed = cls.failed or any(status == "failed" for status, _ in ends)
+            cls.failed = cls.failed or any(end.status == "failed" for end in ends)
             shutil.rmtree(cls.folder, ignore_errors=True)
             os.environ.pop(OUTCOMES, None)
             cls.folder = None
-        REPLICA.set("")  # the last job of this process may have named itself
+        width = max((len(str(end.run_dir)) for end in cls.ends), default=0)
         with log_to_console():
-            for number, (status, run_dir) in enumerate(cls.ends):
-                log.info("%3d  %-9s  %s", number, status, run_dir)
+            for number, (status, run_dir, name) in enumerate(cls.ends):
+                said = f"{name}{_results(run_dir) if status != 'failed' else ''}"
+                log.info("%3d  %-9s  %-*s  %s", number, status, width, run_dir, said)
         cls.ends.clear()
 
 
-def _read(paths: Sequence[Path]) -> Ends:
+def _results(run_dir: Path) -> str:
+    """Labels and test metric at the end of a run, as far as it has come to any."""
+    status = read_status(run_dir)
+    labels, metric = status.get("labels"), status.get("metric", "accuracy")
+    value = status.get(metric)
+    if not (isinstance(labels, int) and isinstance(value, int | float)):
+        return ""
+    return f": {labels} labels, test {metric} {value:.4f}"
+
+
+def _read(paths: Sequence[Path]) -> list[End]:
     parts = [json.loads(path.read_text()) for path in paths]
-    return [(status, Path(run_dir)) for part in parts for status, run_dir in part]
+    return [End(status, Path(run_dir), name) for part in parts for status, run_dir, name in part]

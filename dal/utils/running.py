@@ -1,0 +1,139 @@
+"""Doing the runs of one job, and saying how they ended; torch is imported when work starts."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from dal.recording.run_directory import read_status
+from dal.utils import replicas
+from dal.utils.logs import OUTCOME, working_for
+from dal.utils.sweep import Jobs
+
+log = logging.getLogger(__name__)
+
+TOO_MANY_FILES = (
+    "; raise the number of files that a process may open (ulimit -n 65536) or lower replicas, and "
+    "run the same command again"
+)
+
+
+def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run's status says that these settings leave nothing to do."""
+    damaged = any(type(status.get(name)) is not int for name in ("queried", "round"))
+    if status.get("status") != "complete" or damaged:
+        return False
+    limit = config["max_rounds"]
+    return (
+        status.get("reason") == "pool_exhausted"
+        or status["queried"] >= config["budget"]
+        or (limit is not None and status["round"] >= limit)
+    )
+
+
+def _is_complete(run: replicas.Run) -> bool:
+    """Whether nothing is left to do, which is then said."""
+    status = read_status(run.run_dir)
+    labels, accuracy = status.get("labels"), status.get("accuracy")
+    shown = isinstance(labels, int) and isinstance(accuracy, int | float)
+    if not (shown and complete_already(status, run.config)):
+        return False
+    said = "complete already: %d labels, test accuracy %.4f, in %s"
+    with working_for(run.name):
+        OUTCOME.info(said, labels, accuracy, run.run_dir)
+    return True
+
+
+def run_alone(run: replicas.Run, sweep: bool) -> None:
+    """Do a run, unless it is complete.
+
+    Raises:
+        SystemExit: It failed, or a signal came.
+    """
+    if _is_complete(run):
+        return
+    from dal.app import execute  # the first import of torch
+    from dal.utils.ranks import together
+    from dal.utils.signals import PreemptedError
+
+    try:
+        with working_for(run.name), together():
+            execute(run.config, run.run_dir)
+    except PreemptedError as end:
+        _report(end, run)
+        raise SystemExit(128 + end.signum) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        _report(error, run)
+        _end(sweep, error)
+
+
+def run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
+    """Do those of several runs that are not complete, in lockstep.
+
+    Raises:
+        SystemExit: One failed, or a signal came.
+    """
+    left = [run for run in runs if not _is_complete(run)]
+    if not left:
+        return
+    from dal import replicas as together  # the first import of torch
+    from dal.utils.signals import PreemptedError
+
+    try:
+        errors = together.run_together(left, mode, _report)  # type: ignore[arg-type]
+    except PreemptedError as end:
+        raise SystemExit(128 + end.signum) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    failed = [error for error in errors if error is not None]
+    if failed:
+        others = len(left) - len(failed)
+        rest = "the other is" if others == 1 else "the others are"
+        ended = f"; {rest} complete" if others else ""
+        if not sweep:
+            log.error("error: %d of %d runs failed%s", len(failed), len(left), ended)
+        _end(sweep, failed[0])
+
+
+def _report(error: BaseException, run: replicas.Run) -> None:
+    """Say what ended a run: of several in one line, the rest is in its log."""
+    from dal.utils.signals import PreemptedError
+
+    with working_for(run.name):
+        if isinstance(error, PreemptedError):
+            OUTCOME.warning("%s", error)
+            return
+        Jobs.broken.add(run.run_dir)
+        expected = isinstance(
+            error, ValueError | TypeError | OSError | RuntimeError | ArithmeticError | MemoryError
+        )
+        remedy = TOO_MANY_FILES if getattr(error, "errno", None) == errno.EMFILE else ""
+        fact, notes = str(error) or type(error).__name__, getattr(error, "__notes__", [])
+        if run.name:
+            fact = " ".join(fact.split())
+        in_log = bool(run.name and notes)
+        shown = None if expected or in_log else error
+        OUTCOME.error("error: %s%s", fact, remedy, exc_info=shown)
+        for note in notes if expected and not run.name else []:
+            OUTCOME.error("%s", note)
+
+
+def _end(sweep: bool, error: BaseException) -> None:
+    """End a failed job so that whoever started it learns of it."""
+    if not sweep:
+        raise SystemExit(1) from None
+    if "BasicLauncher" not in HydraConfig.get().launcher["_target_"] and not Jobs.elsewhere():
+        raise error  # a job in another process: its launcher must learn of it
+    Jobs.failed = True  # raised, it would end as a traceback below the table
+
+
+def outcome(run_dir: Path) -> str:
+    """How a run of this job ended; one that was refused leaves its status to whoever has it."""
+    return "failed" if run_dir in Jobs.broken else read_status(run_dir).get("status", "failed")
