@@ -210,6 +210,10 @@ def test_emptied_pool_ends_the_run_complete(cli: Cli, saved: Path) -> None:
     ("arguments", "texts"),
     [
         (["--help"], ["strategy: badge, bald", "trainer/optimizer: adam", "query_size: 10", "-m"]),
+        (
+            ["--help", "strategy=kmeans", "trainer=lbfgs"],
+            ["strategy.iterations: 25 ", "# at most how many improvements", "trainer.l2: 1.0 "],
+        ),
         (["--cfg", "job", "strategy=margin"], ["dal.query.Margin", "budget: 200"]),
     ],
 )

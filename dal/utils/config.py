@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from dal.utils import replicas
+from dal.utils import help, replicas
 from dal.utils.explain import exceptions_come_through, explain, in_file
 from dal.utils.identity import run_name
 from dal.utils.logs import log_to_console
@@ -193,7 +193,11 @@ def main(config_dir: Path) -> None:
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:
         with exceptions_come_through() as wanted:
-            command(start)()
+            if help.asked(sys.argv[1:]):
+                composed = compose(config_dir, help.overrides(sys.argv[1:]), whole=True)
+                sys.stdout.write(help.text(composed, config_dir))
+            else:
+                command(start)()
     except Exception as error:
         fact = None if wanted else explain(error, config_dir)
         if fact is None:
@@ -211,11 +215,11 @@ def main(config_dir: Path) -> None:
         raise SystemExit(1)
 
 
-def compose(config_dir: Path, overrides: Sequence[str]) -> DictConfig:
-    """The settings that ``config_dir`` and some overrides make, outside of a command line."""
+def compose(config_dir: Path, overrides: Sequence[str], whole: bool = False) -> DictConfig:
+    """The settings that some overrides make, outside of a command line; whole: Hydra's as well."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_dir), **VERSION):
-        return hydra.compose("config", list(overrides))
+        return hydra.compose("config", list(overrides), return_hydra_config=whole)
 
 
 def strategy_settings(config_dir: Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""``--help`` says something about every setting, and is Hydra's in how it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from dal.utils import help
+from dal.utils.config import compose
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initial", "features")
+OPTIONS = [
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for group in GROUPS
+    for path in sorted((CONF / group).rglob("*.yaml"))
+]
+
+
+def lines(*overrides: str) -> list[str]:
+    """What the help says of the settings, a line each."""
+    text = help.text(compose(CONF, overrides, whole=True), CONF)
+    return text.partition("\n\nseed: ")[2].splitlines()
+
+
+@pytest.fixture(autouse=True)
+def _places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAL_DATA_DIR", "/where/data/are")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_setting_of_an_option_has_a_comment(option: str) -> None:
+    group, _, name = option.partition("=")
+    key = group.replace("/", ".")
+    own = [line for line in lines(option) if line.startswith((f"{key}:", f"{key}."))]
+    assert own[0].startswith(f"{key}: {name} ")
+    assert [line for line in own if " # " not in line] == []
+
+
+def test_every_plain_setting_and_pool_option_has_a_comment() -> None:
+    found = lines("pool=[imbalanced,noisy,ood,repeated]", "data@pool.ood.data=mnist")
+    assert [line for line in found if " # " not in line] == []
+    assert any(line.startswith("pool.noisy.rate: 0.1  ") for line in found)
+    assert any(line.startswith("pool.ood.data: mnist  ") for line in found)
+    assert "pool.ood.data.root: /where/data/are      # where the files are" in "\n".join(found)
+
+
+def test_settings_are_those_of_the_command_line() -> None:
+    found = "\n".join(lines("experiment=iris_demo", "strategy=power_bald", "strategy.beta=2.5"))
+    for line in (
+        "strategy: power_bald                    # drawn without replacement by weights",
+        "strategy.score: bald                    # H(mean p) - mean H(p)",
+        "strategy.beta: 2.5                      # coldness",
+        "query_size: 1 ",
+        "experiment: iris_demo                   # A first look",
+    ):
+        assert line in found
+    assert "_target_" not in found
+
+
+def test_groups_are_listed_with_what_they_are() -> None:
+    text = help.text(compose(CONF, [], whole=True), CONF)
+    assert "\noracle: files, simulated  # who labels\n" in text
+    assert "\ntrainer/scheduler: constant, cosine, milestones, step\n" in text
+    assert "local" not in [line.partition(":")[0] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours"),
+    [
+        (["--help"], True),
+        (["strategy=badge", "-h"], True),
+        (["--help", "-m", "seed=0,1"], True),
+        (["seed=1"], False),
+        (["--help", "--config-dir", "mine"], False),
+        (["--hydra-help"], False),
+    ],
+)
+def test_help_that_is_asked_otherwise_is_left_to_hydra(arguments: list[str], ours: bool) -> None:
+    assert help.asked(arguments) is ours
+
+
+def test_help_of_a_sweep_is_that_of_its_first_job() -> None:
+    arguments = ["--help", "-m", "strategy=badge,bald", "pool=[noisy,ood]", "seed=3"]
+    assert help.overrides(arguments) == ["strategy=badge", "pool=[noisy,ood]", "seed=3"]
+    assert isinstance(compose(CONF, help.overrides(arguments), whole=True), DictConfig)
