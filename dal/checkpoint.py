@@ -76,7 +76,9 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def load(
-        self, restore: Callable[[dict[str, Any]], None] = lambda state: None
+        self,
+        restore: Callable[[dict[str, Any]], None] = lambda state: None,
+        in_part: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any] | None:
         """The newest state that is whole.
 
@@ -86,6 +88,8 @@ class Checkpoints:
         Args:
             restore: Called with the state; it may raise DamagedError for files that the state
                 refers to.
+            in_part: Called instead with the newest whole state where no state can be restored with
+                all its files.
 
         Returns:
             The state, or None when there has been none.
@@ -97,12 +101,14 @@ class Checkpoints:
             return None
         if not self.read_only:
             remove_temporary(self.folder)
+        newest: dict[str, Any] | None = None
         damaged: list[Path] = []
         cause = ""
         for number in reversed(self._numbers()):
             path = self._path(number)
             try:
                 state = load(path)
+                newest = newest or state
                 restore(state)
             except DamagedError as error:
                 log.warning("%s; falling back to the checkpoint before it", error)
@@ -112,9 +118,14 @@ class Checkpoints:
             for bad in damaged if not self.read_only else ():
                 bad.unlink()
             return state
+        if newest is not None and in_part is not None:
+            in_part(newest)
+            return newest
         if damaged:
-            remedy = "restore one" if self.read_only else "delete the run directory to start anew"
-            raise DamagedError(f"no checkpoint in {self.folder} is whole ({cause}); {remedy}")
+            raise DamagedError(
+                f"no checkpoint in {self.folder} is whole ({cause}); restore one, or choose "
+                "another saved_dir to start anew"
+            )
         return None
 
     def _numbers(self) -> list[int]:

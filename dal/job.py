@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 MODELS = "models"
 GROWING = ("rows", "queries")
 """What of a run's state grows with its rounds."""
@@ -178,7 +178,11 @@ class Job:
         self._start()
         self.start = self._digests() if self.checkpoints or shared else {}
         self._compare()
-        saved = self.checkpoints.load(self._restore) if self.checkpoints else None
+        saved = (
+            self.checkpoints.load(self._restore, self._restore_in_part)
+            if self.checkpoints
+            else None
+        )
         if shared:
             saved = self._share(saved)
         self._apply_numerics(saved["numerics"] if saved else None)
@@ -299,18 +303,34 @@ class Job:
             "strategy": self.strategy.state_dict(),
         }
 
-    def _restore(self, saved: dict[str, Any]) -> None:
+    def _restore_in_part(self, saved: dict[str, Any]) -> None:
+        """Do without what is damaged of the files that a state refers to, and say so."""
+        self._restore(saved, in_part=True)
+
+    def _restore(self, saved: dict[str, Any], in_part: bool = False) -> None:
         check_format(saved)
         if saved["data"] != self.fingerprint:
             raise ValueError(
                 f"the data of {self.source.name} have changed since this run began; restore them, "
-                "or delete the run directory to start anew"
+                "or choose another saved_dir to start anew"
             )
-        self.history.load_state_dict(saved["history"])
+        lost = self.history.load_state_dict(saved["history"], without_damaged=in_part)
         self.pool.load_state_dict(saved["pool"])
         self.learner.load_state_dict(saved["learner"])
         self.strategy.load_state_dict(saved["strategy"])
         self.state = State.load(saved["state"])
+        if lost:
+            self._note_loss(f"the predictions of round{'s' * (len(lost) > 1)} {_listed(lost)}")
+
+    def _note_loss(self, lost: str) -> None:
+        """Warn, and record, that the run goes on without something."""
+        log.warning(
+            "%s are lost, and the run goes on without; its results may differ from those of an "
+            "uninterrupted one",
+            lost,
+        )
+        losses: list[str] = self.state.row.setdefault("lost", [])
+        losses.append(lost)
 
     def _apply_numerics(self, saved: dict[str, Any] | None) -> None:
         """Take back threads from a resumed run; warn where other bits must be expected."""
@@ -338,6 +358,12 @@ def check_format(saved: dict[str, Any]) -> None:
             f"the run was written by another version of dal (format {saved.get('format')}, "
             f"this is {FORMAT}); go on with that version, or choose another saved_dir"
         )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Numbers in words: ``3``, or ``3, 5 and 9``."""
+    *before, last = map(str, numbers)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def from_history(strategy: Strategy, committee: Committee) -> dict[Need, int]:

@@ -121,6 +121,21 @@ def test_file_the_state_refers_to_may_be_damaged_too(three: Checkpoints) -> None
     assert loaded["number"] == 0
 
 
+def test_in_part_the_newest_whole_state_is_taken_where_none_has_all_its_files(
+    three: Checkpoints,
+) -> None:
+    def restore(loaded: dict[str, Any]) -> None:
+        raise DamagedError("history")
+
+    newest(three).write_bytes(b"nothing of ours")
+    before = names(three.folder)
+    taken: list[int] = []
+    loaded = three.load(restore, lambda state: taken.append(state["number"]))
+    assert loaded is not None
+    assert taken == [loaded["number"]] == [1]
+    assert names(three.folder) == before
+
+
 def test_other_errors_of_restoring_do_not_fall_back(three: Checkpoints) -> None:
     def restore(loaded: dict[str, Any]) -> None:
         raise ValueError("the data have changed")
@@ -135,7 +150,7 @@ def test_all_damaged_is_an_error_and_deletes_nothing(three: Checkpoints) -> None
     before = names(three.folder)
     for path in three.folder.iterdir():
         path.write_bytes(b"nothing of ours")
-    with pytest.raises(DamagedError, match=r"no checkpoint in .* is whole.*delete"):
+    with pytest.raises(DamagedError, match=r"no checkpoint in .* is whole.*another saved_dir"):
         three.load()
     assert names(three.folder) == before
 

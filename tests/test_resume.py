@@ -17,7 +17,6 @@ import resume_job
 import torch
 
 from dal import checkpoint
-from dal.utils.files import DamagedError
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # Importing torch takes seconds: one server imports it, and every process is a fork of that.
@@ -137,13 +136,29 @@ def test_resume_damaged_newest_checkpoint_falls_back(
     assert_same(tmp_path, reference("instability"))
 
 
-def test_resume_damaged_history_is_named(tmp_path: Path) -> None:
+def test_resume_damaged_history_is_done_without_and_recorded(
+    reference: Callable[[str], Path], tmp_path: Path
+) -> None:
     resume_job.run(tmp_path, budget=12)
-    newest = sorted((tmp_path / "history").glob("*.npy"))[-1]
-    newest.write_bytes(newest.read_bytes()[:-8])
-    with pytest.raises(DamagedError, match=newest.name):
-        resume_job.run(tmp_path)
-    assert (tmp_path / "queries.csv").stat().st_size > 0
+    newest = sorted((tmp_path / "history").glob("*.npy"))[0]
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 1
+    newest.write_bytes(content)
+    resume_job.run(tmp_path)
+    log = (tmp_path / "train.log").read_text()
+    assert f"{newest.name} is damaged" in log
+    assert "the predictions of round 0 are lost, and the run goes on without" in log
+    rows = metrics(tmp_path)
+    assert [row["queried"] for row in rows] == [0, 6, 12, 18, 24]
+    assert [row.get("lost") for row in rows] == [
+        None,
+        None,
+        ["the predictions of round 0"],
+        None,
+        None,
+    ]
+    before = (reference("instability") / "queries.csv").read_text().splitlines()[:13]
+    assert (tmp_path / "queries.csv").read_text().splitlines()[:13] == before
 
 
 def test_resume_extended_budget_equals_straight_run(

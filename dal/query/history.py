@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ MEMORY_LIMIT = 512 * 2**20
 """Bytes of history kept in memory; beyond it the files are memory-mapped."""
 
 PATTERN = "round_*.npy"
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 class PredictionHistory:
     """What the last models predicted, so that no old model is ever run again.
 
     One array a round: float32, (num_total, C), rows of samples that were not predicted (those
-    labeled already) are NaN. With a folder, each array is also a file, written once, and the
-    state holds its digest only; without one the state holds the arrays.
+    labeled already) are NaN. With a folder, each array is also a file of NumPy, written once, with
+    the digest of round and content behind the array; the state names the rounds only. Without a
+    folder the state holds the arrays.
 
     Args:
         num_total: Size of the training part.
@@ -49,8 +53,8 @@ class PredictionHistory:
         self.folder = folder
         size = 4 * num_total * num_classes * (keep or 1)
         self.mapped = folder is not None and (keep is None or size > memory_limit)
-        self._arrays: dict[int, Tensor] = {}
-        self._digests: dict[int, str] = {}
+        # A mapped file is opened when it is asked for: thousands of rounds are too many open files.
+        self._arrays: dict[int, Tensor | None] = {}
 
     @classmethod
     def read(cls, folder: str | Path) -> PredictionHistory:
@@ -63,12 +67,14 @@ class PredictionHistory:
             FileNotFoundError: There are none.
             DamagedError: A file is damaged.
         """
-        numbers = sorted(int(p.stem.removeprefix("round_")) for p in Path(folder).glob(PATTERN))
+        numbers = _rounds_in(Path(folder))
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no predictions; run with keep_history=true")
         first = np.load(Path(folder) / f"round_{numbers[0]:04d}.npy", mmap_mode="r")
         history = cls(first.shape[0], first.shape[1], keep=None, folder=Path(folder))
-        history._arrays = {number: history._open(number) for number in numbers}
+        for number in numbers:
+            history._verified(number)
+        history._arrays = dict.fromkeys(numbers)
         return history
 
     @property
@@ -89,15 +95,12 @@ class PredictionHistory:
         """
         array = torch.full(self.shape, torch.nan, dtype=self.dtype)
         array[indices.cpu()] = probs.to("cpu", self.dtype)
-        self._arrays[round_number] = array
+        self._arrays[round_number] = None if self.mapped else array
         if self.folder is not None:
-            self._digests[round_number] = _digest(array)
             path = self._path(round_number)
             with saving(path, 4 * array.numel()):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_array(path, array.numpy())
-            if self.mapped:
-                self._arrays[round_number] = self._open(round_number)
+                write_array(path, array.numpy(), _digest(round_number, array))
         self._forget()
 
     def last(self, count: int, indices: Tensor) -> Tensor:
@@ -113,36 +116,58 @@ class PredictionHistory:
         rounds = self.rounds[-count:]
         if not rounds:
             return torch.empty(0, len(indices), self.shape[1], dtype=self.dtype)
-        return torch.stack([self._arrays[number][indices.cpu()] for number in rounds])
+        return torch.stack([self._array(number)[indices.cpu()] for number in rounds])
 
     def of_sample(self, index: int) -> Tensor:
         """Predictions for one sample over all rounds kept: float32, (T, C), NaN once labeled."""
         return self.last(len(self._arrays), torch.tensor([index]))[:, 0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Digests of the files, or the arrays themselves where there is no folder."""
+        """Which rounds there are, or the arrays themselves where there is no folder."""
         if self.folder is None:
             return {"arrays": dict(self._arrays)}
-        return {"digests": {number: self._digests[number] for number in self.rounds}}
+        return {"rounds": _spans(self.rounds)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], without_damaged: bool = False) -> list[int]:
         """Take back what `state_dict` gave.
+
+        Args:
+            state: What it gave.
+            without_damaged: Do without the rounds whose files are missing or damaged; a damaged
+                file is renamed to ``round_<n>.npy.damaged``.
+
+        Returns:
+            The rounds that are lost.
 
         Raises:
             DamagedError: A file is missing or damaged, naming it.
         """
         if self.folder is None:
             self._arrays = dict(state["arrays"])
-            return
-        self._digests = dict(state["digests"])
-        self._arrays = {number: self._open(number) for number in self._digests}
-        for number, array in self._arrays.items():
-            if _digest(array) != self._digests[number]:
-                raise DamagedError(f"{self._path(number)} is damaged")
+            return []
+        rounds = [number for first, last in state["rounds"] for number in range(first, last + 1)]
+        self._arrays, lost = {}, []
+        for number in rounds:
+            try:
+                array = self._verified(number)
+            except DamagedError:
+                if not without_damaged:
+                    raise
+                lost.append(number)
+                path = self._path(number)
+                if path.exists():
+                    path.replace(path.with_name(f"{path.name}.damaged"))
+            else:
+                self._arrays[number] = None if self.mapped else array
+        return lost
 
     def _path(self, round_number: int) -> Path:
         assert self.folder is not None
         return self.folder / f"round_{round_number:04d}.npy"
+
+    def _array(self, round_number: int) -> Tensor:
+        array = self._arrays[round_number]
+        return self._open(round_number) if array is None else array
 
     def _open(self, round_number: int) -> Tensor:
         """Read one file, mapped copy-on-write so that it cannot be modified."""
@@ -155,6 +180,14 @@ class PredictionHistory:
             raise DamagedError(f"{path} is damaged: it holds {array.dtype} {array.shape}")
         return torch.from_numpy(array)
 
+    def _verified(self, round_number: int) -> Tensor:
+        array, path = self._open(round_number), self._path(round_number)
+        with path.open("rb") as file:
+            file.seek(-_DIGEST_SIZE, os.SEEK_END)
+            if file.read() != _digest(round_number, array):
+                raise DamagedError(f"{path} is damaged, or was written by another version of dal")
+        return array
+
     def _forget(self) -> None:
         """Drop rounds beyond `keep`, but files only when no kept checkpoint may refer to them."""
         if self.keep is None:
@@ -162,12 +195,30 @@ class PredictionHistory:
         newest = self.rounds[-1]
         for number in self.rounds[: -self.keep]:
             del self._arrays[number]
-            self._digests.pop(number, None)
-        if self.folder is not None:
-            for path in self.folder.glob(PATTERN):
-                if int(path.stem.removeprefix("round_")) < newest - self.keep - 1:
-                    path.unlink()
+        for number in [] if self.folder is None else _rounds_in(self.folder):
+            if number < newest - self.keep - 1:
+                self._path(number).unlink()
 
 
-def _digest(array: Tensor) -> str:
-    return hashlib.sha256(array.contiguous().numpy().data).hexdigest()
+def _rounds_in(folder: Path) -> list[int]:
+    """The rounds of which a folder has files, ascending."""
+    names = [path.stem.removeprefix("round_") for path in folder.glob(PATTERN)]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _spans(rounds: Sequence[int]) -> list[list[int]]:
+    """Ascending numbers as first and last of each run of consecutive ones."""
+    spans: list[list[int]] = []
+    for number in rounds:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return spans
+
+
+def _digest(round_number: int, array: Tensor) -> bytes:
+    """SHA-256 of round, shape and content."""
+    digest = hashlib.sha256(f"{round_number} {tuple(array.shape)}".encode())
+    digest.update(array.contiguous().numpy().data)
+    return digest.digest()

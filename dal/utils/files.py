@@ -52,8 +52,8 @@ def write_text_atomically(path: Path, text: str, sync: bool = False) -> None:
     write_atomically(path, lambda file: file.write(text.encode()), sync)
 
 
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """`write_atomically` for an array as a file of NumPy.
+def write_array(path: Path, array: NDArray[Any], ending: bytes = b"") -> None:
+    """`write_atomically` for an array as a file of NumPy, with what NumPy does not read behind it.
 
     `np.save` would write through C's buffer, which does not say why it failed.
     """
@@ -62,6 +62,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
         layout = np.lib.format.header_data_from_array_1_0(array)
         np.lib.format.write_array_header_1_0(file, layout | {"fortran_order": False})
         file.write(np.ascontiguousarray(array).data)
+        file.write(ending)
 
     write_atomically(path, write)
 

@@ -128,7 +128,7 @@ def test_a_state_does_not_change_with_later_rounds(mode: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", ["files", "mapped"])
-def test_files_are_written_once_and_the_state_holds_digests_only(mode: str, tmp_path: Path) -> None:
+def test_files_are_written_once_and_the_state_names_them_only(mode: str, tmp_path: Path) -> None:
     def files() -> list[tuple[str, int]]:
         return sorted((path.name, path.stat().st_ino) for path in (tmp_path / "history").iterdir())
 
@@ -139,10 +139,23 @@ def test_files_are_written_once_and_the_state_holds_digests_only(mode: str, tmp_
     make(mode, tmp_path).load_state_dict(state)
     assert files() == before
     assert [name for name, _ in before] == ["round_0000.npy", "round_0001.npy", "round_0002.npy"]
-    digests = state["digests"]
-    assert list(state) == ["digests"]
-    assert list(digests) == [0, 1, 2]
-    assert all(isinstance(digest, str) for digest in digests.values())
+    assert state == {"rounds": [[0, 2]]}
+
+
+def test_state_does_not_grow_with_the_rounds(tmp_path: Path) -> None:
+    made = filled("files", tmp_path, 40, keep=None)
+    assert made.state_dict() == {"rounds": [[0, 39]]}
+    assert made.rounds == list(range(40))
+
+
+def test_many_rounds_keep_no_files_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    made = filled("files", tmp_path, 40, keep=None)
+    fresh = make("files", tmp_path, keep=None)
+    fresh.load_state_dict(made.state_dict())
+    kept = PredictionHistory.read(tmp_path / "history")
+    assert torch.equal(kept.of_sample(3), fresh.of_sample(3))
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 10
 
 
 def test_memory_is_not_written_to_disk(tmp_path: Path) -> None:
@@ -194,6 +207,26 @@ def test_a_damaged_file_is_named(mode: str, damage: str, tmp_path: Path) -> None
     assert not path.exists() or path.read_bytes() != before
     with pytest.raises(DamagedError, match=r"history.round_0001\.npy"):
         make(mode, tmp_path).load_state_dict(state)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("mode", ["files", "mapped"])
+def test_damaged_rounds_can_be_done_without(mode: str, damage: str, tmp_path: Path) -> None:
+    state = filled(mode, tmp_path, 4, keep=4).state_dict()
+    path = tmp_path / "history" / "round_0002.npy"
+    DAMAGES[damage](path)
+    there = path.exists()
+    fresh = make(mode, tmp_path, keep=4)
+    assert fresh.load_state_dict(state, without_damaged=True) == [2]
+    assert fresh.rounds == [0, 1, 3]
+    assert torch.equal(fresh.of_sample(8), torch.stack([probs_of(r)[8] for r in (0, 1, 3)]))
+    assert not path.exists()
+    assert path.with_name("round_0002.npy.damaged").exists() == there
+    again = make(mode, tmp_path, keep=4)
+    assert again.load_state_dict(fresh.state_dict()) == []
+    assert again.rounds == [0, 1, 3]
+    again.append(4, torch.arange(TOTAL), probs_of(4))
+    assert again.rounds == [0, 1, 3, 4]
 
 
 def test_a_flipped_bit_is_never_read(tmp_path: Path) -> None:
