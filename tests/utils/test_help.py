@@ -49,14 +49,14 @@ def test_every_plain_setting_and_pool_option_has_a_comment() -> None:
 
 def test_settings_are_those_of_the_command_line() -> None:
     found = "\n".join(lines("experiment=iris_demo", "strategy=power_bald", "strategy.beta=2.5"))
-    for line in (
-        "strategy: power_bald                    # drawn without replacement by weights",
-        "strategy.score: bald                    # H(mean p) - mean H(p)",
-        "strategy.beta: 2.5                      # coldness",
-        "query_size: 1 ",
-        "experiment: iris_demo                   # A first look",
+    for setting, comment in (
+        ("strategy: power_bald", "drawn without replacement by weights"),
+        ("strategy.score: bald", "H(mean p) - mean H(p)"),
+        ("strategy.beta: 2.5", "coldness"),
+        ("query_size: 1", "labels asked"),
+        ("experiment: iris_demo", "A first look"),
     ):
-        assert line in found
+        assert f"\n{setting:<40} # {comment}" in found
     assert "_target_" not in found
 
 
