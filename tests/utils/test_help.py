@@ -57,7 +57,7 @@ def test_settings_are_those_of_the_command_line() -> None:
         ("experiment: iris_demo", "A first look"),
     ):
         assert f"\n{setting:<40} # {comment}" in found
-    assert "_target_" not in found
+    assert "_target_:" not in found
 
 
 def test_groups_are_listed_with_what_they_are() -> None:
