@@ -80,6 +80,10 @@ class Task(ABC):
         """Loss gradients at the logits (B, C) for each possible label, (C, B, C)."""
 
     @abstractmethod
+    def hessian_product(self, logits: Tensor, moves: Tensor) -> Tensor:
+        """Second derivative of each sample's loss at its logits, times a move of these: (B, C)."""
+
+    @abstractmethod
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Which predictions of logits (B, C) are right, as ``accuracy`` counts them: bool, (B,)."""
 
@@ -159,6 +163,11 @@ class Multiclass(Task):
     def cotangents(self, logits: Tensor) -> Tensor:
         """Loss gradients at the logits (B, C) for each label, (C, B, C); see the function."""
         return softmax_cotangents(logits)
+
+    def hessian_product(self, logits: Tensor, moves: Tensor) -> Tensor:
+        """``(diag p - p p') m`` for moves m of the logits: (B, C)."""
+        probs = logits.softmax(1)
+        return probs * (moves - (probs * moves).sum(1, keepdim=True))
 
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Where the class of the highest logit is the target: bool, (B,)."""
@@ -275,6 +284,11 @@ class Multilabel(Task):
             "gradient lengths for each possible label are defined where a sample has one of C "
             "classes, not for multi-label targets; choose another strategy"
         )
+
+    def hessian_product(self, logits: Tensor, moves: Tensor) -> Tensor:
+        """``p (1 - p) m / C`` for moves m of the logits: (B, C)."""
+        probs = logits.sigmoid()
+        return probs * (1 - probs) * moves / self.num_classes
 
     def correct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Where every label of the sample is right: bool, (B,)."""

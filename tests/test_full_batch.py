@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression as Reference
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from dal.data import initial_labels, iris, make_source
 from dal.full_batch import FullBatch
 from dal.learners import Ensemble
 from dal.models import MLP, LeNet5, LogisticRegression
-from dal.query import BALD, ExpectedGradientLength, Margin
+from dal.query import BALD, ExpectedGradientLength, Margin, margin
 from dal.task import Multiclass, Multilabel
 from dal.trainer import FitContext, FitState, Samples
 
@@ -61,7 +62,7 @@ def test_optimum_equals_scikit_learns(l2: float, weighted: bool) -> None:
     reference.fit(inputs.double(), targets, None if weights is None else weights.double())
     want = torch.from_numpy(reference.predict_proba(inputs.double()))
     assert state.stopped == "converged"
-    assert state.steps > 5
+    assert state.steps > 1  # Newton steps
     torch.testing.assert_close(probs(model, inputs).double(), want, atol=2e-6, rtol=0)
 
 
@@ -74,6 +75,78 @@ def test_optimum_does_not_depend_on_the_start() -> None:
         fit(models[-1], inputs, targets, tolerance=1e-9)
     assert not torch.equal(models[0].head.weight, LogisticRegression((6,), 4).head.weight)
     torch.testing.assert_close(probs(models[0], inputs), probs(models[1], inputs))
+
+
+def digits(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Standardized inputs and targets of some labels, and the inputs of all others."""
+    images, targets = load_digits(return_X_y=True)
+    inputs = torch.from_numpy((images - images.mean(0)) / images.std(0).clip(1e-3)).float()
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
+    return inputs[order[:count]], torch.from_numpy(targets)[order[:count]], inputs[order[count:]]
+
+
+@pytest.mark.parametrize(("count", "l2"), [(300, 1.0), (300, 1e-3), (20, 1.0), (600, 10.0)])
+def test_default_tolerance_is_the_optimum_whatever_the_start(count: int, l2: float) -> None:
+    """Also where the model is sure of nearly all labels, so that the loss is almost flat."""
+    inputs, targets, pool = digits(count)
+    reference = Reference(C=1 / l2, tol=1e-9, max_iter=1000, solver="newton-cg")
+    reference.fit(inputs.double(), targets)
+    want = torch.from_numpy(reference.predict_proba(pool.double()))
+    predicted = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = LogisticRegression((64,), 10)
+        samples = Samples(lambda batch: inputs[batch], targets)
+        state = FullBatch(l2=l2).fit(model, samples, Multiclass(10), FitContext())
+        assert state.stopped == "converged"
+        predicted.append(probs(model, pool))
+        seen = targets.unique()
+        torch.testing.assert_close(predicted[-1].double()[:, seen], want, atol=2e-5, rtol=0)
+    torch.testing.assert_close(*predicted, atol=1e-5, rtol=0)
+    picks = [margin(p).topk(10).indices.tolist() for p in predicted]
+    assert picks[0] == picks[1]
+
+
+@pytest.mark.parametrize("l2", [0.1, 10.0])
+def test_two_classes_equal_scikit_learns_single_row_at_twice_c(l2: float) -> None:
+    """Half the penalty for the difference of the rows: that is what is left at their optimum."""
+    inputs, targets = problem()
+    targets = targets % 2
+    model = LogisticRegression((6,), 2)
+    FullBatch(l2=l2).fit(
+        model, Samples(lambda batch: inputs[batch], targets), Multiclass(2), FitContext()
+    )
+    reference = Reference(C=2 / l2, tol=1e-10, max_iter=10_000).fit(inputs.double(), targets)
+    want = torch.from_numpy(reference.predict_proba(inputs.double()))
+    torch.testing.assert_close(probs(model, inputs).double(), want, atol=2e-6, rtol=0)
+    assert torch.allclose(model.head.weight[0], -model.head.weight[1], atol=1e-5)
+
+
+def test_several_labels_equal_one_scikit_learn_fit_each() -> None:
+    inputs, targets = problem()
+    rows = torch.nn.functional.one_hot(targets, 4)
+    model = LogisticRegression((6,), 4)
+    fit(model, inputs, rows, l2=0.5)
+    for label in range(4):
+        reference = Reference(C=1 / (4 * 0.5), tol=1e-10, max_iter=10_000)
+        reference.fit(inputs.double(), rows[:, label])
+        want = torch.from_numpy(reference.decision_function(inputs.double()))
+        got = model(inputs).logits[:, label].double()
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("tolerance", [1.0, 1e-2, 1e-5])
+def test_no_labeled_logit_is_farther_from_the_optimum_than_the_tolerance(tolerance: float) -> None:
+    inputs, targets, _ = digits(300)
+    logits = []
+    for asked in (tolerance, 1e-10):
+        torch.manual_seed(0)
+        model = LogisticRegression((64,), 10).double()
+        samples = Samples(lambda batch: inputs[batch], targets)
+        FullBatch(l2=0.1, tolerance=asked).fit(model, samples, Multiclass(10), FitContext())
+        with torch.no_grad():
+            logits.append(model(inputs.double()).logits)
+    assert float((logits[0] - logits[1]).abs().max()) <= tolerance
 
 
 def test_separable_labels_and_single_class_have_an_optimum() -> None:
