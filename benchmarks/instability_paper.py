@@ -77,7 +77,13 @@ def difference_table(groups: Sequence[Group], pairs: Mapping[str, tuple[str, str
 
 def draw_table(groups: Sequence[Group]) -> str:
     """By data set, the share of picks that a draw decided: among equal scores, or all at random."""
-    names = ["least_confidence", "entropy", OURS, *(pair[0] for pair in VARIANTS.values())]
+    names = [
+        "least_confidence",
+        "margin",
+        "entropy",
+        OURS,
+        *(pair[0] for pair in VARIANTS.values()),
+    ]
     names = [n for n in dict.fromkeys(names) if any(n in group.curves for group in groups)]
     rows = [[group.data, *(_drawn(group, name) for name in names)] for group in groups]
     return markdown(["picks by draw", *names], rows)

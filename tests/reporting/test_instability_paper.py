@@ -16,14 +16,15 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
     runs = tmp_path / "saved"
     runs.mkdir()
     rng = np.random.default_rng(0)
-    values: dict[str, list[float]] = {"random": [], "entropy": [], "instability": []}
+    means = {"random": 0.5, "entropy": 0.6, "instability": 0.6, "margin": 0.6}
+    values: dict[str, list[float]] = {name: [] for name in means}
     for seed in range(5):
-        for name, mean in (("random", 0.5), ("entropy", 0.6), ("instability", 0.6)):
+        for name, mean in means.items():
             value = mean + rng.normal(0, 0.02)
             values[name].append(100 * value)
             settings = {"window": 3, "distance": "wasserstein", "ground": "discrete"}
             strategy = settings if name == "instability" else {}
-            drawn = {"query/tied": 5} if name == "instability" else {"query/tied": 0}
+            drawn = {"query/tied": 5 if name in ("instability", "margin") else 0}
             write_run(runs, name, seed, [value, value], strategy=strategy, drawn=drawn, data="iris")
     picture = tmp_path / "figure.png"
     main([str(runs), "--figure", str(picture)])
@@ -39,8 +40,8 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (f"p {p:.3f}" if p >= 0.0005 else "p < 0.001") in against[2]
     assert variants[2].count("not run") == 7
     assert draws == [
-        "| picks by draw | entropy | instability |",
-        "| --- | ---: | ---: |",
-        "| iris | 0% | 50% |",
+        "| picks by draw | margin | entropy | instability |",
+        "| --- | ---: | ---: | ---: |",
+        "| iris | 50% | 0% | 50% |",
     ]
     assert picture.stat().st_size > 10_000
