@@ -73,21 +73,23 @@ class Parts:
         settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
         pick_device(settings.device)
         check_split(**config["split"])
-        factory(config["data"], allow=allow)
-        build(config["features"], allow=allow)
+        factory(config["data"], "data", allow=allow)
+        build(config["features"], "features", allow=allow)
         for options in config["pool"].values():
             if not any(isinstance(part, Mapping) and TARGET in part for part in options.values()):
-                build(options, allow=allow)  # others hold a data set, and are made with the data
-        initial = factory(config["initial"], allow=allow)
+                build(options, "pool", allow=allow)  # others hold data, and are made with them
+        initial = factory(config["initial"], "initial", allow=allow)
         if initial.func is initial_labels:
             check_amounts(**initial.keywords)
         return cls(
             settings,
-            strategy=build(config["strategy"], allow=allow),
-            trainer=shared(config["trainer"], lambda: build(config["trainer"], allow=allow)),
-            model=shared(config["model"], lambda: factory(config["model"], allow=allow)),
-            committee=build(config["committee"], allow=allow),
-            oracle=factory(config["oracle"], allow=allow),
+            strategy=build(config["strategy"], "strategy", allow=allow),
+            trainer=shared(
+                config["trainer"], lambda: build(config["trainer"], "trainer", allow=allow)
+            ),
+            model=shared(config["model"], lambda: factory(config["model"], "model", allow=allow)),
+            committee=build(config["committee"], "committee", allow=allow),
+            oracle=factory(config["oracle"], "oracle", allow=allow),
             initial=initial,
         )
 
@@ -287,9 +289,10 @@ def source_of(
     allow: tuple[str, ...],
 ) -> Source:
     """The data: embedded where features are asked for, divided, and with a harder pool."""
-    embedding: Embedding = build(config["features"], allow=allow)
-    pools = [build(options, allow=allow) for options in config["pool"].values()]
-    dataset: Dataset = build(config["data"], allow=allow)
+    embedding: Embedding = build(config["features"], "features", allow=allow)
+    embedding.plugins = allow
+    pools = [build(options, "pool", allow=allow) for options in config["pool"].values()]
+    dataset: Dataset = build(config["data"], "data", allow=allow)
     device = current().own(pick_device(settings.device))
     with interruptible(directory) as check:
         dataset = embedding(dataset, device, check)

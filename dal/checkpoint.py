@@ -50,8 +50,14 @@ def load(path: Path) -> dict[str, Any]:
         raise DamagedError(f"{path} is not a checkpoint of this version of dal, or is damaged")
     if hashlib.sha256(memoryview(content)[start:]).digest() != content[len(MAGIC) : start]:
         raise DamagedError(f"{path} is damaged: its content does not match its digest")
-    state = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
-    return dict(state)
+    try:
+        state = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
+        return dict(state)
+    except Exception as error:  # torch raises of many kinds, and advises to trust the file
+        raise DamagedError(
+            f"{path} holds something else than tensors and plain values, or is damaged; it is not "
+            "loaded, since such files can run code"
+        ) from error
 
 
 class Checkpoints:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+__all__ = ["EarlyStopping"]
+
 
 @dataclass(frozen=True)
 class EarlyStopping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,7 @@ from dal.models.fitted import EstimatorModule, as_floats, fit_estimator, torch_t
 from dal.pool import TrainSet
 from dal.query.pool_pass import auto_batch_size, predict_logits
 from dal.task import Multiclass, Multilabel, Task
-from dal.utils.build import build, spec_of
+from dal.utils.build import TARGET, check_arguments, find, spec_of
 from dal.utils.numerics import pick_device
 
 FILE = "model.pt"
@@ -174,7 +175,10 @@ def load(
     where = pick_device(device)
     path = Path(run_dir).expanduser() / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; has the run fitted its first model?")
+        raise FileNotFoundError(
+            f"{path} is not there: the run has fitted no model yet, or the file was removed; give "
+            "the run's command (again), which writes it"
+        )
     state = checkpoint.load(path)
     names = tuple(state["class_names"])
     if model is None:
@@ -205,10 +209,19 @@ def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) ->
 
 
 def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> Any:
+    """The untrained model that a file names, which may be anybody's: a model, and nothing else.
+
+    Its arguments are plain values: what they name is not built, and no other file is read.
+    """
     spec = state["spec"]
     if spec is None:
         raise ValueError(f"{path} does not say how its model is built; pass it as model=...")
-    if "weights" in state and "weights" in spec:  # fine-tuned from; its own weights follow
-        spec = {**spec, "weights": None}
-    shape = tuple(state["input_shape"])
-    return build(spec, allow=allow, input_shape=shape, num_classes=classes)
+    name, given = str(spec[TARGET]), {key: spec[key] for key in spec if key != TARGET}
+    target = find(name, "model", allow)
+    network = inspect.isclass(target) and issubclass(target, nn.Module)
+    if network != ("weights" in state) and name.startswith("dal."):
+        raise ValueError(f"{path} names {name}, which is no model for what it holds; restore it")
+    if "weights" in state and "weights" in given:  # fine-tuned from; its own weights follow
+        given["weights"] = None
+    check_arguments(target, given, name)
+    return target(input_shape=tuple(state["input_shape"]), num_classes=classes, **given)

@@ -17,6 +17,8 @@ from dal.newton import minimize
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 
+__all__ = ["FullBatch"]
+
 log = logging.getLogger(__name__)
 
 HISTORY = 20

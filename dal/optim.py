@@ -15,6 +15,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+__all__ = ["adam", "adamw", "constant", "cosine", "milestones", "sgd", "step"]
+
 MakeOptimizer = Callable[[Iterable[Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 

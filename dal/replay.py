@@ -28,7 +28,7 @@ from dal.utils.files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
-PLAIN = {"seed": int, "plugins": list, "pool": dict, "split": dict}
+PLAIN = {"seed": int, "pool": dict, "split": dict}
 PARTS = ("data", "features", "model", "strategy", "trainer", "committee", "initial")
 """Settings that a replay reads; those of parts name what is built."""
 _ANEW = "make the run anew with keep_models=true and another saved_dir"
@@ -69,6 +69,8 @@ class Replay:
     Args:
         run_dir: The run directory; the run was made with ``keep_models=true`` and is not going on.
         others: Strategies by name, to see what they would have picked in its place.
+        plugins: Packages besides ``dal`` that the run may name. Those that its ``config.yaml``
+            lists are not trusted for being listed there.
 
     Attributes:
         skipped: Why some of the others cannot be asked, by name.
@@ -78,7 +80,12 @@ class Replay:
         FileNotFoundError: There is no such run, or its data are not there.
     """
 
-    def __init__(self, run_dir: Path, others: Mapping[str, Strategy] | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        others: Mapping[str, Strategy] | None = None,
+        plugins: Sequence[str] = (),
+    ) -> None:
         self.run_dir = run_dir
         status = read_status(run_dir).get("status")
         if status in (None, "running"):
@@ -97,7 +104,7 @@ class Replay:
         check_format(saved)
         self._events = saved["pool"]
         self._saved_queries = State.load(saved["state"]).queries
-        self._job = _job(config, saved)
+        self._job = _job(config, saved, tuple(plugins))
         self._job.history = PredictionHistory(
             len(self.source.train), self.source.num_classes, keep=None, dtype=torch.float64
         )
@@ -321,9 +328,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _job(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Job:
+def _job(config: Mapping[str, Any], saved: Mapping[str, Any], allow: tuple[str, ...]) -> Job:
     """The run's parts as they stood at its start, with networks of float64, on the CPU."""
-    allow = tuple(config["plugins"])
     known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
     settings = Settings(**known | {"device": "cpu"})
     source = source_of(config, settings, None, allow)
@@ -333,10 +339,12 @@ def _job(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Job:
     source = replace(
         source, train=_Double(train.inputs, train.targets, train.prepare, train.positions)
     )
-    strategy, committee = (build(config[name], allow=allow) for name in ("strategy", "committee"))
+    strategy, committee = (
+        build(config[name], name, allow=allow) for name in ("strategy", "committee")
+    )
     learner = make_learner(
-        factory(config["model"], allow=allow),
-        build(config["trainer"], allow=allow),
+        factory(config["model"], "model", allow=allow),
+        build(config["trainer"], "trainer", allow=allow),
         source,
         source.task,
         committee,
@@ -355,8 +363,8 @@ def _job(config: Mapping[str, Any], saved: Mapping[str, Any]) -> Job:
         committee=committee,
         strategy=strategy,
         oracle=_Nobody(),
-        initial=build(
-            config["initial"], allow=allow, targets=source.train.targets, seed=settings.seed
+        initial=factory(config["initial"], "initial", allow=allow)(
+            targets=source.train.targets, seed=settings.seed
         ),
         recorder=Recorder(None, source, None),
         interrupts=Interrupts(),

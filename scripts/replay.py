@@ -25,6 +25,9 @@ def main() -> None:
     parser.add_argument("--round", type=int, help="round of the cards; default: the last query")
     parser.add_argument("--cards", type=int, default=6, help="how many picks of it are drawn")
     parser.add_argument("--out", type=Path, help="folder to write to; default: RUN/replay")
+    parser.add_argument(
+        "--plugins", nargs="*", default=[], help="packages besides dal that the run may name"
+    )
     given = parser.parse_args()
     out = given.out or given.run / "replay"
     try:
@@ -35,7 +38,8 @@ def main() -> None:
         from dal.utils.build import build
         from dal.utils.files import make_folder
 
-        replay = Replay(given.run, {name: build(s) for name, s in settings.items()})
+        others = {name: build(s, "strategy") for name, s in settings.items()}
+        replay = Replay(given.run, others, given.plugins)
         for name, reason in replay.skipped.items():
             sys.stderr.write(f"{name} is left out: {reason}\n")
         if not replay.numbers:

@@ -93,7 +93,7 @@ def test_network_of_another_package_must_be_allowed(tmp_path: Path) -> None:
 
 
 def test_missing_model_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="has the run fitted its first model"):
+    with pytest.raises(FileNotFoundError, match="give the run's command"):
         dal.load(tmp_path)
 
 

@@ -146,7 +146,7 @@ def test_runs_that_cannot_be_replayed_are_named(
         ),
         (
             lambda f: change(f, lambda c: (c.pop("plugins"), c["data"].pop("_target_"))),
-            r"another version of dal: it lacks plugins, data; replay the run with that version",
+            r"another version of dal: it lacks data; replay the run with that version",
         ),
         (
             lambda f: change(f, lambda c: c["model"].update(hidden=[3])),

@@ -14,6 +14,8 @@ from dal.data.hard_pools import Embed, HardPool, require_classes, select
 from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
 from dal.utils.seeding import generator
 
+__all__ = ["Ood"]
+
 
 @dataclass(frozen=True)
 class Ood(HardPool):

@@ -24,6 +24,8 @@ from dal.data.source import UNKNOWN, Dataset, Source, Split
 from dal.utils.memory import fitting
 from dal.utils.seeding import generator
 
+__all__ = ["Imbalanced", "Noisy", "Repeated"]
+
 log = logging.getLogger(__name__)
 
 Embed = Callable[[Dataset], Dataset]

@@ -11,6 +11,8 @@ from dal.data.draw import draw, draw_by_class
 from dal.data.source import is_known
 from dal.utils.seeding import generator
 
+__all__ = ["initial_labels"]
+
 
 def initial_labels(
     targets: Tensor,

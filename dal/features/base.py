@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +13,14 @@ from dal.data.source import Dataset
 
 
 class Embedding(ABC):
-    """Turns a data set into one whose inputs are features, rows and targets staying as they are."""
+    """Turns a data set into one whose inputs are features, rows and targets staying as they are.
+
+    Attributes:
+        plugins: Packages besides ``dal`` that whoever runs this trusts. No setting of an embedding,
+            so that no file which names one can say it.
+    """
+
+    plugins: Sequence[str] = ()
 
     @abstractmethod
     def __call__(

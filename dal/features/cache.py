@@ -120,7 +120,7 @@ class FeatureCache:
 
     def _join(self, parts: Sequence[Path]) -> str:
         """Write all parts into one file; gives its digest."""
-        arrays = [np.load(part, mmap_mode="r") for part in parts]
+        arrays = [np.load(part, mmap_mode="r", allow_pickle=False) for part in parts]
         digest = hashlib.sha256()
         shape = (sum(map(len, arrays)), arrays[0].shape[1])
         layout = {"descr": arrays[0].dtype.str, "fortran_order": False, "shape": shape}

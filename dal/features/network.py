@@ -281,7 +281,7 @@ class Run(NetworkEmbedding):
         Raises:
             TypeError: Its model has no features.
         """
-        predictor = load(self.path, device=str(device))
+        predictor = load(self.path, device=str(device), allow=self.plugins)
         if last_layer(predictor.model) is None:
             raise TypeError(
                 f"the model of {self.path} is no network with a last layer, so it has no features; "

@@ -18,6 +18,20 @@ from sklearn.tree import DecisionTreeClassifier
 
 from dal.models.estimator_committee import EstimatorCommittee, Forest, Neighbors
 
+__all__ = [
+    "bagging",
+    "decision_tree",
+    "knn",
+    "linear_svm",
+    "naive_bayes",
+    "passive_aggressive",
+    "polynomial_svm",
+    "random_forest",
+    "sklearn_committee",
+    "sklearn_logistic_regression",
+    "svm",
+]
+
 Shape = tuple[int, ...]
 
 

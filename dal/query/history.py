@@ -70,7 +70,8 @@ class PredictionHistory:
         numbers = _rounds_in(Path(folder))
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no predictions; run with keep_history=true")
-        first = np.load(Path(folder) / f"round_{numbers[0]:04d}.npy", mmap_mode="r")
+        path = Path(folder) / f"round_{numbers[0]:04d}.npy"
+        first = np.load(path, mmap_mode="r", allow_pickle=False)
         history = cls(first.shape[0], first.shape[1], keep=None, folder=Path(folder))
         for number in numbers:
             history._verified(number)

@@ -12,14 +12,35 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 TARGET = "_target_"
 
+PUBLIC = {
+    "committee": ("dal.learners.committees",),
+    "data": ("dal.data",),
+    "features": ("dal.features",),
+    "initial": ("dal.data.initial",),
+    "model": ("dal.models", "dal.models.estimators"),
+    "oracle": ("dal.oracles",),
+    "pool": ("dal.data.hard_pools", "dal.data.foreign", "dal.data"),
+    "strategy": ("dal.query",),
+    "trainer": ("dal.trainer", "dal.full_batch", "dal.optim", "dal.early_stopping"),
+}
+"""Modules whose ``__all__`` are what may be built, by the part of a run that they are for.
 
-def build(settings: Mapping[str, Any], *, allow: Sequence[str] = (), **extra: Any) -> Any:
+Settings may come from a run directory of somebody else's. So nothing else of the package can be
+named by them: what builds, loads or runs something named by its arguments must not stand there.
+"""
+
+
+def build(
+    settings: Mapping[str, Any], part: str | None = None, *, allow: Sequence[str] = (), **extra: Any
+) -> Any:
     """Call the target of some settings with the rest of them; nested targets first.
 
     Args:
         settings: ``_target_`` (a dotted name) and the keyword arguments for it, which may be
             settings of their own, or lists and dicts that hold some.
-        allow: Packages besides ``dal`` that targets may come from.
+        part: Which part of a run it is, a key of `PUBLIC`; None for any.
+        allow: Packages besides ``dal`` that targets may come from. Only whoever runs the command
+            may say so, never a file that is being read.
         **extra: Keyword arguments that settings cannot hold, such as data.
 
     Returns:
@@ -29,44 +50,82 @@ def build(settings: Mapping[str, Any], *, allow: Sequence[str] = (), **extra: An
         ValueError: The target is not allowed, or does not exist.
         TypeError: An argument is unknown (with a suggestion), missing, or of the wrong type.
     """
-    return factory(settings, allow=allow)(**extra)
+    return factory(settings, part, allow=allow)(**extra)
 
 
-def factory(settings: Mapping[str, Any], *, allow: Sequence[str] = ()) -> partial[Any]:
+def factory(
+    settings: Mapping[str, Any], part: str | None = None, *, allow: Sequence[str] = ()
+) -> partial[Any]:
     """Like `build`, but not called yet: a partial to which the extra arguments are given."""
-    target = find(str(settings[TARGET]), allow)
-    arguments = {key: _built(value, allow) for key, value in settings.items() if key != TARGET}
+    target = find(str(settings[TARGET]), part, allow)
+    given = {key: value for key, value in settings.items() if key != TARGET}
+    arguments = {key: _built(value, part, allow) for key, value in given.items()}
     check_arguments(target, arguments, str(settings[TARGET]))
     return partial(target, **arguments)
 
 
-def find(name: str, allow: Sequence[str] = ()) -> Callable[..., Any]:
+def find(name: str, part: str | None = None, allow: Sequence[str] = ()) -> Callable[..., Any]:
     """The class or function of a dotted name.
+
+    Args:
+        name: Of ``dal`` whatever is public for the part, under any name that leads to it; of other
+            packages what they define themselves, or list in ``__all__``.
+        part: See `build`.
+        allow: See `build`.
 
     Raises:
         ValueError: It is not allowed, or does not exist.
     """
     package = name.partition(".")[0]
-    if package not in ("dal", *allow):
+    if package != "dal" and not _inside(name, allow):
         raise ValueError(
             f"{name} is outside the packages that may be built ({', '.join(('dal', *allow))}); "
-            f"add {package} to plugins if you trust it"
+            f"add {package} to plugins (dal.load: to allow) if you trust it"
         )
-    module, _, attribute = name.rpartition(".")
+    path, _, attribute = name.rpartition(".")
     try:
-        target = getattr(importlib.import_module(module), attribute)
+        module = importlib.import_module(path)
+        target = getattr(module, attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"there is no {name} ({error}); check the _target_") from error
     if not callable(target):
         raise ValueError(f"{name} is no class or function; check the _target_")
+    own = package != "dal" and _inside(f"{getattr(target, '__module__', '')}.", allow)
+    listed = package != "dal" and attribute in getattr(module, "__all__", ())
+    if not (own or listed or _is_public(target, part)):
+        raise ValueError(f"{name} may not be built: {_remedy(path, part, package)}")
     return target  # type: ignore[no-any-return]
+
+
+def _inside(name: str, packages: Sequence[str]) -> bool:
+    return any(name.startswith(f"{package}.") for package in packages)
+
+
+def _is_public(target: Any, part: str | None) -> bool:
+    """Whether it is a public class or function of the package, for a part or for any."""
+    if not (inspect.isclass(target) or inspect.isfunction(target)):
+        return False
+    modules = map(importlib.import_module, _modules(part))
+    return any(target is getattr(module, name) for module in modules for name in module.__all__)
+
+
+def _modules(part: str | None) -> Sequence[str]:
+    return PUBLIC[part] if part else [name for names in PUBLIC.values() for name in names]
+
+
+def _remedy(path: str, part: str | None, package: str) -> str:
+    if package == "dal":
+        named = ", ".join(dict.fromkeys(_modules(part)))
+        return f"it is no public name of {named}; check the _target_"
+    return f"{path} only imports it; name the package it is from, or list it in {path}.__all__"
 
 
 def spec_of(function: Callable[..., Any]) -> dict[str, Any] | None:
     """Settings from which `build` makes the same object; None for what no module names."""
     if isinstance(function, partial):
         inner = spec_of(function.func)
-        return None if inner is None or function.args else {**inner, **function.keywords}
+        plain = not function.args and _is_plain(function.keywords)
+        return {**inner, **function.keywords} if inner and plain else None
     name = getattr(function, "__qualname__", "<")
     if "<" in name or "." in name or getattr(function, "__module__", "__main__") == "__main__":
         return None
@@ -120,10 +179,19 @@ def fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def _built(value: Any, allow: Sequence[str]) -> Any:
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be written down, as loading wants it: no object that was built."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def _built(value: Any, part: str | None, allow: Sequence[str]) -> Any:
     """A value with the settings that it is, or holds, built."""
     if isinstance(value, Mapping):
         if TARGET in value:
-            return build(value, allow=allow)
-        return {key: _built(part, allow) for key, part in value.items()}
-    return [_built(part, allow) for part in value] if isinstance(value, list) else value
+            return build(value, part, allow=allow)
+        return {key: _built(inner, part, allow) for key, inner in value.items()}
+    return [_built(inner, part, allow) for inner in value] if isinstance(value, list) else value
