@@ -137,12 +137,12 @@ def test_experiment_and_debug_options_run(
 ) -> None:
     build = app.build
 
-    def stand_in(settings: Any, **arguments: Any) -> Any:
+    def stand_in(settings: Any, part: str, **arguments: Any) -> Any:
         if settings["_target_"].startswith("dal.data.") and "targets" not in arguments:
             return arrays(settings)
         if settings["_target_"].startswith("dal.features."):
             return Raw()
-        return build(settings, **arguments)
+        return build(settings, part, **arguments)
 
     monkeypatch.setattr(app, "build", stand_in)
     small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false"]
