@@ -22,6 +22,7 @@ from dal.data.arrays import (
     find_classes,
     label_names,
 )
+from dal.data.class_names import check_class_names
 from dal.data.source import Dataset, is_known
 
 _ALIASES = {
@@ -100,6 +101,7 @@ def npz(
         _check_size(size, train.ndim)
         names = class_names if class_names is not None else arrays.get("class_names")
         targets, class_names = _number_targets(arrays, keys, names)
+        check_class_names(class_names, targets["targets"].ndim == 2, "class_names")
     return Dataset(
         name=name or Path(path).stem,
         inputs=train,

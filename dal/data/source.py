@@ -18,15 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dal.data.class_names import ABSTAINED, NO_LABEL, SEPARATOR
 from dal.task import Task, task_of
 
 UNKNOWN = -1
 """Target of a training sample whose label is not known (yet); a whole row of them, multi-label."""
-
-NO_LABEL = "-"
-"""How people write that none of the labels holds, where a sample may have several."""
-SEPARATOR = ";"
-"""Stands between the names of a sample's labels."""
 
 
 def is_known(targets: Tensor) -> Tensor:
@@ -234,9 +230,9 @@ class Source:
             none holds; ``?`` where nobody could tell.
         """
         if isinstance(target, int):
-            return self.class_names[target] if target >= 0 else "?"
+            return self.class_names[target] if target >= 0 else ABSTAINED
         if min(target) < 0:
-            return "?"
+            return ABSTAINED
         held = [name for name, holds in zip(self.class_names, target, strict=True) if holds]
         return SEPARATOR.join(held) or NO_LABEL
 

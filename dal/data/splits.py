@@ -8,17 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from dal.data.class_names import check_class_names
 from dal.data.draw import draw, share
-from dal.data.source import (
-    NO_LABEL,
-    SEPARATOR,
-    UNKNOWN,
-    Dataset,
-    Prepare,
-    Source,
-    Split,
-    is_known,
-)
+from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
 from dal.utils.seeding import generator
 
 _logger = logging.getLogger(__name__)
@@ -239,8 +231,7 @@ def _check_dataset(dataset: Dataset) -> None:
             f"{dataset.name} has a mean and standardize=true; drop one of the two, "
             "standardizing computes the mean itself"
         )
-    if dataset.targets.ndim == 2:
-        _check_names(dataset)
+    check_class_names(dataset.class_names, dataset.targets.ndim == 2, dataset.name)
     _check_part(
         dataset, "training", _Part(dataset.inputs, dataset.targets, torch.arange(0)), UNKNOWN
     )
@@ -284,14 +275,3 @@ def _check_rows(dataset: Dataset, what: str, targets: Tensor, lowest: int) -> No
             f"{row}; give 1 where a label holds and 0 where it does not"
             + (f", or {UNKNOWN} in the whole row where nothing is known" if lowest < 0 else "")
         )
-
-
-def _check_names(dataset: Dataset) -> None:
-    """Refuse names of labels that could not be read back from a list of names."""
-    for name in dataset.class_names:
-        if SEPARATOR in name or name.strip() != name or name in ("", NO_LABEL, "?"):
-            raise ValueError(
-                f"{dataset.name} has a label named {name!r}; where a sample may have several "
-                f"labels, names are written with {SEPARATOR!r} between them, {NO_LABEL!r} stands "
-                "for none and '?' for unknown: choose another name"
-            )

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.data.source import NO_LABEL, SEPARATOR, UNKNOWN
+from dal.data.class_names import NO_LABEL, SEPARATOR
+from dal.data.source import UNKNOWN
 from dal.oracles.base import Answers, Oracle
 from dal.query.base import Query
 from dal.utils.files import write_text_atomically

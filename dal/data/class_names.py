@@ -1,0 +1,52 @@
+"""How answers are written by name, and which names of classes can be told from them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+ABSTAINED = "?"
+"""How people write that no label can be given."""
+NO_LABEL = "-"
+"""How people write that none of the labels holds, where a sample may have several."""
+SEPARATOR = ";"
+"""Stands between the names of a sample's labels."""
+
+
+def check_class_names(names: Sequence[str], multilabel: bool, where: str) -> None:
+    """Refuse names that an answer, or a file of answers, would not give back.
+
+    Args:
+        names: The class names.
+        multilabel: A sample may have any number of the labels.
+        where: What they belong to, for the error.
+
+    Raises:
+        ValueError: Naming the first such name and what is wrong with it.
+    """
+    found: set[str] = set()
+    for number, name in enumerate(names):
+        if fault := _fault(name, multilabel):
+            raise ValueError(
+                f"{where}: class {number} is named {name!r}, but {fault}; choose another name"
+            )
+        if name in found:
+            raise ValueError(f"{where}: two classes are named {name!r}; choose another name")
+        found.add(name)
+
+
+def _fault(name: str, multilabel: bool) -> str:
+    """What is wrong with a name, or an empty string."""
+    if not name.strip():
+        return "an empty label is one that nobody has given yet"
+    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in name):
+        return "line breaks and tabs do not stay within one cell of a table"
+    if name != name.strip():
+        return "blanks around a label are not seen, and taken away where people write it"
+    if name == ABSTAINED:
+        return f"{ABSTAINED!r} is written where no label can be given"
+    if SEPARATOR in name:
+        return f"{SEPARATOR!r} stands between several labels of a sample"
+    if multilabel and name == NO_LABEL:
+        return f"{NO_LABEL!r} is written where none of the labels holds"
+    return ""
