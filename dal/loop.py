@@ -33,6 +33,7 @@ from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
+from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.trainer import FitState, Trainer
@@ -142,6 +143,8 @@ def run(
         Recorder(directory, source, config, together.count if together else 1) as recorder,
     ):
         task = source.task
+        oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
+        oracle.open(source)
         device = ranks.own(pick_device(settings.device))
         learner = make_learner(
             model,
@@ -161,7 +164,7 @@ def run(
             learner=learner if together is None else together.wrap(learner),
             committee=committee,
             strategy=strategy,
-            oracle=oracle or SimulatedOracle(source.train.targets, source.foreign),
+            oracle=oracle,
             initial=initial,
             recorder=recorder,
             interrupts=interrupts,
@@ -277,6 +280,8 @@ def select(job: Job, view: PoolView) -> None:
         "query/score_min": float(scores.min()),
         **{f"query/{name}": value for name, value in query.info.items()},
     }
+    with clock(state.row, "oracle_s"):
+        query = shown(job, view, query)
     if job.source.train.has_copies:
         asked = job.pool.asked_mask.nonzero().squeeze(1)
         state.row["query/redundant"] = job.source.train.redundant(query.indices, asked)
@@ -286,6 +291,21 @@ def select(job: Job, view: PoolView) -> None:
         "pool_scores": query.pool_scores,
         "ticket": job.ranks.from_first(lambda: job.oracle.submit(query, state.round)),
     }
+
+
+def shown(job: Job, view: PoolView, query: Query) -> Query:
+    """The query with the model's probabilities, where the oracle shows them to people.
+
+    They come from the pass where it computed them, else from a prediction of the picks: neither
+    draws anything, nor changes what the run computes.
+    """
+    if not job.oracle.wants_probs:
+        return query
+    probs = view.rows(Probs(), query.indices)
+    if probs is None:
+        logits = job.learner.predict(job.source.train.part(query.indices), _context(job))
+        probs = job.task.probs(logits)
+    return replace(query, probs=probs.float().cpu())
 
 
 def annotate(job: Job) -> bool:
@@ -340,21 +360,6 @@ def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
     return replace(
         query, indices=query.indices.cpu(), scores=query.scores.cpu(), pool_scores=scores
     )
-
-
-def check_query(query: Query, view: PoolView, size: int, strategy: str) -> None:
-    """Refuse a query that is not ``size`` distinct candidates.
-
-    Raises:
-        ValueError: Naming the strategy.
-    """
-    indices = query.indices
-    distinct = len(torch.unique(indices)) == len(indices) == size == len(query.scores)
-    if not distinct or not bool(torch.isin(indices, view.indices).all()):
-        raise ValueError(
-            f"{strategy} must return {size} distinct candidates with a score each; it returned "
-            f"{len(indices)} indices and {len(query.scores)} scores"
-        )
 
 
 def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:

@@ -354,6 +354,13 @@ def test_place_of_the_cache_leaves_the_name_as_it_was() -> None:
     assert one != name_of("features=torchvision", "features.size=64")
 
 
+def test_what_people_are_shown_leaves_the_name_as_it_was() -> None:
+    config, choices = compose("oracle=files", "oracle.guess=false", "oracle.pictures=true")
+    older = config | {"oracle": {"_target_": "dal.oracles.FilesOracle"}}
+    assert run_name(older, choices) == run_name(config, choices) == name_of("oracle=files")
+    assert name_of("oracle=files") != name_of()
+
+
 def test_pool_options_compose_in_any_order_to_one_name() -> None:
     one, other = (name_of(f"pool=[{x}]", "pool.noisy.rate=0.2") for x in ("noisy,ood", "ood,noisy"))
     assert one == other

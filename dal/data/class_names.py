@@ -13,6 +13,26 @@ SEPARATOR = ";"
 """Stands between the names of a sample's labels."""
 
 
+def target_name(target: int | list[int], names: Sequence[str]) -> str:
+    """A target as people read and write it.
+
+    Args:
+        target: A class number; or C numbers, 1 where a label holds and 0 where not; negative
+            where nobody could tell.
+        names: The C class names.
+
+    Returns:
+        The name of the class; the names of the labels with ``;`` between them, ``-`` where none
+        holds; ``?`` where nobody could tell.
+    """
+    if isinstance(target, int):
+        return names[target] if target >= 0 else ABSTAINED
+    if min(target) < 0:
+        return ABSTAINED
+    held = [name for name, holds in zip(names, target, strict=True) if holds]
+    return SEPARATOR.join(held) or NO_LABEL
+
+
 def check_class_names(names: Sequence[str], multilabel: bool, where: str) -> None:
     """Refuse names that an answer, or a file of answers, would not give back.
 

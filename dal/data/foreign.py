@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dal.data.hard_pools import Embed, HardPool, require_classes, select
+from dal.data.hard_pools import Embed, HardPool, require_classes
 from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
 from dal.utils.seeding import generator
 
@@ -112,7 +112,7 @@ class Ood(HardPool):
         validation = source.validation
         return replace(
             source,
-            train=select(train, kept),
+            train=train.part(kept),
             test=_known_only(_renumbered(source.test, numbers)),
             validation=validation and _known_only(_renumbered(validation, numbers)),
             class_names=names,
@@ -144,7 +144,7 @@ def _known_only(split: Split) -> Split:
     known = is_known(split.targets).nonzero().flatten()
     if len(known) == 0:
         raise ValueError("pool.ood.classes leaves no test or validation sample; hold out fewer")
-    return select(split, known)
+    return split.part(known)
 
 
 def _first_free(source: Source) -> int:

@@ -120,7 +120,7 @@ class Imbalanced(HardPool):
         counts = torch.bincount(targets, minlength=source.num_classes)
         sizes = self.sizes(counts, source.class_names, rng)
         kept = draw_by_class(targets, torch.arange(len(targets)), sizes, rng)
-        return replace(source, train=select(source.train, kept))
+        return replace(source, train=source.train.part(kept))
 
     def sizes(self, counts: Tensor, names: Sequence[str], rng: torch.Generator) -> Tensor:
         """How many samples of each class stay: int64, (C,), for ``counts`` there are."""
@@ -306,10 +306,3 @@ def require_classes(source: Source, name: str, *, all_known: bool) -> None:
     if all_known and (present == 0).any():
         absent = source.class_names[int((present == 0).nonzero()[0])]
         raise ValueError(f"pool={name}: the pool has no sample of class {absent!r}; leave it out")
-
-
-def select(split: Split, indices: Tensor) -> Split:
-    """Some samples of a split."""
-    assert split.positions is not None
-    parts = (split.inputs[indices], split.targets[indices])
-    return Split(*parts, split.prepare, split.positions[indices])

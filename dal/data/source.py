@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dal.data.class_names import ABSTAINED, NO_LABEL, SEPARATOR
+from dal.data.class_names import target_name
 from dal.task import Task, task_of
 
 UNKNOWN = -1
@@ -106,6 +106,12 @@ class Split:
         assert self.positions is not None
         return list(self.positions[indices].tolist())
 
+    def part(self, indices: Tensor) -> Split:
+        """Some samples of this split, int64 (b,), as one of their own."""
+        assert self.positions is not None
+        kept = self.inputs[indices], self.targets[indices]
+        return Split(*kept, self.prepare, self.positions[indices])
+
     @cached_property
     def has_copies(self) -> bool:
         """Whether some samples are copies of others: of the same original."""
@@ -166,6 +172,8 @@ class Dataset:
         std: As `mean`.
         standardize: Compute `mean` and `std` per feature from the training inputs (labels play
             no part in it).
+        contents: What each sample is in words, its file name or its text, the training samples
+            followed by the test samples; for people who label. None where nothing tells.
     """
 
     name: str
@@ -178,6 +186,7 @@ class Dataset:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     standardize: bool = False
+    contents: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,7 @@ class Source:
         class_names: The C class names.
         foreign: bool, (number of training samples,), which of them are of none of the classes, so
             that an oracle can only abstain; None for none. Their targets are `UNKNOWN`.
+        contents: See `Dataset.contents`; numbered as `Split.positions`.
     """
 
     name: str
@@ -201,6 +211,7 @@ class Source:
     validation: Split | None
     class_names: tuple[str, ...]
     foreign: Tensor | None = None
+    contents: Sequence[str] | None = None
 
     @property
     def is_foreign(self) -> Tensor:
@@ -219,22 +230,14 @@ class Source:
         return task_of(self.train.targets, self.num_classes)
 
     def target_name(self, target: int | list[int]) -> str:
-        """A target as people read it.
+        """A target as people read it; see `dal.data.class_names.target_name`."""
+        return target_name(target, self.class_names)
 
-        Args:
-            target: A class number; or C numbers, 1 where a label holds and 0 where not; negative
-                where nobody could tell.
-
-        Returns:
-            The name of the class; the names of the labels with ``;`` between them, ``-`` where
-            none holds; ``?`` where nobody could tell.
-        """
-        if isinstance(target, int):
-            return self.class_names[target] if target >= 0 else ABSTAINED
-        if min(target) < 0:
-            return ABSTAINED
-        held = [name for name, holds in zip(self.class_names, target, strict=True) if holds]
-        return SEPARATOR.join(held) or NO_LABEL
+    def content(self, index: int) -> str:
+        """What a training sample is in words, see `Dataset.contents`; empty where nothing tells."""
+        (position,) = self.train.original(torch.tensor([index]))
+        told = self.contents or ()
+        return told[position] if position < len(told) else ""  # foreign samples stand beyond
 
     def named(self, values: Tensor) -> dict[str, float]:
         """Values of the classes, float, (C,), by class name; those that are NaN are left out."""

@@ -90,6 +90,7 @@ def make_source(
         if held_out is None
         else Split(held_out.inputs, held_out.targets, prepare, held_out.positions),
         class_names=dataset.class_names,
+        contents=dataset.contents,
     )
 
 
@@ -238,6 +239,12 @@ def _check_dataset(dataset: Dataset) -> None:
     test = _official_test(dataset)
     if test is not None:
         _check_part(dataset, "test", test, 0)
+    count = len(dataset.inputs) + (0 if test is None else len(test.inputs))
+    if dataset.contents is not None and len(dataset.contents) != count:
+        raise ValueError(
+            f"{dataset.name} has contents of {len(dataset.contents)} samples and {count} samples; "
+            "give one a sample, the training samples first"
+        )
 
 
 def _check_part(dataset: Dataset, what: str, part: _Part, lowest: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dal.data.source import Source
 from dal.query.base import Query
 
 
@@ -30,9 +31,23 @@ class Answers:
 
 
 class Oracle(ABC):
-    """Gives labels for queries."""
+    """Gives labels for queries.
+
+    Attributes:
+        name: Who the answers are recorded as coming from.
+        wants_probs: Queries shall come with the model's probabilities (`Query.probs`), for people
+            to see its guess.
+    """
 
     name: str
+    wants_probs: bool = False
+
+    def open(self, source: Source) -> None:  # noqa: B027 - most oracles show nothing
+        """Take the data whose samples may be shown; called before any query of a run.
+
+        Raises:
+            ValueError: They cannot be shown as the oracle was told to.
+        """
 
     @abstractmethod
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import csv
+import logging
+from collections import Counter, defaultdict, deque
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dal.data.class_names import NO_LABEL, SEPARATOR
-from dal.data.source import UNKNOWN
+from dal.data.class_names import ABSTAINED, NO_LABEL, SEPARATOR, target_name
+from dal.data.source import UNKNOWN, Source
 from dal.oracles.base import Answers, Oracle
+from dal.oracles.pictures import draw
+from dal.oracles.table import Row, read_answers
 from dal.query.base import Query
-from dal.utils.files import write_text_atomically
+from dal.utils.files import csv_text, write_text_atomically
 
-ABSTAIN = "?"
+log = logging.getLogger(__name__)
+
+LISTED = 20
+"""So many class names are listed in an error."""
 
 
 class FilesOracle(Oracle):
     """Writes ``round_0003.csv`` with an empty column ``label`` and waits until it is filled in.
 
     The run ends with status ``waiting``; the same command goes on when every row has a label: a
-    class name, a class number, or ``?`` where no label can be given.
+    class name, or ``?`` where no label can be given. Where no class name looks like a number, the
+    number of a class, from 0, will do too.
 
     Where a sample may have several labels, all that hold are written with ``;`` between them, such
     as ``joy;surprise``, and ``-`` where none holds. A row left empty has not been answered yet.
+
+    Beside the label a row has the sample's index, its file name or text where the data have one,
+    the model's guess with its probability (of a set of labels: as if they were independent), and
+    the strategy's score. Rows and columns may be put in another order, all columns but ``index``
+    and ``label`` taken out, and others added; `read_answers` says which tables are understood.
 
     Args:
         folder: Where the files go; created if it is missing.
@@ -33,6 +45,9 @@ class FilesOracle(Oracle):
         positions: int64, (num_total,), the number that people know each sample of the training
             part by: its position in the arrays they gave (`Split.positions`). None for its own.
         multilabel: A sample may have any number of the labels.
+        guess: Show the model's guess; without it people label uninfluenced.
+        pictures: Write the picked images too: a folder ``round_0003`` of PNG files named by index,
+            and a sheet of them, ``round_0003.png``.
     """
 
     name = "files"
@@ -43,11 +58,30 @@ class FilesOracle(Oracle):
         class_names: tuple[str, ...],
         positions: Tensor | None = None,
         multilabel: bool = False,
+        guess: bool = True,
+        pictures: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.class_names = class_names
         self.positions = positions
         self.multilabel = multilabel
+        self.wants_probs = guess
+        self.pictures = pictures
+        self._source: Source | None = None
+        self._numbers = not any(_looks_like_a_number(name) for name in class_names)
+
+    def open(self, source: Source) -> None:
+        """Take the data, for file names, texts and pictures.
+
+        Raises:
+            ValueError: Pictures are asked for and the samples are no images.
+        """
+        if self.pictures and source.train.inputs.ndim != 4:
+            raise ValueError(
+                f"oracle.pictures=true but the samples of {source.name} are no images (rows of a "
+                "table, or features in place of images); set it to false"
+            )
+        self._source = source
 
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
         """Write the file, unless it is there already from before an interruption.
@@ -58,69 +92,108 @@ class FilesOracle(Oracle):
         path = self.folder / f"round_{round_number:04d}.csv"
         indices = query.indices.tolist()
         samples = indices if self.positions is None else self.positions[query.indices].tolist()
+        ticket = {"indices": indices, "samples": samples, "file": path.name}
         if path.exists() and _asks_for(path, samples):
-            return {"indices": indices, "samples": samples, "file": path.name}
+            return ticket
         self.folder.mkdir(parents=True, exist_ok=True)
-        rows = [
-            f"{sample},{score:.6g},\n"
-            for sample, score in zip(samples, query.scores.tolist(), strict=True)
-        ]
-        write_text_atomically(path, "index,score,label\n" + "".join(rows), sync=True)
-        return {"indices": indices, "samples": samples, "file": path.name}
+        self._draw(ticket)
+        columns = self._columns(query, samples)
+        text = csv_text([list(columns), *zip(*columns.values(), strict=True)])
+        # Without a mark at its beginning, spreadsheet programs take UTF-8 for something else.
+        mark = "" if text.isascii() else "\ufeff"
+        write_text_atomically(path, mark + text, sync=True)
+        return ticket
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
         """Read the file; None while a label is missing.
 
         Raises:
-            ValueError: A label is neither a class nor ``?``, or the rows are not those asked for.
+            ValueError: A label is neither a class nor ``?``, the rows are not those asked for, or
+                the file cannot be read without guessing; names the line, and changes nothing.
         """
         path = self.folder / ticket["file"]
-        rows = _read(path)
-        given = dict(rows)
         samples: list[int] = ticket["samples"]
-        if sorted(sample for sample, _ in rows) != sorted(samples):
-            raise ValueError(
-                f"{path}: the column index must hold the {len(samples)} numbers that were asked "
-                "for, each once; restore them and run the same command again"
-            )
-        if not all(given.values()):
+        rows = _rows_in_order(path, read_answers(path), samples)
+        targets = [self._answer(path, row) for row in rows if row.label]
+        if missing := len(rows) - len(targets):
+            if not path.with_suffix(".png").exists():
+                self._draw(ticket)
+            log.info("%s: %d of %d labels are missing", path, missing, len(rows))
             return None
-        labels = [given[sample] for sample in samples]
         return Answers(
             indices=torch.tensor(ticket["indices"], dtype=torch.int64),
-            targets=torch.tensor([self._answer(path, label) for label in labels]),
-            abstained=torch.tensor([label == ABSTAIN for label in labels]),
-            cost=torch.ones(len(labels)),
+            targets=torch.tensor(targets),
+            abstained=torch.tensor([row.label == ABSTAINED for row in rows]),
+            cost=torch.ones(len(rows)),
         )
 
-    def _answer(self, path: Path, label: str) -> int | list[int]:
+    def _draw(self, ticket: dict[str, Any]) -> None:
+        """Write the pictures, where they are asked for."""
+        if self.pictures and self._source is not None:
+            images = self._source.train.inputs[ticket["indices"]]
+            draw(images, ticket["samples"], self.folder / Path(ticket["file"]).stem)
+
+    def _columns(self, query: Query, samples: list[int]) -> dict[str, list[Any]]:
+        """What stands in the file, by the names of its columns."""
+        columns: dict[str, list[Any]] = {"index": samples}
+        if self._source is not None and self._source.contents is not None:
+            columns["content"] = [self._source.content(index) for index in query.indices.tolist()]
+        if self.wants_probs and query.probs is not None:
+            targets, probs = _guess(query.probs.double(), self.multilabel)
+            columns["guess"] = [target_name(target, self.class_names) for target in targets]
+            columns["probability"] = [f"{p:.4f}" for p in probs]
+        columns["score"] = [f"{score:.6g}" for score in query.scores.tolist()]
+        columns["label"] = [""] * len(samples)
+        return columns
+
+    def _answer(self, path: Path, row: Row) -> int | list[int]:
         """What a person wrote as a target; -1 where they abstained."""
         if not self.multilabel:
-            return UNKNOWN if label == ABSTAIN else self._target(path, label)
-        if label == ABSTAIN:
+            return UNKNOWN if row.label == ABSTAINED else self._target(path, row, row.label)
+        if row.label == ABSTAINED:
             return [UNKNOWN] * len(self.class_names)
-        names = [] if label == NO_LABEL else label.strip(SEPARATOR).split(SEPARATOR)
-        held = {self._target(path, name.strip()) for name in names}
+        names = [] if row.label == NO_LABEL else row.label.strip(SEPARATOR).split(SEPARATOR)
+        held = {self._target(path, row, name.strip()) for name in names}
         return [int(number in held) for number in range(len(self.class_names))]
 
-    def _target(self, path: Path, label: str) -> int:
+    def _target(self, path: Path, row: Row, label: str) -> int:
         if label in self.class_names:
             return self.class_names.index(label)
-        if label.isdecimal() and int(label) < len(self.class_names):
+        if self._numbers and label in map(str, range(len(self.class_names))):
             return int(label)
+        names = ", ".join(self.class_names[:LISTED])
+        if len(self.class_names) > LISTED:
+            names += f", ... ({len(self.class_names)} in all)"
         several = f" (several with {SEPARATOR} between them), {NO_LABEL} where none holds"
         raise ValueError(
-            f"{path}: label {label!r} is not a class; give one of {', '.join(self.class_names)}"
-            f"{several if self.multilabel else ''}, or {ABSTAIN} where no label can be given"
+            f"{path}: label {label!r} in line {row.line} is not a class; give one of {names}"
+            f"{several if self.multilabel else ''}, or {ABSTAINED} where no label can be given"
         )
+
+
+def _guess(probs: Tensor, multilabel: bool) -> tuple[list[Any], list[float]]:
+    """The likeliest target of each row of class probabilities (b, C), and its probability."""
+    if not multilabel:
+        found, targets = probs.max(1)
+        return targets.tolist(), found.tolist()
+    held = probs > 0.5
+    return held.long().tolist(), torch.where(held, probs, 1 - probs).prod(1).tolist()
+
+
+def _looks_like_a_number(name: str) -> bool:
+    try:
+        float(name.replace(",", "."))
+    except ValueError:
+        return name.isnumeric()
+    return True
 
 
 def _asks_for(path: Path, samples: list[int]) -> bool:
     """Whether a file asks for these samples; one without any label may be written anew."""
-    rows = _read(path)
-    if sorted(sample for sample, _ in rows) == sorted(samples):
+    rows = read_answers(path)
+    if Counter(row.index for row in rows) == Counter(samples):
         return True
-    if any(label for _, label in rows):
+    if any(row.label for row in rows):
         raise ValueError(
             f"{path} holds labels for other samples than this query asks for; move it away to be "
             "asked anew"
@@ -128,15 +201,25 @@ def _asks_for(path: Path, samples: list[int]) -> bool:
     return False
 
 
-def _read(path: Path) -> list[tuple[int, str]]:
-    """Index and label of every row; labels stripped, empty where none was given."""
-    try:
-        # Spreadsheet programs put a byte order mark before UTF-8.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        return [(int(row["index"]), (row["label"] or "").strip()) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error!r}); it must be a CSV file with the columns index and "
-            "label, as it was written"
-        ) from error
+def _rows_in_order(path: Path, rows: list[Row], samples: list[int]) -> list[Row]:
+    """The rows in the order of the query; of copies of a sample, in that of the file.
+
+    Raises:
+        ValueError: They are not those asked for.
+    """
+    asked = Counter(samples)
+    found: defaultdict[int, deque[Row]] = defaultdict(deque)
+    for row in rows:
+        found[row.index].append(row)
+        if len(found[row.index]) > asked[row.index]:
+            raise ValueError(
+                f"{path}, line {row.line}: index {row.index} was asked for {asked[row.index]} "
+                "times; take out the rows that were not there and run the same command again"
+            )
+    for sample, times in asked.items():
+        if len(found[sample]) < times:
+            raise ValueError(
+                f"{path}: the row of index {sample} is missing; put it back (with ? as its label "
+                "if nobody can tell) and run the same command again"
+            )
+    return [found[sample].popleft() for sample in samples]

@@ -140,6 +140,19 @@ class PoolView:
             self.indices[order], results, num_total=self.num_total, num_classes=self.num_classes
         )
 
+    def rows(self, need: Need, indices: Tensor) -> Tensor | None:
+        """What answers a need for some of the candidates, or None where it was not computed.
+
+        Args:
+            need: One whose tensor has a row a candidate.
+            indices: int64, (b,), some of the candidates.
+        """
+        if need not in self._results:
+            return None
+        order = self.indices.argsort()
+        places = torch.searchsorted(self.indices[order], indices.to(order.device))
+        return self._results[need][order[places]]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -163,12 +176,15 @@ class Query:
         scores: float, (b,), the score of each; higher means more wanted.
         info: Plain values worth recording, such as ``tied`` or ``random``.
         pool_scores: float, (N,), the scores of all candidates where the strategy has them.
+        probs: float, (b, C), the current model's class probabilities of each sample, which the
+            loop adds for an oracle that shows them; no strategy gives or sees them.
     """
 
     indices: Tensor
     scores: Tensor
     info: dict[str, Any] = field(default_factory=dict)
     pool_scores: Tensor | None = None
+    probs: Tensor | None = None
 
 
 class Strategy(ABC):

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from dal.query.base import PoolView, Query
+
 BLOCK = 8192
 """Rows of a large array that are worked on at once."""
+
+
+def check_query(query: Query, view: PoolView, size: int, strategy: str) -> None:
+    """Refuse a query that is not ``size`` distinct candidates.
+
+    Raises:
+        ValueError: Naming the strategy.
+    """
+    indices = query.indices
+    distinct = len(torch.unique(indices)) == len(indices) == size == len(query.scores)
+    if not distinct or not bool(torch.isin(indices, view.indices).all()):
+        raise ValueError(
+            f"{strategy} must return {size} distinct candidates with a score each; it returned "
+            f"{len(indices)} indices and {len(query.scores)} scores"
+        )
 
 
 def check_size(query_size: int, num_candidates: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
-from dal.utils.identity import UNHASHED, placeless
+from dal.utils.identity import APART, UNHASHED, without
 
 FREE = ("seed", "strategy", *UNHASHED)
 """Settings that may differ between runs that are compared."""
@@ -188,9 +188,9 @@ def _read_run(folder: Path, strategies: Path | None) -> Run:
     metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
     picks, scores = _picks(folder)
     shared = {key: value for key, value in config.items() if key not in FREE}
-    for name in ("data", "features", "pool"):
+    for name, apart in APART.items():
         if name in shared:
-            shared[name] = placeless(shared[name])
+            shared[name] = without(shared[name], apart)
     numbers = [row["round"] for row in rows]
     last = status.get("round") if status.get("status") == "complete" else numbers[-1]
     if numbers != list(range(len(rows))) or last not in (None, numbers[-1]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNHASHED = (
@@ -33,6 +33,17 @@ OFF: Mapping[str, Any] = {"features": {"_target_": "dal.features.Raw"}, "pool": 
 PLACES = ("root", "cache_dir")
 """Settings of groups that say where files are."""
 
+SHOWN = ("guess", "pictures")
+"""Settings of an oracle that say what people are shown."""
+
+APART: Mapping[str, Sequence[str]] = {
+    "data": PLACES,
+    "features": PLACES,
+    "pool": PLACES,
+    "oracle": SHOWN,
+}
+"""Settings of each group that make no other run."""
+
 
 def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """Name of the run directory: a pure function of the settings that make the run.
@@ -45,7 +56,7 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
         ``<data>-<model>-<strategy>-s<seed>-<hash8>``.
     """
     hashed = {
-        key: placeless(value) if key in ("data", *OFF) else value
+        key: without(value, APART.get(key, ()))
         for key, value in config.items()
         if key not in UNHASHED and not (key in OFF and value == OFF[key])
     }
@@ -55,8 +66,8 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     return "-".join([*parts, f"s{config['seed']}", digest])
 
 
-def placeless(settings: Any) -> Any:
-    """Settings without those that say where files are."""
+def without(settings: Any, names: Sequence[str]) -> Any:
+    """Settings without those of some names, on whatever level they stand."""
     if not isinstance(settings, Mapping):
         return settings
-    return {key: placeless(part) for key, part in settings.items() if key not in PLACES}
+    return {key: without(part, names) for key, part in settings.items() if key not in names}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from dal.data import Dataset, make_source
 from dal.oracles import FilesOracle, SimulatedOracle
 from dal.query import Query
 
@@ -89,7 +93,33 @@ def test_a_name_counts_before_a_number(tmp_path: Path) -> None:
     assert answers.targets.tolist() == [0, 2, 1]
 
 
-@pytest.mark.parametrize("label", ["bird", "3", "-1", "1.0", "²", "Cat"])
+NUMERIC = {
+    "ratings": ("1", "2", "3", "4", "5"),
+    "beyond": ("5", "6", "7"),
+    "one only": ("cat", "dog", "7"),
+    "decimal comma": ("cat", "dog", "0,5"),
+    "signed": ("cat", "dog", "-1"),
+    "half": ("cat", "dog", "½"),
+}
+
+
+@pytest.mark.parametrize("kind", NUMERIC)
+@pytest.mark.parametrize("label", ["0", "01", "2.0"])
+def test_no_number_is_taken_where_a_name_looks_like_one(
+    tmp_path: Path, kind: str, label: str
+) -> None:
+    names = NUMERIC[kind]
+    for multilabel in (False, True):
+        oracle = FilesOracle(tmp_path, names, multilabel=multilabel)
+        ticket = oracle.submit(QUERY, 2)
+        given = zip([8, 3, 5], (names[0], names[2], label), strict=True)
+        lines = "".join(f'{index},"{name}"\n' for index, name in given)
+        (tmp_path / "round_0002.csv").write_text(f"index,label\n{lines}", encoding="utf-8")
+        with pytest.raises(ValueError, match=rf"label '{label}' in line 4 is not a class"):
+            oracle.collect(ticket)
+
+
+@pytest.mark.parametrize("label", ["bird", "3", "-1", "1.0", "²", "Cat", "01", "1_0", "+1", "１"])
 def test_a_label_that_is_no_class_is_refused(tmp_path: Path, label: str) -> None:
     oracle, ticket = answered(tmp_path, rows("cat", label, "dog"))
     with pytest.raises(ValueError, match=r"round_0002\.csv: label .* give one of cat, dog"):
@@ -115,6 +145,136 @@ def test_a_file_of_other_rows_is_refused(tmp_path: Path, change: str) -> None:
     oracle, ticket = answered(tmp_path, BROKEN[change](whole))
     with pytest.raises(ValueError, match=r"round_0002\.csv"):
         oracle.collect(ticket)
+
+
+def test_rows_that_were_not_asked_for_are_named_by_line(tmp_path: Path) -> None:
+    for change, message in (
+        ("row added", "line 5: index 4 was asked for 0 times"),
+        ("row twice", "line 5: index 3 was asked for 1 times"),
+        ("row missing", "the row of index 3 is missing"),
+    ):
+        oracle, ticket = answered(tmp_path, BROKEN[change](rows("cat", "cat", "dog")))
+        with pytest.raises(ValueError, match=message):
+            oracle.collect(ticket)
+        (tmp_path / "round_0002.csv").unlink()
+
+
+@pytest.mark.parametrize("text", [
+    "index,score,label\n8,0.9,fox,dog\n3,0.5,cat\n5,0.25,cat\n",
+    "index;score;label\n8;0,9;cat;dog\n3;0,5;cat\n5;0,25;cat\n",
+    "index,label,label\n8,cat,dog\n3,cat,dog\n5,cat,dog\n",
+])  # fmt: skip
+def test_cells_too_many_are_refused_and_the_file_stays_usable(tmp_path: Path, text: str) -> None:
+    oracle, ticket = answered(tmp_path, text)
+    path = tmp_path / "round_0002.csv"
+    with pytest.raises(ValueError, match=r"round_0002\.csv, line [12]: .*mend that line"):
+        oracle.collect(ticket)
+    assert path.read_text(encoding="utf-8") == text
+    path.write_text(rows("cat", "dog", "cat"), encoding="utf-8")
+    assert oracle.collect(ticket) is not None
+
+
+def test_answers_for_copies_of_a_sample_are_all_kept(tmp_path: Path) -> None:
+    positions = torch.arange(5).repeat(2)
+    oracle = FilesOracle(tmp_path, NAMES, positions)
+    ticket = oracle.submit(QUERY, 2)
+    path = tmp_path / "round_0002.csv"
+    path.write_text("index,label\n0,dog\n3,cat\n3,größe\n", encoding="utf-8")
+    answers = oracle.collect(ticket)
+    assert answers is not None
+    assert answers.indices.tolist() == [8, 3, 5]
+    assert answers.targets.tolist() == [0, 2, 1]
+
+
+def test_a_wrong_label_is_refused_before_all_are_there(tmp_path: Path) -> None:
+    oracle, ticket = answered(tmp_path, rows("cat", "brid", ""))
+    with pytest.raises(ValueError, match="label 'brid' in line 3 is not a class"):
+        oracle.collect(ticket)
+
+
+def test_many_class_names_are_not_all_listed(tmp_path: Path) -> None:
+    oracle = FilesOracle(tmp_path, tuple(f"class {number}" for number in range(5000)))
+    ticket = oracle.submit(QUERY, 2)
+    (tmp_path / "round_0002.csv").write_text(rows("class 7", "fox", ""))
+    with pytest.raises(ValueError, match=r"class 19, \.\.\. \(5000 in all\), or \?"):
+        oracle.collect(ticket)
+
+
+def test_waiting_says_how_many_labels_are_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    oracle, ticket = answered(tmp_path, rows("cat", "", ""))
+    with caplog.at_level("INFO"):
+        assert oracle.collect(ticket) is None
+    assert "round_0002.csv: 2 of 3 labels are missing" in caplog.text
+
+
+PROBS = torch.tensor([[0.25, 0.5, 0.25], [0.125, 0.125, 0.75], [1.0, 0.0, 0.0]])
+
+
+def shown(folder: Path, **options: Any) -> list[list[str]]:
+    """The cells of the file that a query with probabilities makes."""
+    oracle = FilesOracle(folder, NAMES, **options)
+    oracle.submit(replace(QUERY, probs=PROBS), 2)
+    with (folder / "round_0002.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file, strict=True))
+
+
+def test_file_shows_the_guess_and_its_probability(tmp_path: Path) -> None:
+    assert shown(tmp_path) == [
+        ["index", "guess", "probability", "score", "label"],
+        ["8", "dog", "0.5000", "0.9", ""],
+        ["3", "größe", "0.7500", "0.5", ""],
+        ["5", "cat", "1.0000", "0.25", ""],
+    ]
+    # Spreadsheet programs need the mark to know UTF-8.
+    assert (tmp_path / "round_0002.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+def test_file_shows_the_guessed_set_of_labels(tmp_path: Path) -> None:
+    assert [row[1:3] for row in shown(tmp_path, multilabel=True)] == [
+        ["guess", "probability"],
+        ["-", "0.2812"],  # 0.75 * 0.5 * 0.75
+        ["größe", "0.5742"],  # 0.875 * 0.875 * 0.75
+        ["cat", "1.0000"],
+    ]
+
+
+def test_file_without_guesses(tmp_path: Path) -> None:
+    assert shown(tmp_path, guess=False)[0] == ["index", "score", "label"]
+    assert not FilesOracle(tmp_path, NAMES, guess=False).wants_probs
+    assert FilesOracle(tmp_path, NAMES).wants_probs
+
+
+def test_file_shows_file_names_or_texts(tmp_path: Path) -> None:
+    texts = [f'sample {number}, "so"' for number in range(40)]
+    dataset = Dataset(
+        "mine", torch.randn(40, 2), torch.arange(40) % 3, NAMES, contents=texts
+    )  # fmt: skip
+    source = make_source(dataset, seed=0)
+    oracle = FilesOracle(tmp_path, NAMES, source.train.positions)
+    oracle.open(source)
+    oracle.submit(QUERY, 2)
+    with (tmp_path / "round_0002.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["content"] for row in found] == [texts[int(row["index"])] for row in found]
+    assert list(found[0]) == ["index", "content", "score", "label"]
+    with pytest.raises(ValueError, match="mine has contents of 39 samples and 40 samples"):
+        make_source(replace(dataset, contents=texts[1:]), seed=0)
+
+
+def test_files_of_three_columns_are_still_taken(tmp_path: Path) -> None:
+    """As they were written before there were guesses; people have begun to fill them in."""
+    path = tmp_path / "round_0002.csv"
+    text = "index,score,label\n8,0.9,cat\n3,0.5,\n5,0.25,1\n"
+    path.write_text(text)
+    oracle = FilesOracle(tmp_path, NAMES)
+    ticket = oracle.submit(replace(QUERY, probs=PROBS), 2)
+    assert path.read_text() == text
+    path.write_text(text.replace("0.5,", "0.5,?"))
+    answers = oracle.collect(ticket)
+    assert answers is not None
+    assert answers.targets.tolist() == [0, -1, 1]
 
 
 def test_a_removed_file_is_named(tmp_path: Path) -> None:
