@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.models.weights import is_file, read_state
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,8 +121,8 @@ def torchvision_backbone(name: str, weights: str) -> tuple[Backbone, Preprocess]
     with torch.random.fork_rng(devices=[]):
         network = models.get_model(name, weights=None, **_old(name))
     _cut_last_layer(network, name)
-    if "/" in weights or weights.endswith((".pt", ".pth")):
-        state, preprocess = read_state(weights), Preprocess(256, 224)
+    if is_file(weights):
+        state, preprocess = read_state(weights, "features.weights"), Preprocess(256, 224)
     else:
         state, preprocess = _download(name, weights)
     _load(network, state, weights, name)
@@ -136,33 +136,6 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(repr((name, tuple(value.shape), value.dtype)).encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def read_state(path: str) -> dict[str, Tensor]:
-    """The tensors of a state dict in a file, also below ``state_dict`` or ``model``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It holds no state dict.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"features.weights={path}: there is no such file")
-    try:
-        state: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a state dict ({str(error).splitlines()[0]}); save it again "
-            "with torch.save(network.state_dict(), path)"
-        ) from error
-    for inner in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(inner), dict):
-            state = state[inner]
-    named = state.items() if isinstance(state, dict) else ()
-    tensors = {k: v for k, v in named if isinstance(v, Tensor)}
-    if not tensors:
-        raise ValueError(f"{path} holds no state dict; save network.state_dict() with torch.save")
-    return tensors
 
 
 def _old(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.models.weights import is_file, read_state
 
 
 class ResNet18(nn.Module):
@@ -71,12 +72,8 @@ class ResNet18(nn.Module):
 
 def _read_weights(weights: str) -> dict[str, Tensor]:
     """A ResNet-18 state dict by torchvision name or from a file."""
-    if "/" in weights or weights.endswith((".pt", ".pth")):
-        path = Path(weights).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"model.weights={weights}: there is no such file")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state)
+    if is_file(weights):
+        return read_state(weights, "model.weights")
     from torchvision.models import ResNet18_Weights
 
     if weights not in ResNet18_Weights.__members__:

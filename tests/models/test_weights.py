@@ -1,0 +1,94 @@
+"""Weights from files that are damaged, somebody else's, or no weights at all."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dal.models import ResNet18
+from dal.models.weights import read_state
+
+STATE = nn.Linear(3, 2).state_dict()
+
+
+def written(path: Path, state: Any, **options: Any) -> bytes:
+    torch.save(state, path, **options)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s}])
+def test_state_dicts_are_read_wherever_they_stand(tmp_path: Path, wrap: Any) -> None:
+    written(tmp_path / "w.pt", wrap(OrderedDict(STATE)))
+    found = read_state(str(tmp_path / "w.pt"), "model.weights")
+    assert list(found) == list(STATE)
+    assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+def damaged(tmp_path: Path) -> list[bytes]:
+    rng = random.Random(0)
+    whole = written(tmp_path / "new.pt", STATE)
+    old = written(tmp_path / "old.pt", STATE, _use_new_zipfile_serialization=False)
+    cut = [content[: rng.randrange(len(content))] for content in (whole, old) for _ in range(25)]
+    flipped = []
+    for content in (whole, old):
+        for _ in range(25):
+            changed = bytearray(content)
+            for _ in range(40):
+                changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            flipped.append(bytes(changed))
+    noise = [rng.randbytes(rng.randrange(200)) for _ in range(100)]
+    texts = [b"", b"no weights", b"80", b"list index", b"}q\x00.", b"\x80\x02", b"(dp0\n.", b"0."]
+    return cut + flipped + noise + texts + [b"PK\x03\x04" + part for part in noise[:20]]
+
+
+def test_damaged_files_are_one_line_that_names_setting_and_file(tmp_path: Path) -> None:
+    """Single bits of numbers may flip without notice: a file of weights carries no digest."""
+    path, refused = tmp_path / "w.pt", 0
+    contents = damaged(tmp_path)
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            read_state(str(path), "model.weights")
+        except ValueError as error:
+            message = str(error)
+            refused += 1
+            assert message.startswith(f"model.weights={path} ")
+            assert "\n" not in message
+            assert "weights_only" not in message
+    assert refused > 0.9 * len(contents)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [[1, 2], {}, {"a": 1}, {1: torch.zeros(1)}, {"model": {}}, torch.zeros(3), "text", None],
+)
+def test_files_without_a_state_dict_are_refused(tmp_path: Path, state: Any) -> None:
+    written(tmp_path / "w.pt", state)
+    with pytest.raises(ValueError, match=r"features\.weights=.* holds no state dict"):
+        read_state(str(tmp_path / "w.pt"), "features.weights")
+
+
+def test_whole_networks_are_not_unpickled(tmp_path: Path) -> None:
+    """They are code; torch advises to trust the file, and we do not."""
+    written(tmp_path / "w.pt", nn.Linear(3, 2))
+    (tmp_path / "p.pt").write_bytes(pickle.dumps(nn.Linear(3, 2)))
+    for name in ("w.pt", "p.pt"):
+        with pytest.raises(ValueError, match="can run code; save the weights with") as caught:
+            read_state(str(tmp_path / name), "model.weights")
+        assert not re.search("weights_only|likely succeed", str(caught.value))
+
+
+def test_networks_say_it_likewise(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"model\.weights=.*w\.pth is damaged"):
+        ResNet18((3, 32, 32), 5, weights=str(tmp_path / "w.pth"))
+    with pytest.raises(FileNotFoundError, match=r"model\.weights=.*: there is no such file"):
+        ResNet18((3, 32, 32), 5, weights=str(tmp_path))
