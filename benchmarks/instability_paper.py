@@ -145,7 +145,8 @@ def figure(groups: Sequence[Group]) -> Figure:
             if name in group.curves:
                 first = name == BASIC[0]
                 color = COLORS[-1] if first else COLORS[number]
-                draw_curve(axes, group, name, color, MARKERS[number], dashed=first, marks=8)
+                aside = (number - (len(BASIC) - 1) / 2) / (2 * len(BASIC))
+                draw_curve(axes, group, name, color, MARKERS[number], first, aside=aside)
         count = min(len(runs) for name, runs in group.curves.items() if name in BASIC)
         axes.set(title=f"{group.data} ({count} seeds)", xlabel="Labels", ylabel="Test accuracy")
         axes.grid(color="#E0E0E0", linewidth=0.6)

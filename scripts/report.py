@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path, help="run directories, folders, results.csv")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to")
     parser.add_argument("--baseline", default="random", help="strategy the others are compared to")
-    parser.add_argument("--targets", nargs="*", type=float, default=[0.9, 0.95], metavar="SHARE")
+    chosen = "values for which the labels needed are shown; default: chosen from the curves"
+    parser.add_argument("--targets", nargs="*", type=float, metavar="SHARE", help=chosen)
     parser.add_argument("--margin", type=float, default=0.5, help="points of area: as good as")
     parser.add_argument("--partial", action="store_true", help="use runs that are not complete")
     parser.add_argument("--compress", action="store_true", help="write results.csv.gz")
@@ -31,7 +32,11 @@ def main() -> None:
     given = parser.parse_args()
     try:
         options = Options(
-            given.baseline, tuple(given.targets), given.margin, given.partial, STRATEGIES
+            given.baseline,
+            None if given.targets is None else tuple(given.targets),
+            given.margin,
+            given.partial,
+            STRATEGIES,
         )
         collection = collect(given.paths, options)
         results = "results.csv.gz" if given.compress else "results.csv"

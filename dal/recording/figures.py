@@ -381,7 +381,9 @@ def integer_axis(axes: Axes, *, axis: Literal["x", "y"] = "x") -> None:
     from matplotlib.ticker import MaxNLocator
 
     chosen = axes.xaxis if axis == "x" else axes.yaxis
-    chosen.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+    chosen.set_major_locator(
+        MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
 
 
 def faint_grid(axes: Axes, *, axis: Literal["both", "x", "y"] = "both") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean, median
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from dal.reporting.records import Run, RunError
 from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired, paired_p
+from dal.reporting.titles import flat, told_apart
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Group:
         curves: The runs used, by strategy and seed.
         span: Smallest and largest number of labels that all of them reach: areas are taken there.
         unpaired: Why a seed's runs do not share their start, by seed; such seeds are not paired.
+        about: What tells it apart from other groups of its data set and model; empty for the only.
     """
 
     data: str
@@ -34,6 +36,27 @@ class Group:
     curves: Mapping[str, Mapping[int, Run]]
     span: tuple[int, int]
     unpaired: Mapping[int, str] = field(default_factory=dict)
+    about: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name, and what tells it apart."""
+        return f"{self.name}: {self.about}" if self.about else self.name
+
+    @property
+    def every(self) -> list[Run]:
+        """All runs."""
+        return [run for runs in self.curves.values() for run in runs.values()]
+
+    @property
+    def wastes(self) -> bool:
+        """Whether some answers were "none of these"."""
+        return any(r.wasted for run in self.every for r in run.rounds)
+
+    @property
+    def paid_for(self) -> str:
+        """What the x-axis of curves counts."""
+        return "Labels paid for, \u201cnone of these\u201d included" if self.wastes else "Labels"
 
     @property
     def name(self) -> str:
@@ -90,11 +113,27 @@ def make_groups(runs: Iterable[Run]) -> list[Group]:
                 f"{seeds[run.seed].where} and {run.where}; give one of them"
             )
         seeds[run.seed] = run
-    return [_group(key, curves) for key, curves in sorted(gathered.items())]
+    groups = [_group(key, curves) for key, curves in sorted(gathered.items())]
+    by_name: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_name[group.name].append(group)
+    return [group for named in by_name.values() for group in _with_titles(named)]
+
+
+def _with_titles(groups: list[Group]) -> list[Group]:
+    """Groups of one name, each with what tells it apart: its protocol where no words do."""
+    if len(groups) == 1:
+        return groups
+    words = told_apart([_settings(group) for group in groups])
+    counts = Counter(words)
+    return [
+        replace(group, about=said if said and counts[said] == 1 else f"protocol {group.protocol}")
+        for group, said in zip(groups, words, strict=True)
+    ]
 
 
 def _group(key: tuple[str, str, str], curves: dict[str, dict[int, Run]]) -> Group:
-    every = [run for seeds in curves.values() for run in seeds.values()]
+    every = Group(*key, curves, (0, 0)).every
     span = max(run.labels[0] for run in every), min(run.labels[-1] for run in every)
     if span[0] > span[1]:
         first = max(every, key=lambda run: run.labels[0])
@@ -127,32 +166,19 @@ def why_protocols_differ(groups: Sequence[Group]) -> list[str]:
     """What distinguishes groups of the same data set and model, one sentence each pair in a row."""
     sentences = []
     for first, second in pairwise(groups):
-        if (first.data, first.model) != (second.data, second.model):
+        if first.name != second.name:
             continue
-        one, two = (_settings(group) for group in (first, second))
-        keys = [key for key in sorted(one.keys() | two.keys()) if one.get(key) != two.get(key)]
-        what = ", ".join(f"{k} ({one.get(k)} and {two.get(k)})" for k in keys[:6])
-        sentences.append(
-            f"{first.name}: protocols {first.protocol or '?'} and {second.protocol or '?'} differ "
-            f"in {what or 'settings that were not recorded'}, so they are shown apart"
+        words = told_apart([_settings(first), _settings(second)])
+        one, two = (
+            f"{group.protocol or '?'} ({said or 'settings that were not recorded'})"
+            for group, said in zip((first, second), words, strict=True)
         )
+        sentences.append(f"{first.name}: protocols {one} and {two} differ, so they are shown apart")
     return sentences
 
 
 def _settings(group: Group) -> dict[str, object]:
-    runs = (run for seeds in group.curves.values() for run in seeds.values())
-    return flat(next((run.settings for run in runs if run.settings), {}))
-
-
-def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested settings as one level of dotted names."""
-    found: dict[str, object] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
+    return flat(next((run.settings for run in group.every if run.settings), {}))
 
 
 def area_between(run: Run, span: tuple[int, int]) -> float:
@@ -217,6 +243,25 @@ def median_needed(runs: Iterable[Run], value: float) -> tuple[float, int]:
     """Median over seeds of `needed`, and how many seeds got there."""
     found = [needed(run, value) for run in runs]
     return float(median(found)), sum(map(math.isfinite, found))
+
+
+def targets_of(group: Group) -> tuple[float, ...]:
+    """One or two values of the metric worth asking for: the highest that any strategy reaches.
+
+    And the highest that all reach; where the first labels give that already, or it is the same,
+    one step less. In steps of five points, or of one where there would be none; to reach is what
+    half the seeds do.
+    """
+    every = [list(runs.values()) for runs in group.curves.values()]
+    start = 100 * max(median(run.values[0] for run in runs) for runs in every)
+    ends = [median(max(run.values) for run in runs) for runs in every]
+    for step in (5, 1):
+        low, high = (math.floor(100 * end / step + 1e-9) * step for end in (min(ends), max(ends)))
+        high = min(high, 100 - step)
+        low = low if start < low < high else high - step
+        if high > start:
+            return tuple(points / 100 for points in (low, high) if points > start)
+    return ()
 
 
 def saved(strategy: float, baseline: float) -> float | None:

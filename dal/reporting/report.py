@@ -6,14 +6,25 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dal.reporting import tables
 from dal.reporting.board import write_board
-from dal.reporting.compare import Group, by_losses, make_groups, why_protocols_differ, wins
-from dal.reporting.figures import learning_curves, save, win_matrix
+from dal.reporting.compare import (
+    Group,
+    by_losses,
+    make_groups,
+    targets_of,
+    why_protocols_differ,
+    wins,
+)
+from dal.reporting.figures import FORMATS, foreign_curves, learning_curves, save, win_matrix
 from dal.reporting.records import Run, RunError, counted, find_runs, read_run
 from dal.reporting.results_file import read_csv, write_csv
 from dal.utils.files import make_folder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_COLUMNS = 12
 """With more strategies than this, wins are shown as a figure only."""
@@ -25,7 +36,8 @@ class Options:
 
     Attributes:
         baseline: The strategy that others are compared with.
-        targets: Values of the metric in (0, 1) for which the labels needed are shown.
+        targets: Values of the metric in (0, 1) for which the labels needed are shown; None to
+            choose them from the curves.
         margin: Points of area within which strategies count as equivalent.
         partial: Use runs that are not complete, all cut to the labels that every run has reached.
         strategies: Folder of the strategies' YAML files, which tells the names of variants.
@@ -35,7 +47,7 @@ class Options:
     """
 
     baseline: str = "random"
-    targets: tuple[float, ...] = (0.9, 0.95)
+    targets: tuple[float, ...] | None = None
     margin: float = 0.5
     partial: bool = False
     strategies: Path | None = None
@@ -43,7 +55,7 @@ class Options:
     def __post_init__(self) -> None:
         if not 0 < self.margin <= 100:
             raise ValueError(f"margin={self.margin:g}; give points of area above 0, at most 100")
-        if wrong := [t for t in self.targets if not 0 < t < 1]:
+        if wrong := [t for t in self.targets or () if not 0 < t < 1]:
             raise ValueError(f"targets have {wrong[0]:g}; give shares in (0, 1), as 0.9 for 90 %")
 
 
@@ -130,14 +142,16 @@ def write(
     parts = ["# Report", _summary(collection)]
     parts += [f"> {sentence}." for sentence in why_protocols_differ(groups)]
     for group, name in zip(groups, _file_names(groups), strict=True):
-        save(learning_curves(group, options.baseline), folder / f"{name}.png")
-        parts += _section(group, f"{name}.png", options)
+        _save(learning_curves(group, options.baseline), folder, name)
+        if group.wastes:
+            _save(foreign_curves(group, options.baseline), folder, f"{name}-none")
+        parts += _section(group, name, options)
     won = wins(groups)
     names = by_losses(won)
     if len(names) > 1:
-        save(win_matrix(won, names, len(groups)), folder / "wins.png")
+        _save(win_matrix(won, names, len(groups)), folder, "wins")
         table = tables.win_table(won, names) if len(names) <= MOST_COLUMNS else ""
-        parts += ["## Wins", _ABOUT_WINS, table, "![wins](wins.png)"]
+        parts += ["## Wins", _about_wins(len(groups)), table, "![wins](wins.png)"]
     if collection.left_out:
         parts += ["## Left out", "\n".join(f"- {line}" for line in collection.left_out)]
     if collection.partial:
@@ -150,11 +164,27 @@ def write(
     return path
 
 
-_ABOUT_WINS = (
-    "Of each data set the share of the numbers of labels at which a paired t-test at 0.05 says "
-    "that the row is better than the column, summed over data sets (Ash et al. 2020). No "
-    "correction for so many tests: read it as a map, not as a proof."
+_ABOUT_FOREIGN = (
+    "Some samples of the pool are of none of the classes. Asking about one costs as much as a "
+    "label, so the x-axis and all numbers of labels count such answers, which teach nothing."
 )
+
+
+def _save(figure: Figure, folder: Path, name: str) -> None:
+    """A figure in every format."""
+    for kind in FORMATS:
+        save(figure, folder / f"{name}.{kind}")
+
+
+def _about_wins(groups: int) -> str:
+    where, summed = (
+        ("The", "") if groups == 1 else ("Of each section the", ", summed over sections")
+    )
+    return (
+        f"{where} share of the numbers of labels at which a paired t-test at 0.05 says that the "
+        f"row is better than the column{summed} (Ash et al. 2020). No correction for so many "
+        "tests: read it as a map, not as a proof."
+    )
 
 
 def _section(group: Group, figure: str, options: Options) -> list[str]:
@@ -162,17 +192,21 @@ def _section(group: Group, figure: str, options: Options) -> list[str]:
     base, low, high = options.baseline, *group.span
     protocol = f", protocol {group.protocol}" if group.protocol else ""
     seeds = "seed" if len(group.seeds) == 1 else "seeds"
-    about = f"{low} to {high} labels, {seeds} {_ranges(group.seeds)}{protocol}."
+    paid = " paid for" if group.wastes else ""
+    about = f"{low} to {high} labels{paid}, {seeds} {_ranges(group.seeds)}{protocol}."
+    targets = targets_of(group) if options.targets is None else options.targets
     warnings = "\n".join(f"- **Mind:** {line}." for line in tables.warnings(group, base))
     recall = tables.recall_table(group)
     return [
-        f"## {group.name}",
+        f"## {group.title}",
         about,
+        _ABOUT_FOREIGN if group.wastes else "",
         warnings,
-        f"![{group.name}]({figure})",
+        f"![{group.title}]({figure}.png)",
+        f"![none of these]({figure}-none.png)" if group.wastes else "",
         tables.area_table(group, base, options.margin),
         tables.power_note(group, base),
-        tables.label_table(group, base, options.targets) if options.targets else "",
+        tables.label_table(group, base, targets) if targets else "",
         tables.side_table(group),
         f"Recall of each class after the last round:\n\n{recall}" if recall else "",
     ]
@@ -191,7 +225,7 @@ def _summary(collection: Collection) -> str:
         "divided by the label range, in percent; ± is Student's 95 % interval over seeds. "
         "Differences are paired by seed; p is the two-sided paired t-test, Holm's correction "
         "covers the tests of one table, d_z is the mean difference by its standard deviation. "
-        "Labels needed are medians over seeds."
+        "Labels needed are medians over seeds. Every figure is there as PDF and SVG as well."
     )
 
 

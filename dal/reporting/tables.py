@@ -78,8 +78,7 @@ def side_table(group: Group) -> str:
 
     Columns of which nothing is known are left out; the table is empty where nothing at all is.
     """
-    classes = sorted(picked(_every(group)))
-    wasted = any(r.wasted for run in _every(group) for r in run.rounds)
+    classes = sorted(picked(group.every))
     columns: dict[str, list[str]] = {"strategy": _ordered(group)}
     for name in _ordered(group):
         runs = list(group.curves[name].values())
@@ -91,9 +90,12 @@ def side_table(group: Group) -> str:
             "evenness of picks": number(evenness([counts[c] for c in classes]), 2),
             "picks by draw": drawn(runs),
         }
-        if wasted:
-            lost = (float(sum(r.wasted for r in run.rounds)) for run in runs)
-            cells["wasted queries"] = _mean(lost)
+        if group.wastes:
+            lost = [float(sum(r.wasted for r in run.rounds)) for run in runs]
+            paid = [run.rounds[-1].labels for run in runs]
+            cells["labels paid for"] = _mean(map(float, paid))
+            cells["none of these"] = _mean(lost)
+            cells["labels learned from"] = _mean(p - n for p, n in zip(paid, lost, strict=True))
         for title, cell in cells.items():
             columns.setdefault(title, []).append(cell)
     known = {title: cells for title, cells in columns.items() if any(cells)}
@@ -102,7 +104,7 @@ def side_table(group: Group) -> str:
 
 def recall_table(group: Group) -> str:
     """Recall of every class after the last round, mean over seeds; empty where not recorded."""
-    classes = list(next((run.recall for run in _every(group) if run.recall), {}))
+    classes = list(next((run.recall for run in group.every if run.recall), {}))
     if not classes or len(classes) > MOST_CLASSES:
         return ""
     rows = []
@@ -125,8 +127,8 @@ def win_table(wins: Mapping[tuple[str, str], float], names: Sequence[str]) -> st
 def warnings(group: Group, baseline: str) -> list[str]:
     """What a reader must know before believing the tables, one sentence each."""
     found = []
-    short = [run for run in _every(group) if run.labels[-1] == group.span[1]]
-    if longer := [run for run in _every(group) if run.labels[-1] > group.span[1]]:
+    short = [run for run in group.every if run.labels[-1] == group.span[1]]
+    if longer := [run for run in group.every if run.labels[-1] > group.span[1]]:
         found.append(
             f"areas end at {group.span[1]} labels, the end of {counted(len(short), 'run')} "
             f"({short[0].strategy}, seed {short[0].seed} first), "
@@ -145,8 +147,8 @@ def warnings(group: Group, baseline: str) -> list[str]:
         found.append(f"fewer than {FEW_SEEDS} seeds support no claim: {', '.join(few)}")
     if baseline not in group.curves:
         found.append(f"there are no runs of {baseline} to compare with")
-    unknown = [run for run in _every(group) if not run.start]
-    if unknown and len(unknown) < len(list(_every(group))):
+    unknown = [run for run in group.every if not run.start]
+    if unknown and len(unknown) < len(group.every):
         found.append(
             f"the start of {counted(len(unknown), 'run')} is not recorded; pairing is not checked"
         )
@@ -194,10 +196,6 @@ def _ordered(group: Group) -> list[str]:
     """Strategies, the largest mean area first."""
     means = {name: fmean(values.values()) for name, values in areas(group).items()}
     return sorted(means, key=lambda name: -means[name])
-
-
-def _every(group: Group) -> Iterable[Run]:
-    return (run for runs in group.curves.values() for run in runs.values())
 
 
 def drawn(runs: Iterable[Run]) -> str:

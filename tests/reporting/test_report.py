@@ -23,7 +23,7 @@ import dal
 from dal.data import iris, make_source
 from dal.models import LogisticRegression
 from dal.query import Margin, Random
-from dal.recording.palette import GREY
+from dal.recording.palette import COLORS
 from dal.reporting.compare import (
     area_between,
     areas,
@@ -32,9 +32,10 @@ from dal.reporting.compare import (
     make_groups,
     needed,
     saved,
+    targets_of,
     wins,
 )
-from dal.reporting.figures import learning_curves
+from dal.reporting.figures import foreign_curves, learning_curves, panels_of, win_matrix
 from dal.reporting.records import RunError, read_run
 from dal.reporting.report import Options, collect, write
 from dal.reporting.results_file import read_csv, write_csv
@@ -156,8 +157,15 @@ def test_other_settings_are_never_averaged(runs: Path, tmp_path: Path) -> None:
         "iris, mlp",
     ]
     text = write(collection, tmp_path / "out", Options()).read_text()
-    assert "differ in query_size (" in text
-    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+    assert "(query_size=10) and" in text or "(query_size=5) and" in text
+    sections = [line for line in text.splitlines() if line.startswith("## ")]
+    assert sorted(sections) == [
+        "## digits, mlp: query_size=10",
+        "## digits, mlp: query_size=5",
+        "## iris, mlp",
+    ]
+    for kind in ("png", "pdf", "svg"):
+        assert len(list((tmp_path / "out").glob(f"*.{kind}"))) == 3
 
 
 def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, script: Script) -> None:
@@ -232,8 +240,19 @@ def test_wasted_queries_count_as_labels_paid_for(runs: Path, tmp_path: Path) -> 
     assert [r.wasted for r in run.rounds] == [4, 4, 0]
     assert run.rounds[0].picks == {"cat": 1, "dog_one": 1}
     text = write(collect([runs], Options()), tmp_path, Options()).read_text()
-    assert "| wasted queries |" in text
-    assert "| 8.0 |" in text
+    assert "10 to 30 labels paid for" in text
+    assert "| labels paid for | none of these | labels learned from |" in text
+    assert "| 30.0 | 8.0 | 22.0 |" in text
+    assert "(digits-mlp-" in text
+    assert list(tmp_path.glob("*-none.svg"))
+    (group,) = collect([runs], Options()).groups
+    for draw, name in ((learning_curves, "Test accuracy"), (foreign_curves, "Answers “none of")):
+        (axes,) = draw(group, "random").axes
+        assert axes.get_xlabel().startswith("Labels paid for, “none of these” included")
+        assert axes.get_ylabel().startswith(name)
+        (mean, *_) = axes.lines
+        assert np.asarray(mean.get_xdata()).tolist() == [10, 20, 30]
+    assert np.asarray(mean.get_ydata()).tolist() == [0, 4, 8]
 
 
 @pytest.mark.parametrize(
@@ -394,22 +413,150 @@ def test_partial_runs_are_named_and_not_published(runs: Path, tmp_path: Path) ->
     assert [run.seed for run in read_csv(tmp_path / "results.csv")] == [0]
 
 
-@pytest.mark.parametrize(("count", "last"), [(6, "s5"), (7, "s6"), (9, "3 others")])
-def test_strategies_beyond_the_colors_share_an_entry_of_the_legend(
-    runs: Path, count: int, last: str
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [2]), (3, [4]), (4, [3, 3]), (7, [4, 4, 2]), (10, [4, 4, 4, 2])]
+)
+def test_strategies_are_few_in_a_panel_and_all_named(
+    runs: Path, count: int, sizes: list[int]
 ) -> None:
     write_run(runs, "random", 0, [0.1, 0.1])
     for number in range(count):
         write_run(runs, f"s{number}", 0, [0.5, 0.9 - number / 20])
     (group,) = collect([runs], Options()).groups
-    (axes,) = learning_curves(group, "random").axes
-    legend = axes.get_legend()
-    assert legend is not None
-    names = [text.get_text() for text in legend.get_texts()]
-    assert names[:6] == [f"s{number}" for number in range(6)]
-    assert names[6:] == (["random"] if count == 6 else ["random", last])
-    colors = [line.get_color() for line in axes.lines]
-    assert colors.count(GREY) == count - 6
+    panels = [axes for axes in learning_curves(group, "random").axes if axes.get_legend()]
+    shown = []
+    for axes in panels:
+        legend = axes.get_legend()
+        assert legend is not None
+        *names, last = [text.get_text() for text in legend.get_texts()]
+        assert last == "random"
+        shown += names
+        colors = {line.get_color() for line in axes.lines}
+        assert len(colors) == len(names) + 1
+        assert colors <= set(COLORS)
+    assert shown == [f"s{number}" for number in range(count)]
+    assert [len(names) for names in panels_of(group, "random")] == sizes
+
+
+def test_curves_show_what_was_measured(runs: Path) -> None:
+    values = {"random": [0.2, 0.4, 0.3], "margin": [0.2, 0.5, 0.6]}
+    for seed in range(5):
+        for name, curve in values.items():
+            write_run(runs, name, seed, [value + seed / 100 for value in curve])
+    (group,) = collect([runs], Options()).groups
+    figure = learning_curves(group, "random")
+    (axes,) = figure.axes
+    lines = [line for line in axes.lines if line.get_linestyle() != "None"]
+    found = {line.get_linestyle(): np.asarray(line.get_xydata()) for line in lines}
+    assert found["-"][:, 0].tolist() == [10, 20, 30]
+    assert found["-"][:, 1] == pytest.approx(np.add(values["margin"], 0.02))
+    assert found["--"][:, 1] == pytest.approx(np.add(values["random"], 0.02))
+    half = stats.sem(np.arange(5) / 100) * stats.t.ppf(0.975, 4)
+    places = []
+    for container in axes.containers:
+        (bars,) = container.lines[2]
+        segments = np.array(bars.get_segments())
+        assert np.diff(segments[:, :, 1], axis=1).ravel() == pytest.approx(2 * half)
+        assert segments[:, :, 1].mean(axis=1)[0] == pytest.approx(0.22, abs=0.05)
+        places.append(segments[1, 0, 0])
+    assert len(places) == 2
+    assert 0.5 < abs(places[0] - places[1]) < 5
+    assert all(15 < place < 25 for place in places)
+    assert axes.get_xlabel() == "Labels"
+    assert axes.get_ylabel() == "Test accuracy"
+    assert figure.get_suptitle() == "digits, mlp\nmean of 5 seeds, 95 % intervals"
+    width, height = figure.get_size_inches()
+    assert (width, height) == (pytest.approx(5.2), pytest.approx(3.9))
+    figure.canvas.draw()
+    ticks = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"10", "15", "20", "25", "30"} <= set(ticks)
+    assert all(tick.isdecimal() for tick in ticks)
+
+
+def test_few_seeds_are_shown_run_by_run(runs: Path) -> None:
+    for seed in range(2):
+        write_run(runs, "random", seed, [0.2 + seed / 10, 0.4])
+    (group,) = collect([runs], Options()).groups
+    figure = learning_curves(group, "random")
+    (axes,) = figure.axes
+    assert figure.get_suptitle() == "digits, mlp\nmean of 2 seeds, single runs"
+    starts = sorted(float(np.asarray(line.get_ydata())[0]) for line in axes.lines)
+    assert starts == pytest.approx([0.2, 0.25, 0.25, 0.3])
+    assert not axes.collections
+
+
+def test_equal_figures_are_equal_files_in_every_format(runs: Path, tmp_path: Path) -> None:
+    three_seeds(runs)
+    for name in "ab":
+        write(collect([runs], Options()), tmp_path / name, Options())
+    kinds = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    for kind, start in kinds.items():
+        files = sorted((tmp_path / "a").glob(f"*.{kind}"))
+        assert len(files) == 2
+        for file in files:
+            assert file.read_bytes().startswith(start)
+            assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("curves", "wanted"),
+    [
+        ({"random": [0.3, 0.72], "margin": [0.3, 0.81]}, (0.7, 0.8)),
+        ({"random": [0.3, 0.72], "margin": [0.3, 0.74]}, (0.65, 0.7)),
+        ({"random": [0.7, 0.72], "margin": [0.7, 0.81]}, (0.75, 0.8)),
+        ({"random": [0.905, 0.92], "margin": [0.905, 0.93]}, (0.92, 0.93)),
+        ({"random": [0.5, 1.0]}, (0.9, 0.95)),
+        ({"random": [0.93, 0.93]}, ()),
+        ({"random": [0.93, 0.4]}, ()),
+    ],
+)
+def test_targets_are_chosen_from_the_curves(
+    runs: Path, tmp_path: Path, curves: dict[str, list[float]], wanted: tuple[float, ...]
+) -> None:
+    for seed in range(3):
+        for name, (start, end) in curves.items():
+            write_run(runs, name, seed, [start, end - (seed == 2) / 5])
+    collection = collect([runs], Options())
+    assert targets_of(collection.groups[0]) == pytest.approx(wanted)
+    text = write(collection, tmp_path / "out", Options()).read_text()
+    header = " | ".join(["| strategy", *(f"labels to {100 * t:g} %" for t in wanted)]) + " |"
+    assert (header in text.splitlines()) is bool(wanted)
+
+
+def test_wins_of_one_section_are_no_sum(runs: Path, tmp_path: Path) -> None:
+    three_seeds(runs)
+    text = write(collect([runs], Options()), tmp_path, Options()).read_text()
+    wins_of = text[text.index("## Wins") :]
+    assert "sections" not in wins_of
+    assert "| wins over | margin | random |" in wins_of
+    assert "| margin |  | 1.00 |" in wins_of
+    assert "| lost, mean | 0.00 | 1.00 |" in wins_of
+    for seed in range(3):
+        for name in ("random", "margin"):
+            write_run(runs, name, seed, [0.5, 0.5], data="iris")
+    text = write(collect([runs], Options()), tmp_path, Options()).read_text()
+    assert "summed over sections" in text[text.index("## Wins") :]
+    won = {("a", "b"): 1.5}
+    for count, label in ((1, "share of rounds won"), (2, "rounds won in 2 sections")):
+        figure = win_matrix(won, ["a", "b"], count)
+        axes, bar = figure.axes
+        assert bar.get_ylabel() == label
+        assert axes.images[0].get_clim() == (0, count)
+        assert np.asarray(axes.images[0].get_array()).tolist() == [[0, 1.5], [0, 0]]
+        assert [text.get_text() for text in axes.texts] == ["1.5"]
+        assert [text.get_position() for text in axes.texts] == [(1, 0)]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("is beaten", "beats")
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert figure.get_size_inches().tolist() == pytest.approx([4.4, 3.2])
+
+
+def test_wins_of_many_strategies_are_a_figure_only(runs: Path, tmp_path: Path) -> None:
+    for seed in range(2):
+        for number in range(13):
+            write_run(runs, f"s{number}", seed, [0.5, 0.6 + number / 100])
+    text = write(collect([runs], Options()), tmp_path, Options()).read_text()
+    assert "![wins](wins.png)" in text
+    assert "wins over" not in text
 
 
 def test_wins_are_shares_of_significant_rounds(runs: Path) -> None:
