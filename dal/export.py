@@ -19,11 +19,12 @@ from dal.models.base import MakeModel
 from dal.models.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
 from dal.query.pool_pass import auto_batch_size, predict_logits
+from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Multilabel, Task
 from dal.utils.build import TARGET, check_arguments, find, spec_of
 from dal.utils.numerics import pick_device
 
-FILE = "model.pt"
+FILE = MODEL
 
 
 class Predictor:

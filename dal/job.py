@@ -19,6 +19,7 @@ from dal.pool import Pool
 from dal.query import History, Members, Need, Needs, PredictionHistory, Probs, Strategy
 from dal.query.selection import random_keys
 from dal.recording.recorder import Recorder
+from dal.recording.run_directory import MODEL
 from dal.task import Task
 from dal.utils.clock import clock
 from dal.utils.digest import digest_tensors
@@ -282,6 +283,12 @@ class Job:
         """Write a checkpoint, where the run keeps any."""
         if self.checkpoints is not None:
             self.checkpoints.save(self._snapshot())
+
+    def export(self, if_missing: bool = False) -> None:
+        """Write the model for `dal.load`, where the run keeps files."""
+        directory = self.recorder.directory
+        if directory is not None and not (if_missing and (directory.path / MODEL).is_file()):
+            self.learner.export(directory.path)
 
     def keep_model(self) -> None:
         """Keep the model of this round, where the settings ask for it."""

@@ -173,6 +173,8 @@ def run(
             ranks=ranks,
         )
         recorder.start(job.state, job.pool, job.numerics, device, job.resumed, job.start)
+        if job.resumed and job.state.next != "fit":  # the learner is that of the last fit
+            job.export(if_missing=True)
         status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
 
@@ -234,8 +236,7 @@ def fit(job: Job) -> None:
     state.fit = None
     job.recorder.fitted(state)
     job.keep_model()
-    if job.recorder.directory is not None:
-        job.learner.export(job.recorder.directory.path)
+    job.export()
 
 
 def stop_reason(job: Job) -> str:

@@ -473,3 +473,14 @@ def test_folder_of_a_sweep_outside_is_left_alone(
     assert cli(*arguments).code == 1
     assert files(outside) == {"00000.json": b"[]"}
     assert not list(tmp_path.glob("saved/**/.outcomes/*"))
+
+
+def test_same_command_writes_a_removed_model_again(cli: Cli, complete: Path) -> None:
+    model, before = complete / "model.pt", rows(complete)
+    content = model.read_bytes()
+    model.unlink()
+    assert cli(*SMALL).code == 0
+    assert model.read_bytes() == content
+    assert rows(complete) == before
+    assert status(complete)["status"] == "complete"
+    assert "complete already" in cli(*SMALL).out

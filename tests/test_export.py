@@ -8,10 +8,20 @@ import torch
 from torch import nn
 
 import dal
-from dal.data import digits, make_multilabel_classification, make_source, two_gaussians
+from dal.data import (
+    digits,
+    initial_labels,
+    make_multilabel_classification,
+    make_source,
+    two_gaussians,
+)
 from dal.data.source import Source
 from dal.export import FILE, save_model
 from dal.models import MLP, LeNet5, ResNet18
+from dal.models.estimators import svm
+from dal.oracles import FilesOracle
+from dal.query import Margin
+from dal.trainer import Trainer
 from dal.utils.numerics import pick_device
 
 TABLE = make_source(two_gaussians(60, standardize=True), seed=0)
@@ -131,3 +141,28 @@ def test_multilabel_predictions_are_lists_of_names_above_one_half(tmp_path: Path
     names = [[str(c) for c in range(4) if row[c] > 0] for row in logits.tolist()]
     assert predictor.predict(raw) == names
     assert len({len(found) for found in names}) > 1
+
+
+@pytest.mark.parametrize("make_model", [MLP, svm])
+@pytest.mark.parametrize("waiting", [False, True])
+def test_removed_model_is_written_again_to_the_same_bits(
+    tmp_path: Path, make_model: Any, waiting: bool
+) -> None:
+    """Of a complete run, and of one that waits for answers."""
+
+    def again() -> str:
+        oracle = FilesOracle(tmp_path / "queries", TABLE.class_names) if waiting else None
+        settings = dal.Settings(budget=4, query_size=2, threads=1)
+        initial = initial_labels(TABLE.train.targets, seed=0, per_class=2)
+        trainer = Trainer(epochs=2)
+        options = {"initial": initial, "oracle": oracle, "trainer": trainer, "settings": settings}
+        return dal.run(TABLE, make_model, Margin(), **options, run_dir=tmp_path).status
+
+    assert again() == ("waiting" if waiting else "complete")
+    content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=r"give the run's command \(again\)"):
+        dal.load(tmp_path)
+    again()
+    assert (tmp_path / FILE).read_bytes() == content
+    assert dal.load(tmp_path).predict(TABLE.test.inputs[:3])

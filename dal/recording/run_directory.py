@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 STATUS = "status.json"
 START = "start.json"
+MODEL = "model.pt"
 
 
 class RunDirectory:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from dal.recording.run_directory import read_status
+from dal.recording.run_directory import MODEL, read_status
 from dal.utils import replicas
 from dal.utils.logs import OUTCOME, working_for
 from dal.utils.sweep import Jobs
@@ -41,7 +41,8 @@ def _is_complete(run: replicas.Run) -> bool:
     status = read_status(run.run_dir)
     labels, accuracy = status.get("labels"), status.get("accuracy")
     shown = isinstance(labels, int) and isinstance(accuracy, int | float)
-    if not (shown and complete_already(status, run.config)):
+    whole = shown and (run.run_dir / MODEL).is_file()  # a model that was removed is written again
+    if not (whole and complete_already(status, run.config)):
         return False
     said = "complete already: %d labels, test accuracy %.4f, in %s"
     with working_for(run.name):
