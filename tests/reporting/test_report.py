@@ -24,6 +24,7 @@ from dal.data import iris, make_source
 from dal.models import LogisticRegression
 from dal.query import Margin, Random
 from dal.recording.palette import COLORS
+from dal.reporting import tables
 from dal.reporting.compare import (
     area_between,
     areas,
@@ -166,6 +167,40 @@ def test_other_settings_are_never_averaged(runs: Path, tmp_path: Path) -> None:
     ]
     for kind in ("png", "pdf", "svg"):
         assert len(list((tmp_path / "out").glob(f"*.{kind}"))) == 3
+
+
+def test_runs_without_labels_in_common_are_named_each_by_what_it_does(runs: Path) -> None:
+    early = write_run(runs, "random", 0, [0.5, 0.6])
+    write_run(runs, "random", 1, [0.5, 0.6, 0.7, 0.8])
+    late = write_run(runs, "margin", 0, [0.5, 0.6, 0.7, 0.8, 0.9])
+    edit(
+        late / "metrics.jsonl", lambda rows: [row.update(labels=row["labels"] + 20) for row in rows]
+    )
+    with pytest.raises(RunError) as caught:
+        collect([runs], Options())
+    assert str(caught.value) == (
+        f"{late} begins with 30 labels and {early} ends with 20: they have no number of labels in "
+        "common; leave one out"
+    )
+
+
+def test_starts_that_differ_are_named_with_what_and_where(runs: Path) -> None:
+    usual = {"weights": "0" * 16, "data": "1" * 16}
+    first = write_run(runs, "entropy", 0, [0.5, 0.6], start=usual)
+    write_run(runs, "margin", 0, [0.5, 0.6], start=usual | {"weights": "0" * 8 + "f" * 8})
+    odd = write_run(runs, "random", 0, [0.5, 0.6], start=usual | {"data": "f" * 16})
+    (group,) = collect([runs], Options()).groups
+    assert group.unpaired == {0: f"data of {first} and {odd}"}
+
+
+def test_the_run_that_ends_first_is_named(runs: Path) -> None:
+    write_run(runs, "random", 0, [0.5, 0.6, 0.7])
+    write_run(runs, "margin", 4, [0.5, 0.6])
+    write_run(runs, "margin", 5, [0.5, 0.6, 0.7])
+    (group,) = collect([runs], Options()).groups
+    assert tables.warnings(group, "random")[0] == (
+        "areas end at 20 labels, the end of 1 run (margin, seed 4 first), though 2 runs would go on"
+    )
 
 
 def test_unfinished_and_damaged_runs_are_named(runs: Path, tmp_path: Path, script: Script) -> None:
