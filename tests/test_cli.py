@@ -226,6 +226,17 @@ def test_help_and_settings_are_shown_and_nothing_is_made(
     assert not saved.exists()
 
 
+def test_threads_wait_without_spinning_unless_the_user_says_otherwise(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given, found in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+        if given is None:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        assert cli("--cfg", "job").code == 0
+        assert os.environ["OMP_WAIT_POLICY"] == found
+
+
 def test_sweep_goes_on_after_a_failed_job_and_ends_with_code_1(cli: Cli, saved: Path) -> None:
     ended = cli("-m", *SMALL, "max_rounds=0", "initial.count=20,5000,21")
     assert ended.code == 1

@@ -121,10 +121,15 @@ def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path
     script = tmp_path / "batch.sh"
     copy = f'cp "$1" {script}.part && mv {script}.part {script}'
     path = slurm(tmp_path / "bin", f'{copy}; echo "Submitted batch job 7"')
+
+    def pickles() -> list[Path]:
+        return list((tmp_path / "saved/multirun/.submitit").glob("7_*/*.pkl"))
+
     own = ("hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1")
     job = launch("cluster=slurm", "strategy=random,margin", "seed=0,1,2", *own, PATH=path)
     try:
-        wait_for(script.is_file, job, 120)
+        # Only once sbatch has said its number does the command put the jobs where they look.
+        wait_for(lambda: script.is_file() and len(pickles()) == 6, job, 120)
     finally:
         job.kill()
         job.wait()
@@ -139,7 +144,6 @@ def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path
         "#SBATCH --time=240",
         "#SBATCH --open-mode=append",
     }
-    assert len(list((tmp_path / "saved/multirun/.submitit").glob("7_*/*.pkl"))) == 6
 
 
 def test_killed_worker_is_one_error(launch: Launch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -188,6 +189,9 @@ def main(config_dir: Path) -> None:
     Raises:
         SystemExit: With code 1 after any error.
     """
+    # Read when torch is imported. Threads that wait for each other in a loop take the cores from
+    # those they wait for, wherever other work runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     Jobs.begin()
     check_groups(sys.argv[1:], config_dir)
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
