@@ -93,7 +93,7 @@ class FullBatch(Trainer):
             FloatingPointError: The loss became infinite or NaN.
         """
         if len(samples) == 0:
-            raise ValueError("there are no labeled samples to train on; raise initial.size")
+            raise ValueError("there are no labeled samples to train on; raise initial.count")
         _check(model)
         if context.resume is not None:  # saved after the fit, so there is nothing left to do
             saved = dict(context.resume)

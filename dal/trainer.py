@@ -129,7 +129,7 @@ class Trainer:
     def begin(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> Fit:
         """A fit that has not begun, or stands where the context resumes it; see `fit`."""
         if len(samples) == 0:
-            raise ValueError("there are no labeled samples to train on; raise initial.size")
+            raise ValueError("there are no labeled samples to train on; raise initial.count")
         if current().count > 1:
             from dal.parallel import ParallelFit  # which builds on this file
 

@@ -256,7 +256,7 @@ def _check_normalization(
     if mean is None or std is None:
         return
     if standardize:
-        raise ValueError("mean and std are given and standardize=true; drop one or the other")
+        raise ValueError("mean and std are given and data.standardize=true; drop one or the other")
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
             f"mean has {len(mean)} and std {len(std)} numbers; "

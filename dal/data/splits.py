@@ -67,7 +67,7 @@ def make_source(
     """
     check_split(kind, test_fraction, stratified, validation)
     if kind == "official" and dataset.test_inputs is None:
-        raise ValueError(f"{dataset.name} has no official test part; use the split auto or merged")
+        raise ValueError(f"{dataset.name} has no official test part; use split.kind=auto or merged")
     _check_dataset(dataset)
     stratified = stratified and dataset.targets.ndim == 1
     train, test = _divide(dataset, seed, kind, test_fraction, stratified)
@@ -76,7 +76,7 @@ def make_source(
         train, held_out = _take_out(
             train,
             validation,
-            setting=f"validation={validation}",
+            setting=f"split.validation={validation}",
             rng=generator(seed, "split", "validation"),
             stratified=stratified,
             class_names=dataset.class_names,
@@ -106,7 +106,7 @@ def _divide(
     return _take_out(
         train,
         test_fraction,
-        setting=f"test_fraction={test_fraction}",
+        setting=f"split.test_fraction={test_fraction}",
         rng=generator(seed, "split"),
         stratified=stratified,
         class_names=dataset.class_names,
@@ -135,7 +135,8 @@ def _take_out(
     if len(candidates) == 0 or count > len(candidates):
         raise ValueError(
             f"{setting} asks for {count} labeled samples but {len(candidates)} can be drawn from; "
-            "label more samples, ask for fewer, or (classes of one sample) use stratified=false"
+            "label more samples, ask for fewer, or (classes of one sample) use "
+            "split.stratified=false"
         )
     if count >= len(part.targets):
         raise ValueError(
@@ -204,16 +205,17 @@ def check_split(
         ValueError: Naming the setting.
     """
     if kind not in ("auto", "official", "merged"):
-        raise ValueError(f"split kind {kind!r} is unknown; use auto, official or merged")
+        raise ValueError(f"split.kind={kind!r} is unknown; use auto, official or merged")
     if not 0 < test_fraction < 1:
         raise ValueError(
-            f"test_fraction={test_fraction} must lie between 0 and 1, both excluded, such as 0.3"
+            f"split.test_fraction={test_fraction} must lie between 0 and 1, both excluded, such as "
+            "0.3"
         )
     is_number = isinstance(validation, int | float) and not isinstance(validation, bool)
     # Negated, so that NaN is refused as well.
     if not is_number or not validation >= 0 or (isinstance(validation, float) and validation >= 1):
         raise ValueError(
-            f"validation={validation} must be 0 (none), a fraction between 0 and 1, "
+            f"split.validation={validation} must be 0 (none), a fraction between 0 and 1, "
             "or a whole number of samples such as 500"
         )
 
@@ -229,7 +231,7 @@ def _check_dataset(dataset: Dataset) -> None:
         )
     if dataset.standardize and dataset.mean:
         raise ValueError(
-            f"{dataset.name} has a mean and standardize=true; drop one of the two, "
+            f"{dataset.name} has a mean and data.standardize=true; drop one of the two, "
             "standardizing computes the mean itself"
         )
     check_class_names(dataset.class_names, dataset.targets.ndim == 2, dataset.name)

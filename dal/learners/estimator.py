@@ -101,7 +101,7 @@ class EstimatorLearner(Learner):
         from sklearn.exceptions import ConvergenceWarning  # late: networks need no scikit-learn
 
         if len(train_set) == 0:
-            raise ValueError("there are no labeled samples to train on; raise initial.size")
+            raise ValueError("there are no labeled samples to train on; raise initial.count")
         if bool((train_set.targets == train_set.targets[0]).all()):
             name = self.source.class_names[int(train_set.targets[0])]
             self._tell(f"all labels so far are {name!r}: {self.name} predicts it for everything")

@@ -71,3 +71,25 @@ def last_layer(model: nn.Module) -> nn.Linear | None:
     """The last linear layer of a network of ours (its ``head``), or None for any other."""
     head = getattr(model, "head", None)
     return head if isinstance(head, nn.Linear) else None
+
+
+def check_small_images(name: str, input_shape: tuple[int, ...]) -> None:
+    """Refuse anything but images of 28 or 32 pixels, 1 or 3 channels.
+
+    Args:
+        name: Option of the model.
+        input_shape: Of a sample.
+
+    Raises:
+        ValueError: Naming the shape, and what helps with such inputs.
+    """
+    if input_shape in {(c, s, s) for c in (1, 3) for s in (28, 32)}:
+        return
+    remedy = "choose another model"
+    if len(input_shape) == 1:
+        remedy += ", such as model=mlp, which takes features"
+    elif len(input_shape) == 3 and input_shape[0] in (1, 3):
+        remedy = f"set data.size=28 or data.size=32 to resize, or {remedy}"
+    raise ValueError(
+        f"{name} takes images of 1 or 3 channels and 28 or 32 pixels, not {input_shape}; {remedy}"
+    )

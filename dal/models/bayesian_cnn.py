@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dal.models.base import Output
+from dal.models.base import Output, check_small_images
 from dal.models.pooling import max_pool_2x2
 
 
@@ -40,12 +40,7 @@ class BayesianCNN(nn.Module):
         self, input_shape: tuple[int, ...], num_classes: int, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        if input_shape not in {(c, s, s) for c in (1, 3) for s in (28, 32)}:
-            raise ValueError(
-                "bayesian_cnn takes images of 1 or 3 channels and 28 or 32 pixels, not "
-                f"{input_shape}; set data.size=28 or data.size=32 to resize, or choose another "
-                "model"
-            )
+        check_small_images("bayesian_cnn", input_shape)
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout={dropout}; give a number from 0 to below 1")
         side = ((input_shape[1] - 4) // 2 - 4) // 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dal.models.base import Output
+from dal.models.base import Output, check_small_images
 from dal.models.pooling import max_pool_2x2
 
 
@@ -34,11 +34,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
-        if input_shape not in {(c, s, s) for c in (1, 3) for s in (28, 32)}:
-            raise ValueError(
-                f"lenet5 takes images of 1 or 3 channels and 28 or 32 pixels, not {input_shape}; "
-                "set data.size=28 or data.size=32 to resize, or choose another model"
-            )
+        check_small_images("lenet5", input_shape)
         padding = 2 if input_shape[1] == 28 else 0
         self.conv1 = nn.Conv2d(input_shape[0], 6, 5, padding=padding)
         self.conv2 = nn.Conv2d(6, 16, 5)

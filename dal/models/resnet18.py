@@ -49,7 +49,7 @@ class ResNet18(nn.Module):
         if len(input_shape) != 3:
             raise ValueError(f"resnet18 takes images (channels, H, W), not inputs of {input_shape}")
         if stem not in ("small", "imagenet"):
-            raise ValueError(f"stem={stem!r} is unknown; choose small or imagenet")
+            raise ValueError(f"model.stem={stem!r} is unknown; choose small or imagenet")
         network = resnet18(weights=None)
         channels = input_shape[0]
         if stem == "small":

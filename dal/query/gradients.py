@@ -136,7 +136,7 @@ class GradientNorms:
             raise ValueError("gradient lengths of an empty batch; hand in one sample or more")
         if self.scope == "input" and not inputs.is_floating_point():
             raise ValueError(
-                f"{inputs.dtype} inputs have no gradient; choose scope='all' or scope='last'"
+                f"{inputs.dtype} inputs have no gradient; choose strategy.scope=all or last"
             )
         for name, module in self.model.named_modules():
             _check_mode(name, module)
@@ -167,7 +167,7 @@ class GradientNorms:
         self._obstacle = reason
         warnings.warn(
             f"gradient lengths take the slower exact path: {reason}; for speed, use each linear, "
-            "convolution, normalization or embedding layer once, or choose scope='last'",
+            "convolution, normalization or embedding layer once, or choose strategy.scope=last",
             stacklevel=5,
         )
 
@@ -264,7 +264,7 @@ def _scope_parameters(model: nn.Module, scope: Scope) -> dict[str, Tensor]:
     if scope == "last" and last_layer(model) is None:
         raise ValueError(
             f"{type(model).__name__} has no last linear layer named 'head'; name it so and return "
-            "an Output with features, or choose scope='all'"
+            "an Output with features, or choose strategy.scope=all"
         )
     prefix = "head." if scope == "last" else ""
     found: dict[str, Tensor] = {

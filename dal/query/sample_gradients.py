@@ -77,7 +77,7 @@ def _naming_the_culprit(model: nn.Module) -> Iterator[None]:
         raise TypeError(
             f"gradient lengths: {entered[-1]} cannot be vectorised over samples by torch.func.vmap "
             f"({str(error).splitlines()[0]}); replace the layer, freeze it and what comes before, "
-            "or choose scope='last'"
+            "or choose strategy.scope=last"
         ) from error
     finally:
         for handle in handles:

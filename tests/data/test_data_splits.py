@@ -206,7 +206,7 @@ def test_iris_split_is_the_papers():
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"kind": "official"}, "table has no official test part; use the split auto or merged"),
+        ({"kind": "official"}, "table has no official test part; use split.kind=auto or merged"),
         ({"kind": "best"}, "'best' is unknown; use auto, official or merged"),
         ({"test_fraction": 0.0}, "test_fraction=0.0 must lie between 0 and 1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0 must lie between 0 and 1"),

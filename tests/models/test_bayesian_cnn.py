@@ -50,12 +50,6 @@ def test_training_equals_dropout_before_pooling_as_in_the_paper() -> None:
     assert bool((got != model.eval()(x).logits).any())
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 28, 28), (1, 28, 32), (64,)])
-def test_refuses_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"28 or 32 pixels.*data\.size"):
-        BayesianCNN(shape, 10)
-
-
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
 def test_refuses_probabilities_out_of_range(dropout: float) -> None:
     with pytest.raises(ValueError, match=r"model\.dropout="):

@@ -1,4 +1,5 @@
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -9,7 +10,7 @@ import yaml
 from torch import nn
 from torchvision.models import resnet18
 
-from dal.models import MLP, LeNet5, LogisticRegression, ResNet18, forward
+from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18, forward
 from dal.models.base import last_layer
 from dal.utils.build import build, find
 
@@ -65,10 +66,25 @@ def test_lenet5_has_the_number_of_parameters_it_claims() -> None:
     assert sum(p.numel() for p in model.parameters()) == 61_706
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 28, 28), (1, 28, 32), (64,), (4, 32, 32)])
-def test_lenet5_refuses_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"28 or 32 pixels.*data\.size"):
-        LeNet5(shape, 10)
+RESIZE, OTHER, TABLE = "; set data.size=28 or", "; choose another model$", "; choose .* model=mlp"
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((1, 8, 8), RESIZE),
+        ((1, 28, 32), RESIZE),
+        ((2, 28, 28), OTHER),
+        ((4, 32, 32), OTHER),
+        ((64,), TABLE),
+    ],
+)
+@pytest.mark.parametrize("model", [LeNet5, BayesianCNN])
+def test_other_shapes_are_refused_with_a_remedy_that_helps(
+    model: Callable[..., object], shape: tuple[int, ...], remedy: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"28 or 32 pixels, not .*{remedy}"):
+        model(shape, 10)
 
 
 @pytest.mark.parametrize(
