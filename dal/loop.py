@@ -36,6 +36,7 @@ from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
+from dal.task import likeliest
 from dal.trainer import FitState, Trainer
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
@@ -290,23 +291,22 @@ def select(job: Job, view: PoolView) -> None:
         "indices": query.indices.tolist(),
         "scores": scores.tolist(),
         "pool_scores": query.pool_scores,
+        "guesses": likeliest(query.probs, job.task.kind == "multilabel"),
         "ticket": job.ranks.from_first(lambda: job.oracle.submit(query, state.round)),
     }
 
 
 def shown(job: Job, view: PoolView, query: Query) -> Query:
-    """The query with the model's probabilities, where the oracle shows them to people.
+    """The query with the model's probabilities, where they are at hand or shown to people.
 
     They come from the pass where it computed them, else from a prediction of the picks: neither
     draws anything, nor changes what the run computes.
     """
-    if not job.oracle.wants_probs:
-        return query
     probs = view.rows(Probs(), query.indices)
-    if probs is None:
+    if probs is None and job.oracle.wants_probs:
         logits = job.learner.predict(job.source.train.part(query.indices), _context(job))
         probs = job.task.probs(logits)
-    return replace(query, probs=probs.float().cpu())
+    return query if probs is None else replace(query, probs=probs.float().cpu())
 
 
 def annotate(job: Job) -> bool:

@@ -329,6 +329,24 @@ class Multilabel(Task):
         return targets.clamp(min=0).sum(0)
 
 
+def likeliest(probs: Tensor | None, multilabel: bool) -> list[tuple[int | list[int], float]]:
+    """The likeliest target of each sample and its probability; none where nothing is known.
+
+    Args:
+        probs: Float, (b, C), class probabilities; or None.
+        multilabel: A target is a set of labels, which are taken as independent.
+    """
+    if probs is None:
+        return []
+    probs = probs.double()
+    if not multilabel:
+        found, targets = probs.max(1)
+        return list(zip(targets.tolist(), found.tolist(), strict=True))
+    held = probs > 0.5
+    found = torch.where(held, probs, 1 - probs).prod(1)
+    return list(zip(held.long().tolist(), found.tolist(), strict=True))
+
+
 def task_of(targets: Tensor, num_classes: int) -> Task:
     """The task that targets belong to: multi-label for rows (N, C), else one class a sample."""
     return Multilabel(num_classes) if targets.ndim == 2 else Multiclass(num_classes)

@@ -215,6 +215,12 @@ def test_tensorboard_opens_on_curve_and_times_and_tells_of_each_pick(tmp_path: P
         (int(SOURCE.train.positions[i]), SOURCE.class_names[t], pytest.approx(score, rel=1e-3))
         for _, i, score, t in picks
     ]
+    assert all(cell[2].rpartition(", ")[0] in SOURCE.class_names for cell in cells)
+    random = run(Random(), tmp_path / "random", settings={"max_rounds": 1})
+    assert random.job.state.queries
+    events_of_random = EventAccumulator(str(tmp_path / "random" / "tb")).Reload()
+    table = events_of_random.Tensors("6_query/picks/text_summary")[0].tensor_proto.string_val[0]
+    assert all(row.split("|")[3].strip() == "" for row in table.decode().split("\n")[2:])
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     hparams = HParamsPluginData.FromString(content).session_start_info.hparams
     assert sorted(hparams) == ["seed", "strategy", "trainer.epochs"]

@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from sklearn.metrics import recall_score
 from torch import Tensor
 
-from dal.task import Multiclass, Multilabel, task_of
+from dal.task import Multiclass, Multilabel, likeliest, task_of
 
 
 def predictions(classes: int) -> tuple[Tensor, Tensor]:
@@ -205,3 +205,16 @@ def test_recall_is_that_of_scikit_learn() -> None:
     _, outcomes = Multilabel(3).evaluate(logits[:, :3], several)
     expected = recall_score(several, logits[:, :3] > 0, average=None)
     assert Multilabel(3).recall(outcomes).tolist() == pytest.approx(expected.tolist())
+
+
+def test_likeliest_target_of_each_sample() -> None:
+    probs = torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
+    assert likeliest(probs, multilabel=False) == [
+        (1, pytest.approx(0.5)),
+        (0, pytest.approx(0.9)),
+    ]
+    assert likeliest(probs, multilabel=True) == [
+        ([0, 0, 0], pytest.approx(0.8 * 0.5 * 0.7)),
+        ([1, 0, 0], pytest.approx(0.9 * 0.94 * 0.96)),
+    ]
+    assert likeliest(None, multilabel=True) == []

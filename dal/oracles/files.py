@@ -16,6 +16,7 @@ from dal.oracles.base import Answers, Oracle
 from dal.oracles.pictures import draw
 from dal.oracles.table import Row, read_answers
 from dal.query.base import Query
+from dal.task import likeliest
 from dal.utils.files import csv_text, write_text_atomically
 
 log = logging.getLogger(__name__)
@@ -139,9 +140,9 @@ class FilesOracle(Oracle):
         if self._source is not None and self._source.contents is not None:
             columns["content"] = [self._source.content(index) for index in query.indices.tolist()]
         if self.wants_probs and query.probs is not None:
-            targets, probs = _guess(query.probs.double(), self.multilabel)
-            columns["guess"] = [target_name(target, self.class_names) for target in targets]
-            columns["probability"] = [f"{p:.4f}" for p in probs]
+            guesses = likeliest(query.probs, self.multilabel)
+            columns["guess"] = [target_name(target, self.class_names) for target, _ in guesses]
+            columns["probability"] = [f"{probability:.4f}" for _, probability in guesses]
         columns["score"] = [f"{score:.6g}" for score in query.scores.tolist()]
         columns["label"] = [""] * len(samples)
         return columns
@@ -169,15 +170,6 @@ class FilesOracle(Oracle):
             f"{path}: label {label!r} in line {row.line} is not a class; give one of {names}"
             f"{several if self.multilabel else ''}, or {ABSTAINED} where no label can be given"
         )
-
-
-def _guess(probs: Tensor, multilabel: bool) -> tuple[list[Any], list[float]]:
-    """The likeliest target of each row of class probabilities (b, C), and its probability."""
-    if not multilabel:
-        found, targets = probs.max(1)
-        return targets.tolist(), found.tolist()
-    held = probs > 0.5
-    return held.long().tolist(), torch.where(held, probs, 1 - probs).prod(1).tolist()
 
 
 def _looks_like_a_number(name: str) -> bool:

@@ -209,9 +209,14 @@ class Recorder:
         asked = len(state.pending["indices"])
         targets = {index: target for _, index, _, target in state.queries[-asked:]}
         score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
+        name, guesses = self.source.target_name, state.pending.get("guesses") or []
+        guess_of = {
+            index: f"{name(target)}, {probability:.2f}"
+            for index, (target, probability) in zip(state.pending["indices"], guesses, strict=False)
+        }
         rows = self.source.train.original(picked)
         return [
-            Pick(row, score_of[index], self.source.target_name(targets[index]))
+            Pick(row, score_of[index], name(targets[index]), guess_of.get(index, ""))
             for index, row in zip(picked.tolist(), rows, strict=True)
         ]
 
