@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize as scipy_minimize
+from scipy.special import log_softmax as scipy_log_softmax
+from scipy.special import softmax as scipy_softmax
 from scipy.stats import entropy as scipy_entropy
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 from dal.data import iris, make_source, two_gaussians
 from dal.learners import EstimatorLearner, RoundContext, TorchLearner, look_ahead
 from dal.learners.look_ahead import (
+    label_pulls,
     last_layer_risk,
     reference_positions,
     retrained_risk,
@@ -196,6 +202,88 @@ def test_last_layer_moves_to_the_minimum_of_its_objective(bias: bool) -> None:
             probs = logits(flat.detach(), pool[reference]).softmax(1).numpy()
             expected = np.mean([scipy_entropy(p) for p in probs])
             assert float(got[row, label]) == pytest.approx(expected, abs=1e-5)
+
+
+def layer_objective(
+    start: Tensor, metric: Tensor, sample: Tensor, label: int
+) -> Callable[[Any], tuple[Any, Any, Any]]:
+    """What the last layer minimizes: value, gradient and Hessian at weights and biases (C, D)."""
+    classes = len(start)
+
+    def at(flat: Any) -> tuple[Any, Any, Any]:
+        weights = flat.reshape(classes, -1)
+        move = flat - start.flatten().numpy()
+        logits = weights @ sample.numpy()
+        probs = scipy_softmax(logits)
+        pull = probs - np.eye(classes)[label]
+        value = move @ metric.numpy() @ move / 2 - scipy_log_softmax(logits)[label]
+        gradient = metric.numpy() @ move + np.outer(pull, sample.numpy()).ravel()
+        bend = np.kron(np.diag(probs) - np.outer(probs, probs), np.outer(sample, sample))
+        return value, gradient, metric.numpy() + bend
+
+    return at
+
+
+@pytest.mark.parametrize("norm", [3.0, 80.0, 800.0])
+def test_last_layer_moves_to_the_minimum_at_the_norms_of_trained_features(norm: float) -> None:
+    """Trained LeNet-5 has features of length 80: plain Newton steps cycle there."""
+    g = rng(5)
+    features = torch.randn(60, 12, generator=g).double().relu()
+    features = features / features.norm(dim=1).mean() * norm
+    head = nn.Linear(12, 4).double()
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(4, 12, generator=g) * 8 / norm)
+        head.bias.zero_()
+    labeled, pool = features[:10], features[10:]
+    reference = torch.arange(0, 50, 2)
+    got = last_layer_risk(head, pool, reference, labeled, torch.ones(10).double())
+    single = last_layer_risk(
+        copy.deepcopy(head).float(), pool.float(), reference, labeled.float(), torch.ones(10)
+    )
+    torch.testing.assert_close(single.double(), got, atol=2e-4, rtol=0)
+    ones = torch.ones(50, 1).double()
+    rows, known = torch.cat([pool, ones], 1), torch.cat([labeled, ones[:10]], 1)
+    start = torch.cat([head.weight, head.bias.unsqueeze(1)], 1).detach()
+    probs = (known @ start.T).softmax(1)
+    bends = probs.diag_embed() - probs.unsqueeze(2) * probs.unsqueeze(1)
+    metric = torch.einsum("mck,md,me->cdke", bends, known, known).reshape(52, 52)
+    metric = metric + torch.eye(52).double()
+    for row in range(0, 50, 10):
+        for label in range(4):
+            at = layer_objective(start, metric, rows[row], label)
+            least = scipy_minimize(
+                lambda flat, at=at: at(flat)[0],
+                start.flatten().numpy(),
+                jac=lambda flat, at=at: at(flat)[1],
+                hess=lambda flat, at=at: at(flat)[2],
+                method="trust-exact",
+                options={"gtol": 1e-9, "maxiter": 5000},
+            )
+            logits = rows[reference].numpy() @ least.x.reshape(4, 13).T
+            expected = scipy_entropy(scipy_softmax(logits, axis=1), axis=1).mean()
+            assert float(got[row, label]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_moves_toward_a_label_converge_from_anywhere() -> None:
+    """The condition of the minimum, for logits and covariances far beyond those of networks."""
+    g = rng(6)
+    logits = torch.randn(40, 6, generator=g).double() * torch.logspace(-1, 3, 40).unsqueeze(1)
+    root = torch.randn(40, 6, 6, generator=g).double()
+    covariance = root @ root.mT * torch.logspace(-3, 6, 40).flip(0).view(-1, 1, 1)
+    pulls = label_pulls(logits, covariance)
+    probs = (logits.unsqueeze(1) + pulls @ covariance).softmax(-1)
+    torch.testing.assert_close(pulls, torch.eye(6).double() - probs, atol=1e-6, rtol=0)
+
+
+def test_moves_that_do_not_converge_are_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(look_ahead, "ITERATIONS", 1)
+    label_pulls(
+        torch.tensor([[9.0, -9.0], [0.0, 0.0]]).double(),
+        (torch.eye(2) * 50).double().expand(2, 2, 2),
+    )
+    assert "have not converged" in caplog.text
 
 
 @pytest.mark.parametrize("count", [15, 40])
