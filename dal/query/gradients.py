@@ -13,6 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dal.models.base import Output, forward, last_layer
+from dal.query.gradient_check import (
+    SAMPLES,
+    check_alone,
+    compare_layers,
+    plain_squares,
+    rounding,
+    spread,
+)
 from dal.query.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.query.sample_gradients import sample_squares
 from dal.task import softmax_cotangents
@@ -61,12 +69,14 @@ class GradientNorms:
     size and lengths are scaled afterwards, so that squares of tiny gradients do not underflow.
     The last layer alone has the closed form ``‖p − e_y‖ √(‖h‖² + 1)`` and costs one forward pass.
 
-    The first call compares each layer's share for one sample with plain autograd. A network the
+    The first call takes up to 16 samples of its batch and compares each layer's share, as a batch,
+    with plain autograd on each sample alone: 16 small forward and backward passes, once a round. A
+    network whose output for a sample depends on the rest of the batch is refused. One that the
     fast path cannot measure (unknown parametrised layers, shared parameters, a layer used twice or
     without being called) goes, with one warning, through `dal.query.sample_gradients`: exact too,
-    but slower. Nothing is left out silently. The network's parameters, their ``grad``, buffers,
-    modes and hooks, and the global random state stay as they are. On CUDA, TF32 is off while
-    measuring.
+    but slower. Nothing is left out silently, but that what a network does to few samples only, none
+    of the 16 among them, is not seen. The network's parameters, their ``grad``, buffers, modes and
+    hooks, and the global random state stay as they are. On CUDA, TF32 is off while measuring.
 
     Args:
         model: The network, in evaluation mode; its logits for a sample must not depend on the rest
@@ -103,6 +113,7 @@ class GradientNorms:
         self._parameters = _scope_parameters(model, scope)
         self._rows = 0  # samples at a time; 0 until the first call has looked at the network
         self._label_step = 1
+        self._verified = 0  # samples that were compared with plain autograd
         self._layers: dict[str, nn.Module] = {}
         self._obstacle: str | None = None
 
@@ -117,8 +128,8 @@ class GradientNorms:
             for the predicted label.
 
         Raises:
-            ValueError: The batch is empty, the network is in training mode, or integer inputs are
-                to have a gradient.
+            ValueError: The batch is empty, the network is in training mode, it mixes the samples of
+                a batch, or integer inputs are to have a gradient.
             TypeError: Neither path can measure the network; the layer is named.
         """
         self._check(inputs)
@@ -126,6 +137,8 @@ class GradientNorms:
             inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
             if self._rows == 0:
                 self._prepare(inputs[:1])
+            if min(len(inputs), SAMPLES) > self._verified:
+                self._verify(spread(inputs))
             count = math.ceil(len(inputs) / self._rows)
             pieces = [self._measure(piece) for piece in inputs.tensor_split(count)]
         outputs, lengths = zip(*pieces, strict=True)
@@ -142,7 +155,7 @@ class GradientNorms:
             _check_mode(name, module)
 
     def _prepare(self, sample: Tensor) -> None:
-        """See how many samples fit into memory at once, and check the fast path on one."""
+        """See how many samples fit into memory at once."""
         output = _detached(forward(self.model, sample.clone()))
         labels = len(self._units(output.logits)[0])
         numel = _held_numbers(self.model, sample)
@@ -150,18 +163,29 @@ class GradientNorms:
         per_label = {"all": numel, "last": 0, "input": sample.numel()}[self.scope]
         self._rows = max(1, limit // (labels * (per_label + output.logits.numel()) + numel))
         self._label_step = max(1, limit // (self._rows * max(1, per_label)))
-        if self.scope != "input":
-            self._try_fast_path(sample)
 
-    def _try_fast_path(self, sample: Tensor) -> None:
-        try:
-            self._layers = trainable_layers(self.model) if self.scope == "all" else {}
-            fast = self._fast(sample.clone())
-            label = int(fast.scale.argmax())
-            shares = {name: float(square[0, label]) for name, square in fast.squares.items()}
-            _compare(shares, self._plain(sample.clone(), label), _tolerance(sample))
-        except NotCovered as reason:
-            self._fall_back(str(reason))
+    def _verify(self, samples: Tensor) -> None:
+        """Compare some samples, as batches, with each alone; again where more are at hand."""
+        self._verified = len(samples)
+        for batch in samples.split(self._rows):
+            try:
+                self._compare(batch)
+            except NotCovered as reason:
+                self._fall_back(str(reason))
+
+    def _compare(self, samples: Tensor) -> None:
+        alone = [forward(self.model, sample.clone()) for sample in samples.split(1)]
+        together = forward(self.model, samples.clone()).logits.detach()
+        tolerance = rounding(together.dtype)
+        check_alone(together, torch.cat([output.logits.detach() for output in alone]), tolerance)
+        if self.scope == "input" or self._obstacle is not None:
+            return
+        self._layers = trainable_layers(self.model) if self.scope == "all" else {}
+        fast = self._fast(samples.clone())
+        for number, (output, label) in enumerate(zip(alone, fast.scale.argmax(1), strict=True)):
+            shares = {name: float(square[number, label]) for name, square in fast.squares.items()}
+            unit = self._units(output.logits)[0][label]
+            compare_layers(shares, plain_squares(self._parameters, output.logits, unit), tolerance)
 
     def _fall_back(self, reason: str) -> None:
         self._obstacle = reason
@@ -212,19 +236,6 @@ class GradientNorms:
         units, scale = self._units(output.logits)
         squares = sample_squares(self.model, self._parameters, inputs, units)
         return _Measured(output, scale, {"": squares})
-
-    def _plain(self, sample: Tensor, label: int) -> dict[str, float]:
-        """What autograd itself says about each layer's squared length, for one label."""
-        logits = forward(self.model, sample).logits
-        unit = self._units(logits)[0][label]
-        gradients = torch.autograd.grad(
-            logits, list(self._parameters.values()), unit, allow_unused=True, materialize_grads=True
-        )
-        squares: dict[str, float] = {}
-        for name, gradient in zip(self._parameters, gradients, strict=True):
-            layer = name.rpartition(".")[0]
-            squares[layer] = squares.get(layer, 0.0) + float(gradient.square().sum())
-        return squares
 
     def _units(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Cotangents (L, B, C) scaled to a largest entry of one, and the scales (B, L)."""
@@ -308,27 +319,6 @@ def _held_numbers(model: nn.Module, sample: Tensor) -> int:
         for handle in handles:
             handle.remove()
     return sum(numbers)
-
-
-def _compare(fast: dict[str, float], plain: dict[str, float], tolerance: float) -> None:
-    """Compare lengths layer by layer, so that a small layer's error shows.
-
-    Raises:
-        NotCovered: They differ in one layer.
-    """
-    total = math.sqrt(sum(plain.values()))
-    for name, square in plain.items():
-        got, want = math.sqrt(fast.get(name, 0.0)), math.sqrt(square)
-        if abs(got - want) > tolerance * (want + 0.01 * total):
-            raise NotCovered(
-                f"{name} measures {got:.6g} where autograd finds {want:.6g} (is its parameter used "
-                "without calling the layer?)"
-            )
-
-
-def _tolerance(sample: Tensor) -> float:
-    """Rounding only; the same on every device, because TF32 is off."""
-    return 1e-6 if sample.dtype == torch.float64 else 1e-3
 
 
 def _head_factor(model: nn.Module, features: Tensor | None) -> Tensor:

@@ -463,6 +463,82 @@ def test_slow_path_exact_with_one_warning(case: str) -> None:
     torch.testing.assert_close(again, norms, rtol=1e-12, atol=0)
 
 
+class Gated(nn.Module):
+    """Uses its layer's weight once more for samples whose first input is above a threshold."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 5)
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        again = 0.3 * torch.tanh(F.linear(x, self.layer.weight))
+        return self.layer(x) + torch.where(x[:, :1] > self.threshold, again, torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.8])
+@pytest.mark.parametrize("seen_before", [0, 1])
+def test_layer_used_twice_for_some_samples_only_is_noticed(
+    threshold: float, seen_before: int
+) -> None:
+    """The first sample is not among them, so that a check of it alone would find nothing."""
+    model, x = randomized(Head(Gated(threshold), 5)), images(40, 5)
+    x = x[x[:, 0].sort().indices]
+    assert x[0, 0] < threshold < x[-5, 0]
+    engine = GradientNorms(model)
+    if seen_before:
+        engine(x[:seen_before])
+    with pytest.warns(
+        UserWarning, match=r"body\.layer measures .* for some samples only"
+    ) as caught:
+        norms = engine(x)[1]
+    assert len(caught) == 1
+    assert SLOW in str(caught[0].message)
+    assert worst(norms, brute_force(model, x, all_parameters(model))) < 1e-9
+
+
+class Centers(nn.Module):
+    """Takes away the mean of the batch, in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return x - x.mean(0)
+
+
+class AttendsToTheBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return x + (x @ x.T).softmax(1) @ x
+
+
+@pytest.mark.parametrize("scope", ["all", "last", "input"])
+@pytest.mark.parametrize("body", [Centers, AttendsToTheBatch])
+def test_network_that_mixes_its_batch_is_refused(scope: Any, body: Callable[[], nn.Module]) -> None:
+    model, x = randomized(Head(body(), 5)), images(20, 5)
+    with pytest.raises(ValueError, match="depends on the rest of its batch"):
+        gradient_norms(model, x, scope=scope)
+    slow = randomized(Head(nn.Sequential(body(), Scale(5)), 5))
+    with pytest.raises(ValueError, match="depends on the rest of its batch"):
+        gradient_norms(slow, x, scope=scope)
+
+
+def test_samples_without_a_finite_gradient_do_not_hide_the_others() -> None:
+    model, x = randomized(Head(Gated(0.8), 5)), images(20, 5)
+    x[0] = torch.nan
+    with pytest.warns(UserWarning, match="for some samples only"):
+        norms = gradient_norms(model, x)[1]
+    assert bool(norms[0].isnan().all())
+    assert worst(norms[1:], brute_force(model, x[1:], all_parameters(model))) < 1e-9
+
+
 def test_input_changed_in_place_is_noticed() -> None:
     model, x = randomized(Head(Overwrites(), 5)), images(2, 5)
     model.body.layer.weight.requires_grad_(False)
