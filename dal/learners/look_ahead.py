@@ -330,7 +330,8 @@ def _pull_on(
     def value(share_N: Tensor) -> Tensor:
         now_NC = moves_NC - share_N.unsqueeze(1) * ahead_NC
         own = F.cross_entropy(z_NC + now_NC, labels_N, reduction="none")
-        return ((v_NC - share_N.unsqueeze(1) * step_NC) * now_NC).sum(1) / 2 + own
+        quadratic: Tensor = ((v_NC - share_N.unsqueeze(1) * step_NC) * now_NC).sum(1) / 2
+        return quadratic + own
 
     share_N = torch.ones_like(v_NC[:, 0])
     before_N = value(0 * share_N)

@@ -167,14 +167,14 @@ class GradientNorms:
     def _verify(self, samples: Tensor) -> None:
         """Compare some samples, as batches, with each alone; again where more are at hand."""
         self._verified = len(samples)
-        for batch in samples.split(self._rows):
+        for batch in torch.split(samples, self._rows):
             try:
                 self._compare(batch)
             except NotCovered as reason:
                 self._fall_back(str(reason))
 
     def _compare(self, samples: Tensor) -> None:
-        alone = [forward(self.model, sample.clone()) for sample in samples.split(1)]
+        alone = [forward(self.model, sample.clone()) for sample in torch.split(samples, 1)]
         together = forward(self.model, samples.clone()).logits.detach()
         tolerance = rounding(together.dtype)
         check_alone(together, torch.cat([output.logits.detach() for output in alone]), tolerance)
