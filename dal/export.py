@@ -36,6 +36,8 @@ class Predictor:
         prepare: How raw inputs are prepared.
         input_shape: Shape of one prepared sample: (channels, H, W) or (D,).
         task: What the outputs mean: one class a sample, or any number of labels.
+        data: See `dal.data.Dataset.digest`, of the data of its run; empty where nothing tells.
+        seen: See `dal.data.Source.seen`; None where nothing tells.
     """
 
     def __init__(
@@ -46,11 +48,14 @@ class Predictor:
         input_shape: tuple[int, ...],
         device: torch.device,
         task: Task | None = None,
+        data: str = "",
+        seen: Tensor | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
         self.input_shape = input_shape
         self.task = task or Multiclass(len(class_names))
+        self.data, self.seen = data, seen
 
     def predict_proba(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
         """Class probabilities; of each label by itself, where a sample may have several.
@@ -102,16 +107,22 @@ def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: S
     Raises:
         OSError: The disk is full or not writable.
     """
-    state: dict[str, Any] = {
+    state = _described(make_model, source) | {"weights": model.state_dict()}
+    if source.task.kind != "multiclass":
+        state["task"] = source.task.kind
+    checkpoint.save(run_dir / FILE, state)
+
+
+def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
+    """How to build a model, what it takes, and which rows of which data decided it."""
+    return {
         "spec": spec_of(make_model),
         "input_shape": list(source.input_shape),
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
-        "weights": model.state_dict(),
+        "data": source.digest,
+        "seen": source.seen.int(),
     }
-    if source.task.kind != "multiclass":
-        state["task"] = source.task.kind
-    checkpoint.save(run_dir / FILE, state)
 
 
 def save_estimator(
@@ -132,11 +143,7 @@ def save_estimator(
     Raises:
         OSError: The disk is full or not writable.
     """
-    state = {
-        "spec": spec_of(make_model),
-        "input_shape": list(source.input_shape),
-        "class_names": list(source.class_names),
-        "prepare": asdict(source.train.prepare),
+    state = _described(make_model, source) | {
         "fitted_on": {
             "inputs": source.train.inputs[train_set.indices],
             "targets": train_set.targets,
@@ -192,7 +199,8 @@ def load(
     else:
         model.load_state_dict(state["weights"])
     task = Multilabel(len(names)) if state.get("task") == "multilabel" else Multiclass(len(names))
-    return Predictor(model, names, prepare, tuple(state["input_shape"]), where, task)
+    shape, on = tuple(state["input_shape"]), (state.get("data", ""), state.get("seen"))
+    return Predictor(model, names, prepare, shape, where, task, *on)
 
 
 def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) -> EstimatorModule:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dal.data.class_names import target_name
 from dal.task import Task, task_of
+from dal.utils.digest import digest_tensors
 
 UNKNOWN = -1
 """Target of a training sample whose label is not known (yet); a whole row of them, multi-label."""
@@ -174,6 +175,8 @@ class Dataset:
             no part in it).
         contents: What each sample is in words, its file name or its text, the training samples
             followed by the test samples; for people who label. None where nothing tells.
+        seen: int64, rows of the data set's own arrays on which a network was fitted that gives the
+            inputs (see `dal.features.Run`): they are no test samples. None for none.
     """
 
     name: str
@@ -187,6 +190,22 @@ class Dataset:
     std: tuple[float, ...] = ()
     standardize: bool = False
     contents: Sequence[str] | None = None
+    seen: Tensor | None = None
+
+    def digest(self) -> str:
+        """Tells its inputs from those of other data sets: 64 hexadecimal digits.
+
+        By their shapes and about 1,000 rows, spread evenly, so that it is cheap at any size; that
+        a few rows were corrected may escape it.
+        """
+        parts = {"inputs": self.inputs, "test_inputs": self.test_inputs}
+        return digest_tensors(
+            {
+                f"{name} {len(part)}": part[:: max(1, len(part) // 1000)]
+                for name, part in parts.items()
+                if part is not None
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -203,6 +222,7 @@ class Source:
         foreign: bool, (number of training samples,), which of them are of none of the classes, so
             that an oracle can only abstain; None for none. Their targets are `UNKNOWN`.
         contents: See `Dataset.contents`; numbered as `Split.positions`.
+        digest: See `Dataset.digest`; empty where nothing tells.
     """
 
     name: str
@@ -212,12 +232,26 @@ class Source:
     class_names: tuple[str, ...]
     foreign: Tensor | None = None
     contents: Sequence[str] | None = None
+    digest: str = ""
 
     @property
     def is_foreign(self) -> Tensor:
         """bool, (number of training samples,), see ``foreign``."""
         none = torch.zeros(len(self.train), dtype=torch.bool)
         return none if self.foreign is None else self.foreign
+
+    @property
+    def seen(self) -> Tensor:
+        """int64, ascending: where the samples that decide the model stand in the data's own arrays.
+
+        Those of the training part, labeled or not, and of the validation part.
+        """
+        assert self.train.positions is not None
+        parts = [self.train.positions[~self.is_foreign]]
+        if self.validation is not None and self.validation.positions is not None:
+            parts.append(self.validation.positions)
+        rows: Tensor = torch.unique(torch.cat(parts))
+        return rows
 
     @property
     def num_classes(self) -> int:

@@ -63,7 +63,8 @@ def make_source(
 
     Raises:
         ValueError: If the data set contradicts itself, has no test part where one is asked for,
-            or a part would be left without samples.
+            a part would be left without samples, or the test part holds samples on which a
+            network was fitted that gives the inputs.
     """
     check_split(kind, test_fraction, stratified, validation)
     if kind == "official" and dataset.test_inputs is None:
@@ -71,6 +72,7 @@ def make_source(
     _check_dataset(dataset)
     stratified = stratified and dataset.targets.ndim == 1
     train, test = _divide(dataset, seed, kind, test_fraction, stratified)
+    _refuse_seen(test.positions, dataset)
     held_out: _Part | None = None
     if validation:
         train, held_out = _take_out(
@@ -91,7 +93,21 @@ def make_source(
         else Split(held_out.inputs, held_out.targets, prepare, held_out.positions),
         class_names=dataset.class_names,
         contents=dataset.contents,
+        digest=dataset.digest(),
     )
+
+
+def _refuse_seen(test_positions: Tensor, dataset: Dataset) -> None:
+    """Refuse a test part that an earlier run learned from."""
+    if dataset.seen is None:
+        return
+    known = int(torch.isin(test_positions, dataset.seen).sum())
+    if known:
+        raise ValueError(
+            f"{known} of {len(test_positions)} test samples were in the training or validation "
+            "part of the run whose network gives the features, so test results would be too good; "
+            "give the seed and the split settings of that run, see its config.yaml"
+        )
 
 
 def _divide(

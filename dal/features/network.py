@@ -6,7 +6,7 @@ import itertools
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -41,12 +41,17 @@ class Frozen:
         prepare: Turns raw images on the device into what the network takes.
         name: The network in words.
         input_shape: (channels, H, W) that images must have; None for any image of 1 or 3 channels.
+        data: See `dal.data.Dataset.digest`, of the data that the network was trained on; empty for
+            others than a run's.
+        seen: Which rows of those decided the network, see `dal.data.Source.seen`; None for none.
     """
 
     model: nn.Module
     prepare: Preprocess | Prepare
     name: str
     input_shape: tuple[int, ...] | None = None
+    data: str = ""
+    seen: Tensor | None = None
 
     @property
     def facts(self) -> tuple[str, str]:
@@ -142,7 +147,9 @@ class NetworkEmbedding(Embedding):
         )
         train = len(dataset.inputs)
         test = None if dataset.test_inputs is None else features[train:]
-        return with_features(dataset, features[:train], test, self.standardize)
+        embedded = with_features(dataset, features[:train], test, self.standardize)
+        same = frozen.seen is not None and frozen.data == dataset.digest()
+        return replace(embedded, seen=frozen.seen) if same else embedded
 
     def embed(self, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """Features of any images, for instance to predict them with a model of such a run.
@@ -256,6 +263,9 @@ class Torchvision(NetworkEmbedding):
 class Run(NetworkEmbedding):
     """Features from the network that an earlier run of dal left behind, see `dal.load`.
 
+    Of the data set that it was trained on, `dal.data.make_source` then refuses a division that
+    tests on samples of that run's training or validation part: seed and split must be that run's.
+
     Args:
         path: That run's directory.
         cache_dir: See `NetworkEmbedding`.
@@ -288,4 +298,18 @@ class Run(NetworkEmbedding):
                 "give a run of lenet5, resnet18, bayesian_cnn or mlp"
             )
         name = f"{type(predictor.model).__name__} of {Path(self.path).name}"
-        return Frozen(predictor.model, predictor.prepare, name, predictor.input_shape)
+        if predictor.seen is None:
+            log.warning(
+                "the model of %s does not say which samples it was trained on, as an earlier "
+                "version of dal wrote it: keep the seed and the split of that run, or test samples "
+                "may be among them",
+                self.path,
+            )
+        return Frozen(
+            predictor.model,
+            predictor.prepare,
+            name,
+            predictor.input_shape,
+            predictor.data,
+            predictor.seen,
+        )

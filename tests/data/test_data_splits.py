@@ -10,6 +10,8 @@ import torch
 
 from dal.data import UNKNOWN, Dataset, iris, make_source
 from dal.data.draw import apportion, share
+from dal.data.foreign import Ood
+from dal.data.hard_pools import Repeated
 from dal.data.splits import _moments
 from dal.task import Multilabel
 
@@ -346,3 +348,23 @@ def test_target_names_are_what_people_read():
         classes.class_names[2],
         "?",
     ]
+
+
+def test_seen_are_the_rows_that_decide_a_model():
+    """Test samples and foreign ones do not; the latter stand beyond the data set's own rows."""
+    source = make_source(table((60, 30, 10)), seed=0, validation=7)
+    train, validation, test = parts(source)
+    assert source.seen.tolist() == sorted(train + validation)
+    assert not set(source.seen.tolist()) & set(test)
+    other = replace(table((60, 30, 10)), inputs=torch.arange(100)[:, None] + 500.0)
+    assert Ood(data=other)(source, seed=0).seen.tolist() == source.seen.tolist()
+    repeated = Repeated(copies=2)(source, seed=0)
+    assert repeated.seen.tolist() == source.seen.tolist()
+
+
+def test_digest_tells_data_sets_apart_and_not_their_divisions():
+    one, two = table((600, 500)), table((600, 500), (3, 2))
+    assert make_source(one, seed=0).digest == make_source(one, seed=1).digest == one.digest()
+    others = [two, replace(one, inputs=one.inputs + 1), replace(one, inputs=one.inputs.double())]
+    assert len({one.digest(), *(other.digest() for other in others)}) == 4
+    assert replace(one, size=8, standardize=True, name="else").digest() == one.digest()

@@ -13,7 +13,9 @@ import torch
 from torchvision import models
 
 import dal
+from dal import checkpoint
 from dal.data import Dataset, initial_labels, make_source
+from dal.export import FILE, save_model
 from dal.features import Preprocess, Run, Torchvision
 from dal.features.backbone import torchvision_backbone, weights_digest
 from dal.features.cache import FeatureCache
@@ -332,3 +334,55 @@ def test_network_of_an_earlier_run_gives_its_features(tmp_path: Path) -> None:
         settings=settings,
         trainer=Trainer(epochs=1),
     )
+
+
+def a_run(folder: Path, data: Dataset, seed: int, **split: Any) -> Path:
+    """A run directory with the model of a network that nobody trained."""
+    source = make_source(data, seed=seed, **split)
+    folder.mkdir()
+    save_model(folder, LeNet5(source.input_shape, 2), LeNet5, source)
+    return folder
+
+
+def small(tests: int = 0, change: int = 0) -> Dataset:
+    rng = np.random.default_rng(change)
+    images = torch.from_numpy(rng.integers(0, 256, (60 + tests, 1, 28, 28), dtype=np.uint8))
+    targets = torch.arange(60 + tests) % 2
+    test = (images[60:], targets[60:]) if tests else ()
+    return Dataset("small", images[:60], targets[:60], ("a", "b"), *test)
+
+
+def test_features_of_a_run_are_not_tested_on_what_its_network_was_fitted_to(tmp_path: Path) -> None:
+    data = small()
+    run = Run(str(a_run(tmp_path / "run", data, seed=0, validation=10)), str(tmp_path / "cache"))
+    found = run(data, CPU)
+    tested = {int(n) for n in make_source(data, seed=0).test.positions}
+    other = {int(n) for n in make_source(data, seed=1).test.positions}
+    known = len(other - tested)
+    assert 0 < known < len(other)
+    with pytest.raises(ValueError, match=f"^{known} of {len(other)} test samples were in .* seed"):
+        make_source(found, seed=1)
+    with pytest.raises(ValueError, match="split settings of that run"):
+        make_source(found, seed=0, test_fraction=0.5)
+    for split in ({}, {"validation": 10}, {"validation": 5}, {"stratified": True}):
+        assert {int(n) for n in make_source(found, seed=0, **split).test.positions} == tested
+    assert make_source(run(small(change=1), CPU), seed=1)  # other data: nobody saw them
+
+
+def test_features_of_a_run_with_an_official_test_part_go_with_every_seed(tmp_path: Path) -> None:
+    data = small(tests=20)
+    run = Run(str(a_run(tmp_path / "run", data, seed=0)), str(tmp_path / "cache"))
+    assert make_source(run(data, CPU), seed=1)
+    with pytest.raises(ValueError, match="test samples were in the training"):
+        make_source(run(data, CPU), seed=0, kind="merged")
+
+
+def test_models_of_earlier_versions_do_not_say_what_they_saw(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = small()
+    file = a_run(tmp_path / "run", data, seed=0) / FILE
+    old = {k: v for k, v in checkpoint.load(file).items() if k not in ("data", "seen")}
+    checkpoint.save(file, old)
+    assert make_source(Run(str(tmp_path / "run"), str(tmp_path / "cache"))(data, CPU), seed=1)
+    assert "keep the seed and the split of that run" in caplog.text
