@@ -296,11 +296,14 @@ def label_pulls(logits_BC: Tensor, covariance_BCC: Tensor) -> Tensor:
     pulls_NC = logits_BC.new_zeros(count * classes, classes)
     open_N = torch.arange(count * classes, device=logits_BC.device)
     for _ in range(ITERATIONS):
-        which = which_N[open_N]
-        pulls_NC[open_N], longest = _pull_on(
-            pulls_NC[open_N], logits_BC[which], covariance_BCC[which], labels_N[open_N]
-        )
-        open_N = open_N[longest > PRECISION]
+        longest = []
+        for some in torch.split(open_N, max(1, BLOCK_NUMBERS // classes**2)):
+            which = which_N[some]
+            pulls_NC[some], reached = _pull_on(
+                pulls_NC[some], logits_BC[which], covariance_BCC[which], labels_N[some]
+            )
+            longest.append(reached)
+        open_N = open_N[torch.cat(longest) > PRECISION]
         if not len(open_N):
             break
     else:

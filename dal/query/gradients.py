@@ -70,13 +70,14 @@ class GradientNorms:
     The last layer alone has the closed form ``‖p − e_y‖ √(‖h‖² + 1)`` and costs one forward pass.
 
     The first call takes up to 16 samples of its batch and compares each layer's share, as a batch,
-    with plain autograd on each sample alone: 16 small forward and backward passes, once a round. A
-    network whose output for a sample depends on the rest of the batch is refused. One that the
-    fast path cannot measure (unknown parametrised layers, shared parameters, a layer used twice or
-    without being called) goes, with one warning, through `dal.query.sample_gradients`: exact too,
-    but slower. Nothing is left out silently, but that what a network does to few samples only, none
-    of the 16 among them, is not seen. The network's parameters, their ``grad``, buffers, modes and
-    hooks, and the global random state stay as they are. On CUDA, TF32 is off while measuring.
+    with plain autograd on each sample alone; once a round, and as long as 20 (ResNet-18) to 60
+    (LeNet-5) samples more. A network whose output for a sample depends on the rest of the batch is
+    refused. One that the fast path cannot measure (unknown parametrised layers, shared parameters,
+    a layer used twice, for some samples only, or without being called) goes, with one warning,
+    through `dal.query.sample_gradients`: exact too, but slower. Nothing is left out silently but
+    what a network does to few samples, none of the 16 among them. The network's parameters, their
+    ``grad``, buffers, modes and hooks, and the global random state stay as they are. On CUDA, TF32
+    is off while measuring.
 
     Args:
         model: The network, in evaluation mode; its logits for a sample must not depend on the rest
