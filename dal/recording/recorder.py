@@ -264,9 +264,7 @@ def _tag(name: str, headline: str) -> str:
         return f"{CURVE}/{headline}"
     group, _, rest = name.partition("/")
     known = {"test": TEST, "val": VALIDATION, "query": QUERY}
-    if group in known:
-        return f"{known[group]}/{rest}"
-    return f"{TIME}/fit_epochs" if name == "fit/epochs" else ""
+    return f"{known[group]}/{rest}" if group in known else ""
 
 
 def _choices(config: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
