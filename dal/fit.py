@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from dal.utils.ranks import Ranks
+
+Save = Callable[[], dict[str, Any]]
+"""Gives a fit in its saved form."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,51 @@ class FitState:
     stopped: str = ""
 
 
+@dataclass
+class Progress:
+    """What an epoch in progress has come to, besides the weights.
+
+    Attributes:
+        losses: The loss of each step, summed over its samples: scalars.
+        correct: The number of right predictions of each step: scalars.
+        noise: States of the generators that layers draw from, by kind of device; empty where they
+            start from their seeds.
+    """
+
+    losses: list[Tensor] = field(default_factory=list)
+    correct: list[Tensor] = field(default_factory=list)
+    noise: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, loss: Tensor, correct: Tensor) -> None:
+        """Note a step."""
+        self.losses.append(loss)
+        self.correct.append(correct)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors on the CPU; nothing before the first step."""
+        if not self.losses:
+            return {}
+        losses, correct = torch.stack(self.losses).cpu(), torch.stack(self.correct).cpu()
+        return {"losses": losses, "correct": correct, "noise": self.noise}
+
+    @classmethod
+    def load(cls, parts: Sequence[dict[str, Any]], ranks: Ranks, device: torch.device) -> Progress:
+        """This process's part of what `state_dict` gave in each.
+
+        Where there are more or fewer processes now, the first takes what all had come to.
+        """
+        if not any(parts):
+            return cls()
+        if len(parts) == ranks.count:
+            own = parts[ranks.rank]
+        else:  # a process's losses are its share of each batch times the number of processes
+            losses = torch.stack([part["losses"] for part in parts]).mean(0) * ranks.count
+            correct = torch.stack([part["correct"] for part in parts]).sum(0)
+            own = {"losses": losses * ranks.first, "correct": correct * ranks.first, "noise": {}}
+        losses, correct = own["losses"].to(device), own["correct"].to(device)
+        return cls(list(losses.unbind()), list(correct.unbind()), own["noise"])
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What a fit takes from the loop.
@@ -63,13 +113,20 @@ class FitContext:
         evaluate: Gives the validation metrics of the live model; None without validation.
         on_epoch: Called after each epoch with the fit's state and a function that gives its saved
             form; it may raise to end the process.
+        pending: Whether the fit is to end; asked between two batches, by several processes equally
+            often.
+        on_signal: Called between two batches where that is so; it saves the fit and raises.
+        check: Raises where a signal has come to this process: for work that is not saved halfway.
         resume: A saved form to go on from, or None.
     """
 
     seed: int = 0
     round: int = 0
     evaluate: Callable[[], Mapping[str, float]] | None = None
-    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    on_epoch: Callable[[FitState, Save], None] = lambda state, save: None
+    pending: Callable[[], bool] = lambda: False
+    on_signal: Callable[[Save], None] = lambda save: None
+    check: Callable[[], None] = lambda: None
     resume: dict[str, Any] | None = None
 
 

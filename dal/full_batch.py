@@ -16,6 +16,7 @@ from dal.models.base import forward, last_layer
 from dal.newton import minimize
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
+from dal.utils.ranks import ended_together
 
 __all__ = ["FullBatch"]
 
@@ -99,7 +100,8 @@ class FullBatch(Trainer):
             saved = dict(context.resume)
             model.load_state_dict(saved.pop("model"))
             return FitState(**saved)
-        state = self._solve(model, samples, task, context.round)
+        with ended_together():
+            state = self._solve(model, samples, task, context)
         if context.evaluate is not None:
             state.history[0] |= {f"val/{k}": value for k, value in context.evaluate().items()}
         context.on_epoch(state, lambda: {**vars(state), "model": model.state_dict()})
@@ -109,7 +111,11 @@ class FullBatch(Trainer):
         """Whether the loss has a single optimum: for linear models."""
         return _is_linear(model)
 
-    def _solve(self, model: nn.Module, samples: Samples, task: Task, number: int) -> FitState:
+    def _solve(
+        self, model: nn.Module, samples: Samples, task: Task, context: FitContext
+    ) -> FitState:
+        """The model changes at the end only: a fit that a signal ends is done again."""
+        number = context.round
         exact = copy.deepcopy(model).double().eval()
         problem = _Problem(samples, task)
         descend = self._descend_linear if _is_linear(exact) else self._descend
@@ -141,6 +147,7 @@ class FullBatch(Trainer):
         )
 
         def evaluate() -> Tensor:
+            context.check()
             optimizer.zero_grad()
             penalized = torch.stack([p.square().sum() for p in unknowns if p.ndim > 1]).sum()
             value = problem.value(forward(model, problem.inputs).logits) + self.l2 / 2 * penalized

@@ -93,7 +93,7 @@ class State:
     Attributes:
         round: The round in progress.
         next: What comes next in it: the commit points lie before ``fit``, ``query``, ``answers``.
-        fit: A fit saved between two epochs, or None.
+        fit: A fit saved between two batches or epochs, or ``done`` and not yet tested; or None.
         pending: The query that waits for answers, or None.
         row: Metrics of the round in progress.
         rows: Metrics of the rounds before it.

@@ -27,8 +27,9 @@ from torch import Tensor
 from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import UNKNOWN, Source
+from dal.fitting import context_of, fit_and_test
 from dal.job import Job, Settings, own_threads
-from dal.learners import Committee, Dropout, Learner, RoundContext, make_learner
+from dal.learners import Committee, Dropout, Learner, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import TrainSet
@@ -37,7 +38,7 @@ from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.task import likeliest
-from dal.trainer import FitState, Trainer
+from dal.trainer import Trainer
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
 from dal.utils.ranks import current, interrupts_of
@@ -203,16 +204,8 @@ def fit(job: Job) -> None:
     train_set = job.pool.train_set()
     if state.round == 0:
         _warn_of_absent_classes(job, train_set)
-    sizes = f"{len(train_set)} labeled, {job.pool.num_unlabeled} in the pool"
-    context = replace(
-        _context(job),
-        on_epoch=lambda fitted, save: _after_epoch(job, sizes, fitted, save),
-        on_save=lambda fitted, save: _save_within(job, fitted, save),
-    )
-    with clock(state.row, "fit_s"):
-        fitted = job.learner.fit(train_set, context)
+    fitted, logits = fit_and_test(job, train_set)
     with clock(state.row, "test_s"):
-        logits = job.learner.predict(source.test, context)
         values, state.confusion = job.task.evaluate(logits, source.test.targets)
     if not math.isfinite(values["loss"]):
         raise FloatingPointError(
@@ -254,7 +247,7 @@ def predict(job: Job) -> PoolView:
     """One pass over the candidates computes everything the strategy needs."""
     candidates, train_set = job.candidates, job.pool.train_set()
     with clock(job.state.row, "scan_s"):
-        return job.learner.scan(candidates, job.scan_needs, _context(job), train_set)
+        return job.learner.scan(candidates, job.scan_needs, context_of(job), train_set)
 
 
 def remember(job: Job, view: PoolView) -> PoolView:
@@ -304,7 +297,7 @@ def shown(job: Job, view: PoolView, query: Query) -> Query:
     """
     probs = view.rows(Probs(), query.indices)
     if probs is None and job.oracle.wants_probs:
-        logits = job.learner.predict(job.source.train.part(query.indices), _context(job))
+        logits = job.learner.predict(job.source.train.part(query.indices), context_of(job))
         probs = job.task.probs(logits)
     return query if probs is None else replace(query, probs=probs.float().cpu())
 
@@ -370,28 +363,3 @@ def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:
         names = job.source.class_names
         listed = ", ".join(repr(names[c]) for c in absent[:10])
         log.warning("no label yet for %d of %d classes: %s", len(absent), len(names), listed)
-
-
-def _context(job: Job) -> RoundContext:
-    return RoundContext(job.state.round, job.interrupts.check, resume=job.state.fit)
-
-
-def _after_epoch(
-    job: Job, sizes: str, fitted: FitState, save: Callable[[], dict[str, Any]]
-) -> None:
-    """Record an epoch, then save if it is time to."""
-    if job.settings.record_epochs:
-        step = job.state.steps + fitted.steps
-        number, values = fitted.epoch - 1, fitted.history[-1]
-        job.recorder.epoch(job.state.round, number, step, values, sizes)
-    _save_within(job, fitted, save)
-
-
-def _save_within(job: Job, fitted: FitState, save: Callable[[], dict[str, Any]]) -> None:
-    """Save inside a fit when it is time, or a signal has come."""
-    every = job.settings.save_every
-    if job.interrupts.pending or (every is not None and fitted.epoch % every == 0):
-        job.state.fit = save()
-        job.recorder.flush()  # a resumed run does not record these epochs again
-        job.save()
-    job.interrupts.check()

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dal.fit import split_batches
 from dal.models.base import forward
 from dal.trainer import Fit
 from dal.utils.ranks import current
@@ -29,18 +28,15 @@ class ParallelFit(Fit):
         own = () if ranks.first else ("rank", ranks.rank)
         return derive(self.context.seed, self.context.round, "noise", epoch, *own)
 
-    def _train(self, order: Tensor) -> dict[str, float]:
+    def sums(self) -> tuple[float, float]:
+        """Loss and number of right predictions, over all samples of the epoch."""
         ranks = current()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        batches = self.whole(split_batches(order.to(self.device), self.trainer.batch_size))
-        for batch in batches:
-            loss, right = self.step(batch)
-            sums[0] += loss * len(batch) / ranks.count
+        for loss, right in zip(self.progress.losses, self.progress.correct, strict=True):
+            sums[0] += loss / ranks.count
             sums[1] += right
-        count = sum(len(batch) for batch in batches)
         loss_sum, correct = ranks.total(sums.cpu()).tolist()
-        self.state.steps += len(batches)
-        return {"train/loss": self.finite(loss_sum / count), "train/accuracy": correct / count}
+        return loss_sum, correct
 
     def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """One step; gives the process's share of the loss and of the right predictions."""

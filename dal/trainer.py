@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from dal.cuda_graph import StepGraphs, step_graphs
 from dal.early_stopping import EarlyStopping
-from dal.fit import FitContext, FitState, Samples, split_batches
+from dal.fit import FitContext, FitState, Progress, Samples, split_batches
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Task
 from dal.utils.ranks import current
-from dal.utils.seeding import derive, generator, seeded
+from dal.utils.seeding import derive, generator, generator_states, seeded
+from dal.utils.signals import PreemptedError
 
 __all__ = ["EarlyStopping", "FitContext", "FitState", "Samples", "Trainer", "split_batches"]
 
@@ -153,7 +154,7 @@ class Fit:
         self.device = samples.targets.device
         self.resident = self._resident_inputs()
         self.inputs = samples.take if self.resident is None else self.resident.__getitem__
-        self.state = FitState()
+        self.state, self.progress = FitState(), Progress()
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = trainer.optimizer(parameters)
         self.scheduler = trainer.scheduler(self.optimizer)
@@ -166,14 +167,19 @@ class Fit:
             self._graphs = step_graphs(self.optimizer, model, self.device)
 
     def run_epoch(self) -> None:
-        """One pass over the samples, its metrics, and the verdict on them."""
+        """One pass over the samples, or the rest of it, its metrics, and the verdict on them."""
         self.model.train()
         epoch = self.state.epoch
         order = self.order(generator(self.context.seed, self.context.round, "order", epoch))
-        with seeded(self.noise(epoch), self.device):
+        with seeded(self.noise(epoch), self.device, self.progress.noise):
             metrics = self._train(order)
         measured = self._measure() if self.measures else {}
-        validation = self.context.evaluate() if self.context.evaluate is not None else {}
+        try:
+            validation = self.context.evaluate() if self.context.evaluate is not None else {}
+        except PreemptedError:
+            self.context.on_signal(self.state_dict)
+            raise
+        self.progress = Progress()
         # Of several processes all must come to the same verdict.
         self.conclude(*current().from_first(lambda: (metrics, measured, validation)))
 
@@ -211,16 +217,25 @@ class Fit:
 
     def _train(self, order: Tensor) -> dict[str, float]:
         """Step through the batches; means over them, with the weights as they changed."""
-        losses, correct = [], []
         batches = self.whole(split_batches(order.to(self.device), self.trainer.batch_size))
-        for batch in batches:
+        for batch in batches[len(self.progress.losses) :]:
+            self._look()
             loss, right = self.step(batch)
-            losses.append(loss * len(batch))
-            correct.append(right)
+            self.progress.add(loss * len(batch), right)
+            self.state.steps += 1
         count = sum(len(batch) for batch in batches)
-        mean = self.finite(float(torch.stack(losses).sum()) / count)
-        self.state.steps += len(batches)
-        return {"train/loss": mean, "train/accuracy": float(torch.stack(correct).sum()) / count}
+        loss_sum, correct = self.sums()
+        return {"train/loss": self.finite(loss_sum / count), "train/accuracy": correct / count}
+
+    def sums(self) -> tuple[float, float]:
+        """Loss and number of right predictions, over all samples of the epoch."""
+        progress = self.progress
+        return float(torch.stack(progress.losses).sum()), float(torch.stack(progress.correct).sum())
+
+    def _look(self) -> None:
+        """Between two batches: save and end, where a signal has come."""
+        if self.context.pending():
+            self.context.on_signal(self.state_dict)
 
     def _measure(self) -> dict[str, float]:
         """Loss and accuracy over all samples of the weights as they are now.
@@ -232,8 +247,10 @@ class Fit:
         targets = self.samples.targets
         everything = torch.arange(len(targets), device=self.device)
         with torch.no_grad(), self._autocast():
-            batches = torch.split(everything, max(self.trainer.batch_size, EVALUATED_AT_ONCE))
-            parts = [forward(self.model, self.inputs(batch)).logits for batch in batches]
+            parts = []
+            for batch in torch.split(everything, max(self.trainer.batch_size, EVALUATED_AT_ONCE)):
+                self._look()
+                parts.append(forward(self.model, self.inputs(batch)).logits)
             logits = torch.cat(parts).float()
         loss = self.finite(float(self.task.loss(logits, targets, self.samples.weights)))
         return {
@@ -299,9 +316,16 @@ class Fit:
             self.model.load_state_dict(self.state.best)
 
     def state_dict(self) -> dict[str, Any]:
-        """The fit between two epochs, as tensors and plain containers."""
+        """The fit between two epochs or batches, as tensors and plain containers.
+
+        Of several processes all must ask for it: each has a part of an epoch in progress.
+        """
+        progress = Progress(self.progress.losses, self.progress.correct)
+        if progress.losses:
+            progress.noise = generator_states(self.device)
         return {
             **vars(self.state),
+            "within": current().gather(progress.state_dict()),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": _plain(self.scheduler.state_dict()),
@@ -316,7 +340,10 @@ class Fit:
         self.scheduler.load_state_dict(saved.pop("scheduler"))
         if scaler := saved.pop("scaler"):  # empty where it was saved without scaling
             self.scaler.load_state_dict(scaler)
+        self.progress = Progress.load(saved.pop("within"), current(), self.device)
         self.state = FitState(**saved)
+        # The schedule would warn where the steps of the epoch were those of an earlier process.
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]
 
     def _resident_inputs(self) -> Tensor | None:
         """All inputs prepared once, (M, ...), where they fit; otherwise each batch as it comes."""

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from dal.data.source import Split
+from dal.fit import Save
 from dal.pool import TrainSet
 from dal.query.base import Decision, Need, Needs, PoolView
 from dal.trainer import FitState
@@ -22,16 +23,21 @@ class RoundContext:
 
     Attributes:
         round: Number of the round.
-        check: Called at moments when the process may end without loss; raises to end it.
+        check: Called at moments when the process may end without loss; raises to end it. One of
+            several processes tells the others by `Ranks.end_together`.
         on_epoch: See `FitContext.on_epoch`.
         on_save: The same for networks whose curves are not recorded: it only saves.
+        pending: See `FitContext.pending`.
+        on_signal: See `FitContext.on_signal`.
         resume: A saved fit to go on from, or None.
     """
 
     round: int = 0
     check: Callable[[], None] = lambda: None
-    on_epoch: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
-    on_save: Callable[[FitState, Callable[[], dict[str, Any]]], None] = lambda state, save: None
+    on_epoch: Callable[[FitState, Save], None] = lambda state, save: None
+    on_save: Callable[[FitState, Save], None] = lambda state, save: None
+    pending: Callable[[], bool] = lambda: False
+    on_signal: Callable[[Save], None] = lambda save: None
     resume: dict[str, Any] | None = None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.data.source import Source, Split
+from dal.fit import Save
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Ensemble, check_members
 from dal.learners.network import TorchLearner
@@ -88,12 +89,12 @@ class EnsembleLearner(Learner):
         started = len(self.members) if saved["member"] == 0 else saved["member"]
         for member in range(started, len(self.members)):
             resume = saved["fit"] if member == saved["member"] else None
-            on_epoch = _naming(member, context.on_save)
+            named = _naming(member, context, context.on_save)
             labels = self._labels(member, train_set, context.round)
-            self.members[member].fit(labels, replace(context, on_epoch=on_epoch, resume=resume))
+            self.members[member].fit(labels, replace(named, resume=resume))
         resume = saved["fit"] if saved["member"] == 0 else None
-        on_epoch = _naming(0, context.on_epoch)
-        return self.main.fit(train_set, replace(context, on_epoch=on_epoch, resume=resume))
+        named = _naming(0, context, context.on_epoch)
+        return self.main.fit(train_set, replace(named, resume=resume))
 
     def _labels(self, member: int, train_set: TrainSet, round_number: int) -> TrainSet:
         """An adviser's labels: all, or with bootstrapping as many drawn with replacement."""
@@ -153,10 +154,16 @@ class EnsembleLearner(Learner):
         self.main.export(run_dir)
 
 
-Save = Callable[[], dict[str, Any]]
-OnEpoch = Callable[[FitState, Save], None]
+def _naming(
+    member: int, context: RoundContext, on_epoch: Callable[[FitState, Save], None]
+) -> RoundContext:
+    """The same context with a callback, where saved fits say which member's they are."""
 
+    def named(save: Save) -> Save:
+        return lambda: {"member": member, "fit": save()}
 
-def _naming(member: int, on_epoch: OnEpoch) -> OnEpoch:
-    """The same callback, whose saved fits say which member's they are."""
-    return lambda state, save: on_epoch(state, lambda: {"member": member, "fit": save()})
+    return replace(
+        context,
+        on_epoch=lambda state, save: on_epoch(state, named(save)),
+        on_signal=lambda save: context.on_signal(named(save)),
+    )

@@ -30,7 +30,7 @@ from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
-from dal.utils.ranks import current
+from dal.utils.ranks import current, ended_together
 from dal.utils.seeding import derive, generator, seeded
 
 
@@ -124,6 +124,9 @@ class TorchLearner(Learner):
                 if validation is None
                 else lambda: self._evaluate(validation, context),
                 on_epoch=context.on_epoch,
+                pending=context.pending,
+                on_signal=context.on_signal,
+                check=context.check,
                 resume=context.resume,
             ),
         )
@@ -184,17 +187,18 @@ class TorchLearner(Learner):
     ) -> Tensor:
         head = last_layer(self.model)
         assert head is not None
-        return network_risk(
-            head,
-            indices,
-            results[Features()],
-            results[Features("labeled")],
-            train_set.weights,
-            need.reference,
-            len(self.source.train),
-            generator(self.seed, context.round, "reference"),
-            context.check,
-        )
+        with ended_together():
+            return network_risk(
+                head,
+                indices,
+                results[Features()],
+                results[Features("labeled")],
+                train_set.weights,
+                need.reference,
+                len(self.source.train),
+                generator(self.seed, context.round, "reference"),
+                context.check,
+            )
 
     def _masks(self, context: RoundContext) -> DropoutMasks:
         assert isinstance(self.committee, Dropout)
@@ -265,5 +269,6 @@ class TorchLearner(Learner):
             device=self.device,
             batch_size=self.batch_size,
             dtype=self.trainer.dtype,
+            on_batch=context.check,
         )
         return self.task.evaluate(logits, split.targets.to(self.device))[0]

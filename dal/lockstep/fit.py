@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dal.cuda_graph import StepGraphs, step_graphs
-from dal.fit import FitState, split_batches
+from dal.fit import FitState, Progress, split_batches
 from dal.lockstep.stack import Stack
 from dal.trainer import EVALUATED_AT_ONCE, Fit
 from dal.utils.seeding import derive, generator
+from dal.utils.signals import PreemptedError
 
 State = dict[str, Any]
 
@@ -29,12 +30,16 @@ class StackedFit:
     """
 
     def __init__(self, fits: Sequence[Fit]) -> None:
+        self.progress = Progress()
         self._gather(list(fits))
 
     def train(self) -> list[dict[str, float]]:
         """The steps of one epoch; gives the mean loss and accuracy of each, as they may be.
 
         Infinite and NaN losses are for `Fit.finite` to find.
+
+        Raises:
+            PreemptedError: A signal came between two steps.
         """
         first = self.fits[0]
         for fit, alive in zip(self.fits, self.alive, strict=True):
@@ -43,22 +48,30 @@ class StackedFit:
         self.stack.train()
         order = torch.stack([_order(fit) for fit in self.fits]).to(first.device)
         if self.stack.noise.wanted:
-            self.stack.noise.seed([_noise(fit) for fit in self.fits])
+            states = [fit.progress.noise for fit in self.fits]
+            self.stack.noise.seed([_noise(fit) for fit in self.fits], states)
         for own, stacked in zip(
             first.optimizer.param_groups, self.optimizer.param_groups, strict=True
         ):
             stacked["lr"] = own["lr"]
         columns = split_batches(torch.arange(order.shape[1]), first.trainer.batch_size)
-        losses, correct = [], []
         columns = first.whole(columns)
-        for column in columns:
-            loss_R, correct_R = self.step(order[:, column])
-            losses.append(loss_R * len(column))
-            correct.append(correct_R)
+        self.progress = _stacked([fit.progress for fit in self.fits])
+        done = len(self.progress.losses)
+        try:
+            for column in columns[done:]:
+                first.context.check()
+                loss_R, correct_R = self.step(order[:, column])
+                self.progress.add(loss_R * len(column), correct_R)
+        finally:
+            for fit, alive in zip(self.fits, self.alive, strict=True):
+                fit.state.steps += (len(self.progress.losses) - done) if alive else 0
+                fit.progress = Progress()
         count = sum(len(column) for column in columns)
-        for fit, alive in zip(self.fits, self.alive, strict=True):
-            fit.state.steps += len(columns) if alive else 0
-        return _metrics(torch.stack(losses).sum(0) / count, torch.stack(correct).sum(0) / count)
+        sums = (
+            torch.stack(values).sum(0) for values in (self.progress.losses, self.progress.correct)
+        )
+        return _metrics(*(sum_R / count for sum_R in sums))
 
     def measure(self) -> list[dict[str, float]]:
         """Loss and accuracy of each over all its samples, with the weights as they are now."""
@@ -68,10 +81,11 @@ class StackedFit:
         everything = torch.arange(len(first.samples), device=first.device)
         everything = everything.expand(len(self.fits), -1)
         with torch.no_grad():
-            logits = torch.cat(
-                [self.stack(self._inputs(b)).logits for b in torch.split(everything, size, dim=1)],
-                1,
-            )
+            parts = []
+            for batch_RB in torch.split(everything, size, dim=1):
+                first.context.check()
+                parts.append(self.stack(self._inputs(batch_RB)).logits)
+            logits = torch.cat(parts, 1)
             loss_R, correct_R = self._verdict(logits.float(), everything)
         return _metrics(loss_R, correct_R / everything.shape[1])
 
@@ -147,8 +161,13 @@ class StackedFit:
     def state_dict(self, number: int) -> State:
         """The saved form of a fit, as if it were alone; see `Fit.state_dict`."""
         self._share_optimizer_state(number)
+        progress = self.progress
+        losses, correct = (
+            [value[number] for value in values] for values in (progress.losses, progress.correct)
+        )
+        within = Progress(losses, correct, self.stack.noise.states(number))
         saved: State = _copied(self.fits[number].state_dict())
-        return saved
+        return saved | {"within": [within.state_dict()]}
 
     def _flatten(self) -> None:
         """Inputs, targets and weights of all fits behind each other."""
@@ -208,18 +227,28 @@ def advance(
         stack cannot do has shown, and nobody has been told of any of it.
     """
     stacked, numbers = StackedFit(fits), list(range(len(fits)))
+
+    def saved_and_ended() -> None:
+        for place, number in enumerate(numbers):
+            if stacked.alive[place]:
+                attempt(number, _Signal(stacked, place))
+                stacked.leave(place)
+
     try:
         metrics = stacked.train()
+    except PreemptedError:
+        return saved_and_ended
     except Exception:
         for number in range(len(fits)):
             stacked.abandon(number)
         raise
 
-    def go_on() -> None:
+    def epochs() -> None:
         nonlocal metrics, numbers
         while True:
             measured = stacked.measure() if fits[0].measures else [{} for _ in stacked.fits]
             validation = evaluate(stacked, numbers) if evaluate else [{} for _ in stacked.fits]
+            stacked.progress = Progress()
             for place, number in enumerate(numbers):
                 if stacked.alive[place]:
                     end = _Epoch(stacked, place, metrics[place], measured[place], validation[place])
@@ -231,6 +260,12 @@ def advance(
             kept = stacked.compact()
             numbers = [numbers[place] for place in kept]
             metrics = stacked.train()
+
+    def go_on() -> None:
+        try:
+            epochs()
+        except PreemptedError:
+            saved_and_ended()
 
     return go_on
 
@@ -260,6 +295,24 @@ class _Epoch:
         fit.conclude(metrics, measured, validation)
         state: FitState = fit.state
         fit.context.on_epoch(state, lambda: self.stacked.state_dict(self.place))
+
+
+class _Signal:
+    """The end of a fit between two batches, after a signal: saved, to go on from there."""
+
+    def __init__(self, stacked: StackedFit, place: int) -> None:
+        self.stacked, self.place = stacked, place
+
+    def __call__(self) -> None:
+        context = self.stacked.fits[self.place].context
+        context.on_signal(lambda: self.stacked.state_dict(self.place))
+
+
+def _stacked(progress: Sequence[Progress]) -> Progress:
+    """What R fits have come to in an epoch of which all have done equally many steps."""
+    losses = zip(*(each.losses for each in progress), strict=True)
+    correct = zip(*(each.correct for each in progress), strict=True)
+    return Progress([torch.stack(each) for each in losses], [torch.stack(each) for each in correct])
 
 
 def _order(fit: Fit) -> Tensor:

@@ -23,6 +23,7 @@ from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
 from dal.trainer import Fit as TrainerFit
 from dal.trainer import FitState, Trainer
+from dal.utils.signals import PreemptedError
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class LockstepLearner(Learner):
         if saved.get("stopped"):  # saved after its last epoch: only its end is left to do
             result = self._ask_alone(work)
         else:
-            result = self._ask(work, len(train_set), saved.get("epoch", 0), equal)
+            within = len(saved["within"][0].get("losses", ())) if saved else 0
+            result = self._ask(work, len(train_set), saved.get("epoch", 0), within, equal)
         return result
 
     def scan(
@@ -213,6 +215,10 @@ class Lockstep:
                 go_on = _begin_fit(requests, works)
             else:
                 results = _scan(works) if isinstance(works[0], Scan) else _predict(works)
+        except PreemptedError as error:
+            for request in requests:
+                request.error = PreemptedError(error.signum)
+            return True
         except Exception as error:
             self._refuse(kind, f"{type(error).__name__}: {error}")
             return False
@@ -256,7 +262,12 @@ def _evaluate(
     splits = [learner.source.validation for learner in chosen]
     takes = [split.take for split in splits if split is not None]
     logits = stacked_logits(
-        stacked.stack, takes, len(splits[0] or ()), chosen[0].device, chosen[0].batch_size
+        stacked.stack,
+        takes,
+        len(splits[0] or ()),
+        chosen[0].device,
+        chosen[0].batch_size,
+        stacked.fits[0].context.check,
     )
     return [
         learner.task.evaluate(own, split.targets.to(learner.device))[0]
@@ -273,6 +284,7 @@ def _predict(works: Sequence[Predict]) -> list[Tensor]:
         len(first.split),
         first.learner.device,
         first.learner.batch_size,
+        first.context.check,
     )
     return [own.clone() for own in logits.cpu()]
 
@@ -282,10 +294,11 @@ def _scan(works: Sequence[Scan]) -> list[PoolView]:
     needs = frozenset[Need]().union(*(work.needs for work in works))
     learners = [work.learner for work in works]
     indices = [work.indices for work in works]
-    results = stacked_scan(learners, indices, needs - {Features("labeled")})
+    check = works[0].context.check
+    results = stacked_scan(learners, indices, needs - {Features("labeled")}, check)
     if Features("labeled") in needs:
         labeled = [work.train_set.indices for work in works if work.train_set is not None]
-        found = stacked_scan(learners, labeled, frozenset({Features()}))
+        found = stacked_scan(learners, labeled, frozenset({Features()}), check)
         for own, more in zip(results, found, strict=True):
             own[Features("labeled")] = more[Features()]
     return [

@@ -20,21 +20,29 @@ def stacked_logits(
     count: int,
     device: torch.device,
     batch_size: int,
+    check: Callable[[], None],
 ) -> Tensor:
     """Logits of samples 0 to count - 1 of R parts of data, each under its own network.
+
+    What `check` raises between two batches ends it.
 
     Returns:
         float, (R, count, C), on the device.
     """
     indices = torch.arange(count).expand(len(takes), -1)
-    found = _pass(
-        models, takes, indices, device, batch_size, lambda out: {Probs(): out.logits.float()}
-    )
+
+    def read(output: Output) -> dict[Need, Tensor]:
+        return {Probs(): output.logits.float()}
+
+    found = _pass(models, takes, indices, device, batch_size, read, check)
     return found[Probs()]
 
 
 def stacked_scan(
-    learners: Sequence[TorchLearner], indices: Sequence[Tensor], needs: Needs
+    learners: Sequence[TorchLearner],
+    indices: Sequence[Tensor],
+    needs: Needs,
+    check: Callable[[], None],
 ) -> list[dict[Need, Tensor]]:
     """Class probabilities and features as `pool_pass` computes them, for R networks at once.
 
@@ -42,6 +50,7 @@ def stacked_scan(
         learners: R learners of one architecture.
         indices: R times int64, (N,).
         needs: `Probs` and `Features`, or fewer.
+        check: Called before each batch; may raise to abandon the pass.
 
     Returns:
         For each learner one tensor a need, (N, ...), on the device.
@@ -68,6 +77,7 @@ def stacked_scan(
         first.device,
         first.batch_size,
         read,
+        check,
     )
     return [
         {need: value[number].clone() for need, value in results.items()}
@@ -82,6 +92,7 @@ def _pass(
     device: torch.device,
     batch_size: int,
     read: Callable[[Output], dict[Need, Tensor]],
+    check: Callable[[], None],
 ) -> dict[Need, Tensor]:
     """Batches that all together have as many samples as one of a network's own pass."""
     stack = models if isinstance(models, Stack) else Stack(models)
@@ -89,6 +100,7 @@ def _pass(
     parts: list[dict[Need, Tensor]] = []
     with evaluating(stack.base), torch.no_grad():
         for batch_RB in torch.split(indices_RN, max(batch_size // len(takes), 1), dim=1):
+            check()
             pairs = zip(takes, batch_RB, strict=True)
             inputs = torch.stack([take(batch, device) for take, batch in pairs])
             parts.append(read(stack(inputs)))

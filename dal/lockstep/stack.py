@@ -42,12 +42,16 @@ class Noise:
         self.wanted = False
         self._states: list[Tensor] = []
 
-    def seed(self, seeds: Sequence[int]) -> None:
-        """Start the streams of R networks."""
+    def seed(self, seeds: Sequence[int], states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Start the streams of R networks, or go on from states of generators where there are."""
         self._states = []
-        for seed in seeds:
-            with seeded(seed, self.device):
+        for seed, found in zip(seeds, states, strict=True):
+            with seeded(seed, self.device, found):
                 self._states.append(self._generator().get_state())
+
+    def states(self, number: int) -> dict[str, Tensor]:
+        """Where the stream of a network stands, by kind of device; empty without such layers."""
+        return {self.device.type: self._states[number].clone()} if self._states else {}
 
     def masks(self, layer: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """The next masks of a layer, of 0 and 1 / (1 - p): (R, *shape)."""

@@ -19,6 +19,7 @@ from dal.query.gradients import GradientNorms
 from dal.task import Task
 from dal.utils.memory import out_of_memory
 from dal.utils.ranks import current
+from dal.utils.signals import PreemptedError
 
 log = logging.getLogger(__name__)
 
@@ -152,15 +153,21 @@ def predict_logits(
 def _halving(
     run: Callable[[int], T], batch_size: int, device: torch.device, what: str
 ) -> tuple[T, int]:
-    """Run with batches of that size, or half of it while memory runs out; result and size."""
+    """Run with batches of that size, or half of it while memory runs out; result and size.
+
+    Processes that share the work come together here, also where a signal has ended one's part.
+    """
     while True:
-        failed = None
+        failed, signum = None, 0
         try:
             result = run(batch_size)
+        except PreemptedError as error:
+            signum = error.signum
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             failed = error
+        current().end_together(signum)
         if not current().highest(failed is not None):
             return result, batch_size
         if batch_size == 1:

@@ -58,6 +58,19 @@ class Ranks:
         """The sum over the processes, element by element."""
         return values
 
+    def gather(self, value: T) -> list[T]:
+        """The processes' values, which hold tensors on the CPU."""
+        return [value]
+
+    def end_together(self, signum: int) -> None:
+        """End all processes where a signal has ended the work of any; 0 for none.
+
+        Raises:
+            PreemptedError: Naming the signal.
+        """
+        if agreed := self.highest(signum):
+            raise PreemptedError(agreed)
+
     def own(self, device: torch.device) -> torch.device:
         """This process's device, where the run is to work on such a one."""
         return device
@@ -114,6 +127,11 @@ class _Group(Ranks):
         value = torch.tensor(int(number))
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
+
+    def gather(self, value: T) -> list[T]:
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return found
 
     def total(self, values: Tensor) -> Tensor:
         values = values.clone()
@@ -179,6 +197,20 @@ def together() -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def ended_together() -> Iterator[None]:
+    """A block that every process goes through, and that all leave where a signal ends it for one.
+
+    Raises:
+        PreemptedError: Naming the signal.
+    """
+    try:
+        yield
+    except PreemptedError as error:
+        current().end_together(error.signum)
+    current().end_together(0)
+
+
 class AgreedInterrupts(Interrupts):
     """Signals to any of several processes, which all of them heed at the same point.
 
@@ -197,13 +229,16 @@ class AgreedInterrupts(Interrupts):
         return self._agreed > 0
 
     def check(self) -> None:
-        """Raise if all know of a signal.
+        """Raise if all know of a signal, or one has come to this process.
+
+        The others have to be told by `Ranks.end_together`, unless `pending` has just told all.
 
         Raises:
             PreemptedError: Naming it.
         """
         if self._agreed:
             raise PreemptedError(self._agreed)
+        super().check()
 
 
 def interrupts_of(ranks: Ranks) -> Interrupts:
