@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 import dal
 from dal.data import initial_labels, make_source
@@ -17,7 +18,7 @@ from dal.data.source import Dataset, Split
 from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
 from dal.optim import adam
-from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
+from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy, pool_pass
 from dal.trainer import EarlyStopping, Fit, Trainer
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
@@ -26,6 +27,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "expected_gradient_length": ExpectedGradientLength,
     "dropout": BALD,
     "ensemble": BALD,
+    "norm": Margin,
 }
 COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(3, bootstrap=True)}
 
@@ -33,6 +35,19 @@ COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(
 def make_model(input_shape: tuple[int, ...], num_classes: int) -> MLP:
     """Dropout, so that the noise of training has to be resumed too."""
     return MLP(input_shape, num_classes, hidden=(16,), dropout=0.2)
+
+
+class Normed(nn.Module):
+    """BatchNorm, whose statistics move with every batch, and dropout."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2))
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(x))
+        return logits
 
 
 def dataset() -> Dataset:
@@ -49,7 +64,7 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
     options: dict[str, Any] = {"threads": 1, "save_every": 2, "batch_size": 64, **settings}
     dal.run(
         source,
-        make_model,
+        Normed if strategy == "norm" else make_model,
         STRATEGIES[strategy](),
         initial=initial_labels(source.train.targets, seed=0, count=9),
         trainer=Trainer(
@@ -77,21 +92,41 @@ def run_to_exit_code(run_dir: Path, **options: Any) -> None:
 
 def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
     """Run until a random event kills the process: a step, a batch, a file synced or renamed."""
-    rng = random.Random(seed)
-    left = rng.randrange(1, 200)
+    left = random.Random(seed).randrange(1, 200)
 
-    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
+    def event() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        return call
-
-    Fit._step = dying(Fit._step)  # type: ignore[method-assign]
-    Split.take = dying(Split.take)  # type: ignore[method-assign]
-    Path.replace = dying(Path.replace)  # type: ignore[method-assign]
-    os.fsync = dying(os.fsync)
+    Fit._step = _after(event, Fit._step)  # type: ignore[method-assign]
+    Split.take = _after(event, Split.take)  # type: ignore[method-assign]
+    Path.replace = _after(event, Path.replace)  # type: ignore[method-assign]
+    os.fsync = _after(event, os.fsync)
     run(run_dir, strategy)
+
+
+def run_and_end(run_dir: Path, seed: int, strategy: str) -> None:
+    """Run until SIGTERM comes in a random step or batch; after it there may be no other."""
+    left = random.Random(seed).randrange(1, 30)
+
+    def event() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if left < 0:
+            raise RuntimeError("the signal was not heeded")
+
+    Fit._step = _after(event, Fit._step)  # type: ignore[method-assign]
+    pool_pass.forward = _after(event, pool_pass.forward)
+    run_to_exit_code(run_dir, strategy=strategy, save_every=None)
+
+
+def _after(event: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        event()
+        return function(*args, **kwargs)
+
+    return call

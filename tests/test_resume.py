@@ -120,6 +120,27 @@ def test_resume_after_signal_saves_and_exits_128_plus(
     assert_same(tmp_path, reference("instability"))
 
 
+@pytest.mark.parametrize("strategy", ["instability", "norm", "ensemble"])
+def test_resume_after_signals_within_epochs_is_exact(
+    strategy: str, reference: Callable[[str], Path], tmp_path: Path
+) -> None:
+    ends, within = 0, 0
+    for seed in range(200):
+        code = finish(resume_job.run_and_end, tmp_path, seed, strategy)
+        if code == 0:
+            break
+        assert code == 128 + signal.SIGTERM
+        assert status(tmp_path)["status"] == "preempted"
+        ends += 1
+        newest = max((tmp_path / "checkpoints").glob("*.pt"), default=None)
+        fit = (checkpoint.load(newest)["state"]["fit"] if newest else None) or {}
+        within += bool((fit.get("fit") or fit).get("within", [{}])[0])
+    assert status(tmp_path)["status"] == "complete"
+    assert ends >= 5
+    assert within >= 3, (ends, within)
+    assert_same(tmp_path, reference(strategy))
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip"])
 def test_resume_damaged_newest_checkpoint_falls_back(
     damage: str, reference: Callable[[str], Path], tmp_path: Path

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dal.trainer
-from dal.models import MLP, forward
+from dal.models import MLP, BayesianCNN, forward
 from dal.optim import adam, adamw, constant, cosine, milestones, sgd, step
 from dal.task import Multiclass
 from dal.trainer import EarlyStopping, FitContext, FitState, Samples, Trainer, split_batches
+from dal.utils.signals import PreemptedError
 
 TASK = Multiclass(3)
 
@@ -386,3 +387,121 @@ def test_fit_best_weights_are_those_that_were_measured() -> None:
     loss = F.cross_entropy(model(inputs), targets).detach()
     assert float(loss) == pytest.approx(state.best_value, rel=1e-6)
     assert state.best_value == min(epoch["train/loss"] for epoch in state.history)
+
+
+class _EndedError(Exception):
+    """The process would end here."""
+
+
+def ended_at(look: int, resume: dict[str, Any] | None = None, **more: Any) -> FitContext:
+    """A context in which a signal comes before the look for one of that number."""
+    looks = iter(range(10**6))
+
+    def end(save: Callable[[], dict[str, Any]]) -> None:
+        raise _EndedError(saved_and_loaded(save()))
+
+    return FitContext(
+        seed=4, pending=lambda: next(looks) >= look, on_signal=end, resume=resume, **more
+    )
+
+
+class _Normed(nn.Module):
+    """BatchNorm, whose statistics move with every batch, and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.4), nn.Linear(8, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def of_images(count: int = 24) -> Samples:
+    rng = torch.Generator().manual_seed(3)
+    inputs = torch.randn(count, 1, 28, 28, generator=rng)
+    return Samples(inputs.__getitem__, torch.arange(count) % 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "optimizer"),
+    [
+        (_Normed, samples, sgd(0.05, momentum=0.9)),
+        (_Normed, samples, adam(0.01)),
+        (lambda: BayesianCNN((1, 28, 28), 3), of_images, adam(0.001)),
+    ],
+)
+def test_fit_ended_between_any_two_batches_goes_on_to_the_same_bits(
+    make: Callable[[], nn.Module], data: Callable[[], Samples], optimizer: Any
+) -> None:
+    rule = EarlyStopping("train/loss", patience=None)  # measured, so that the signal can come there
+    trainer = Trainer(2, 5, optimizer, step(1, 0.5), rule)
+    torch.manual_seed(1)
+    start = make().state_dict()
+
+    def begun() -> nn.Module:
+        model = make()
+        model.load_state_dict(start)
+        return model
+
+    whole = begun()
+    expected = trainer.fit(whole, data(), TASK, FitContext(seed=4))
+    assert expected.steps == 10
+    model, ends, resume, look = begun(), 0, None, 3
+    while True:
+        try:
+            found = trainer.fit(model, data(), TASK, ended_at(look, resume))
+            break
+        except _EndedError as end:
+            resume, ends, look = end.args[0], ends + 1, 1
+            model = make()
+    assert ends >= 9
+    assert torch.equal(weights_of(model), weights_of(whole))
+    assert found.history == expected.history
+    assert (found.steps, found.best_value) == (expected.steps, expected.best_value)
+
+
+def test_fit_ended_by_a_signal_does_no_other_step() -> None:
+    taken: list[int] = []
+
+    class Counting(Multiclass):
+        def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+            taken.append(len(targets))
+            return super().loss(logits, targets, weights)
+
+    with pytest.raises(_EndedError) as end:
+        Trainer(3, 5).fit(network(), samples(), Counting(3), ended_at(7))
+    assert len(taken) == 7
+    (within,) = end.value.args[0]["within"]
+    assert (end.value.args[0]["epoch"], len(within["losses"])) == (1, 2)
+
+
+def test_fit_ended_while_it_validates_validates_again() -> None:
+    def evaluate() -> Mapping[str, float]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise PreemptedError(15)
+        return {"loss": 1.0}
+
+    trainer = Trainer(3, 5)
+    whole, model, asked = network(0.3), network(0.3), 5
+    expected = trainer.fit(whole, samples(), TASK, FitContext(seed=4, evaluate=evaluate))
+    asked = 0
+    with pytest.raises(_EndedError) as end:
+        trainer.fit(model, samples(), TASK, ended_at(10**6, evaluate=evaluate))
+    assert end.value.args[0]["steps"] == 10
+    rest = FitContext(seed=4, evaluate=evaluate, resume=end.value.args[0])
+    model = network(0.3)
+    found = trainer.fit(model, samples(), TASK, rest)
+    assert torch.equal(weights_of(model), weights_of(whole))
+    assert (found.history, found.steps, asked) == (expected.history, 15, 4)
+
+
+def test_fit_leaves_the_global_random_state_when_it_ends_early() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(_EndedError):
+        Trainer(3, 5).fit(network(0.3), samples(), TASK, ended_at(3))
+    assert torch.equal(torch.get_rng_state(), before)
