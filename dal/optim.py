@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from torch.nn import Parameter
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -15,6 +16,8 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from dal.utils.ranges import check_number, check_whole
+
 __all__ = ["adam", "adamw", "constant", "cosine", "milestones", "sgd", "step"]
 
 MakeOptimizer = Callable[[Iterable[Parameter]], Optimizer]
@@ -24,8 +27,14 @@ MakeScheduler = Callable[[Optimizer], LRScheduler]
 def sgd(
     lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 0.0, nesterov: bool = False
 ) -> MakeOptimizer:
-    """Stochastic gradient descent with momentum; see `torch.optim.SGD`."""
-    _positive(lr)
+    """Stochastic gradient descent with momentum in [0, 1); see `torch.optim.SGD`."""
+    _check(lr, weight_decay)
+    check_number("trainer.optimizer.momentum", momentum, below=1)
+    if nesterov and momentum == 0:
+        raise ValueError(
+            "trainer.optimizer.nesterov=true looks ahead by the momentum, and there is none; set "
+            "trainer.optimizer.momentum=0.9, or nesterov=false"
+        )
     return partial(
         SGD, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
     )
@@ -38,7 +47,7 @@ def adam(
     weight_decay: float = 0.0,
 ) -> MakeOptimizer:
     """Adam; see `torch.optim.Adam`."""
-    _positive(lr)
+    _check(lr, weight_decay, eps)
     return partial(Adam, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True)
 
 
@@ -49,7 +58,7 @@ def adamw(
     weight_decay: float = 0.01,
 ) -> MakeOptimizer:
     """Adam with decoupled weight decay; see `torch.optim.AdamW`."""
-    _positive(lr)
+    _check(lr, weight_decay, eps)
     return partial(AdamW, lr=lr, betas=_pair(betas), eps=eps, weight_decay=weight_decay, fused=True)
 
 
@@ -64,33 +73,43 @@ def step(every: int = 50, factor: float = 0.1) -> MakeScheduler:
     The instability paper's settings: ``every=50, factor=0.1`` for MNIST and FashionMNIST,
     ``every=20, factor=0.9`` for SVHN.
     """
-    _at_least_one("every", every)
+    check_whole("trainer.scheduler.every", every, 1)
+    check_number("trainer.scheduler.factor", factor)
     return partial(StepLR, step_size=every, gamma=factor)
 
 
 def milestones(at: list[int], factor: float = 0.1) -> MakeScheduler:
     """Multiply the learning rate by ``factor`` after each of the epochs listed."""
-    return partial(MultiStepLR, milestones=list(at), gamma=factor)
+    check_number("trainer.scheduler.factor", factor)
+    return partial(MultiStepLR, milestones=_epochs(at), gamma=factor)
 
 
 def cosine(epochs: int = 100, lr_min: float = 0.0) -> MakeScheduler:
     """Anneal the learning rate along half a cosine over so many epochs."""
-    _at_least_one("epochs", epochs)
+    check_whole("trainer.scheduler.epochs", epochs, 1)
+    check_number("trainer.scheduler.lr_min", lr_min)
     return partial(CosineAnnealingLR, T_max=epochs, eta_min=lr_min)
+
+
+def _check(lr: float, weight_decay: float, eps: float = 0.0) -> None:
+    check_number("trainer.optimizer.lr", lr, positive=True)
+    check_number("trainer.optimizer.weight_decay", weight_decay)
+    check_number("trainer.optimizer.eps", eps)
+
+
+def _epochs(at: Any) -> list[int]:
+    if isinstance(at, str) or not isinstance(at, Iterable):
+        raise TypeError(f"trainer.scheduler.at={at!r}; give a list of epochs, such as [30,60]")
+    epochs = list(at)
+    for epoch in epochs:
+        check_whole("trainer.scheduler.at", epoch, 0)
+    return epochs
 
 
 def _pair(betas: Iterable[float]) -> tuple[float, float]:
     values = tuple(betas)
     if len(values) != 2:
         raise ValueError(f"trainer.optimizer.betas={list(values)}; give two, such as [0.9,0.999]")
+    for beta in values:
+        check_number("trainer.optimizer.betas", beta, below=1)
     return values
-
-
-def _at_least_one(name: str, epochs: int) -> None:
-    if epochs < 1:
-        raise ValueError(f"trainer.scheduler.{name}={epochs}; give at least 1 epoch")
-
-
-def _positive(lr: float) -> None:
-    if not lr > 0:
-        raise ValueError(f"trainer.optimizer.lr={lr}; the learning rate must be positive")

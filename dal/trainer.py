@@ -17,6 +17,7 @@ from dal.fit import FitContext, FitState, Progress, Samples, split_batches
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Task
+from dal.utils.ranges import check_whole
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator, generator_states, seeded
 from dal.utils.signals import PreemptedError
@@ -49,7 +50,7 @@ class Trainer:
 
     Raises:
         ValueError: A value is out of range.
-        TypeError: Optimizer, scheduler or early stopping is something else.
+        TypeError: A value is no number; optimizer, scheduler or early stopping is something else.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Trainer:
     ) -> None:
         sizes = {"epochs": epochs, "batch_size": batch_size, "samples_per_epoch": samples_per_epoch}
         for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise ValueError(f"trainer.{name}={value}; give at least 1")
+            if value is not None or name != "samples_per_epoch":
+                check_whole(f"trainer.{name}", value, 1)
         if restart not in ("warm", "cold"):
             raise ValueError(f"trainer.restart={restart!r}; choose warm or cold")
         if precision not in DTYPES:
@@ -105,7 +106,8 @@ class Trainer:
 
         Raises:
             ValueError: There are no samples, or the monitored metric is not logged.
-            FloatingPointError: The loss became infinite or NaN.
+            FloatingPointError: The loss became infinite or NaN, or the monitored metric was NaN in
+            every epoch.
         """
         fit = self.begin(model, samples, task, context)
         with tqdm(
@@ -309,6 +311,11 @@ class Fit:
                 state.stopped = "early"
         if state.epoch >= self.trainer.epochs and not state.stopped:
             state.stopped = "epochs"
+        if rule is not None and state.stopped and state.best_epoch < 0:
+            raise FloatingPointError(
+                f"{rule.monitor} was NaN in every epoch of round {self.context.round}; monitor "
+                "another metric, or check the labels of the validation split"
+            )
 
     def finish(self) -> None:
         """Leave the model with its best weights."""

@@ -326,6 +326,10 @@ def test_settings_that_do_not_compose_are_refused(
         (["trainer.optimizer=adam"], "trainer.optimizer='adam'", "trainer/optimizer=adam"),
         (["trainer/scheduler=step", "trainer.scheduler.every=0"], "every=0", "at least 1"),
         (["trainer.early_stopping.mode=best"], "mode='best'", "min or max"),
+        (["trainer.early_stopping.mode=max"], "would keep the worst epoch", "set min"),
+        (["trainer.batch_size=99999999999999999999"], "trainer.batch_size=9999", "at most"),
+        (["trainer/optimizer=sgd", "trainer.optimizer.momentum=5"], "momentum=5", "below 1"),
+        (["trainer.early_stopping.min_delta=inf"], "early_stopping.min_delta=inf", "0 or more"),
         (["strategy._target_=os.system"], "os.system is outside", "plugins"),
         (["strategy._target_=dal.query.Nope"], "there is no dal.query.Nope", "_target_"),
         (["pool=noisy", "pool.noisy.rate=2"], "pool.noisy.rate=2", "below 1"),
@@ -495,3 +499,8 @@ def test_same_command_writes_a_removed_model_again(cli: Cli, complete: Path) -> 
     assert rows(complete) == before
     assert status(complete)["status"] == "complete"
     assert "complete already" in cli(*SMALL).out
+
+
+def test_epoch_of_the_highest_accuracy_is_kept(cli: Cli, saved: Path) -> None:
+    assert cli(*SMALL, "trainer.early_stopping.monitor=train/accuracy", "max_rounds=0").code == 0
+    assert "mode: max" in (only(saved) / "config.yaml").read_text()

@@ -24,7 +24,7 @@ from dal.utils.config import (
     check_keys,
     suggestions,
 )
-from dal.utils.identity import UNHASHED, run_name
+from dal.utils.identity import UNHASHED, run_name, settled
 from dal.utils.running import complete_already
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -377,3 +377,21 @@ def test_suggestions_read_lists_of_options() -> None:
     assert "did you mean pool=ood?" in found
     found = list(suggestions(["pool=[noisy,ood]", "pool.noisy.rat=0.2"], CONF))
     assert found == ["did you mean pool.noisy.rate=0.2?"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mode"),
+    [
+        ([], "min"),
+        (["trainer.early_stopping.monitor=val/accuracy"], "max"),
+        (["trainer.early_stopping.monitor=val/macro_f1"], "max"),
+        (["trainer.early_stopping.monitor=val/ece"], "min"),
+        (["experiment=strategies/batchbald"], "max"),
+    ],
+)
+def test_direction_of_early_stopping_follows_from_the_metric(
+    overrides: list[str], mode: str
+) -> None:
+    config, _ = compose(*overrides)
+    assert settled(config)["trainer"]["early_stopping"]["mode"] == mode
+    assert name_of(*overrides) == name_of(*overrides, f"trainer.early_stopping.mode={mode}")

@@ -16,6 +16,7 @@ from dal.trainer import EarlyStopping, FitContext, FitState, Samples, Trainer, s
 from dal.utils.signals import PreemptedError
 
 TASK = Multiclass(3)
+NAN, INF = float("nan"), float("inf")
 
 
 def samples(count: int = 24, weights: Tensor | None = None, width: int = 4) -> Samples:
@@ -44,9 +45,10 @@ def scripted(values: list[float], name: str = "loss") -> Callable[[], Mapping[st
 
 
 def fit_scripted(values: list[float], **rule: Any) -> FitState:
-    stopping = EarlyStopping(monitor="val/loss", **rule)
+    name = "accuracy" if rule.get("mode") == "max" else "loss"
+    stopping = EarlyStopping(monitor=f"val/{name}", **rule)
     trainer = Trainer(epochs=len(values), batch_size=8, early_stopping=stopping)
-    return trainer.fit(network(), samples(), TASK, FitContext(evaluate=scripted(values)))
+    return trainer.fit(network(), samples(), TASK, FitContext(evaluate=scripted(values, name)))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,7 @@ def test_schedule_gives_the_rate_of_each_epoch(make: Any, expected: dict[int, fl
         ({"patience": 1, "min_epochs": 4}, [5, 6, 6, 6, 6, 6], 4, 0),
         ({"patience": 1, "min_epochs": 3}, [5, 6, 4, 3, 3, 1], 5, 3),
         ({"patience": None}, [5, 1, 6, 6, 6, 6], 6, 1),
+        ({"patience": 3}, [NAN, 4, NAN, 3, NAN, 5], 6, 3),
     ],
 )
 def test_early_stopping_ends_at_the_right_epoch(
@@ -87,6 +90,41 @@ def test_early_stopping_ends_at_the_right_epoch(
     fitted = fit_scripted(values, **rule)
     assert (fitted.epoch, fitted.best_epoch, fitted.best_value) == (epochs, best, values[best])
     assert fitted.stopped == ("early" if epochs < len(values) else "epochs")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best"),
+    [
+        ("val/loss", 1),
+        ("val/ece", 1),
+        ("val/hamming_loss", 1),
+        ("val/accuracy", 2),
+        ("val/macro_f1", 2),
+        ("val/micro_f1", 2),
+        ("val/sample_f1", 2),
+    ],
+)
+def test_early_stopping_knows_which_way_a_metric_is_better(monitor: str, best: int) -> None:
+    rule = EarlyStopping(monitor, patience=None)
+    evaluate = scripted([0.5, 0.1, 0.9, 0.4], monitor.removeprefix("val/"))
+    fitted = Trainer(4, 8, early_stopping=rule).fit(
+        network(), samples(), TASK, FitContext(evaluate=evaluate)
+    )
+    assert fitted.best_epoch == best
+
+
+def test_early_stopping_by_a_metric_of_unknown_direction_asks_for_it() -> None:
+    rule = EarlyStopping("val/kappa")
+    context = FitContext(evaluate=scripted([0.5, 0.5, 0.5], "kappa"))
+    with pytest.raises(ValueError, match=r"val/kappa is better.*early_stopping\.mode=min or max"):
+        Trainer(2, early_stopping=rule).fit(network(), samples(), TASK, context)
+    rule = EarlyStopping("val/kappa", "max")
+    assert Trainer(2, early_stopping=rule).fit(network(), samples(), TASK, context).best_epoch == 0
+
+
+def test_early_stopping_by_a_metric_that_is_never_a_number_is_an_error() -> None:
+    with pytest.raises(FloatingPointError, match="val/loss was NaN in every epoch of round 0"):
+        fit_scripted([NAN, NAN, NAN])
 
 
 @pytest.mark.parametrize(("monitor", "mode"), [("train/loss", "min"), ("train/accuracy", "max")])
@@ -102,9 +140,14 @@ def test_early_stopping_monitors_training_metrics(monitor: str, mode: Any) -> No
     ("settings", "fact"),
     [
         ({"mode": "best"}, "choose min or max"),
-        ({"patience": 0}, "at least 1"),
+        ({"monitor": "val/accuracy", "mode": "min"}, "mode=min would keep the worst.*set max"),
+        ({"mode": "max"}, "mode=max would keep the worst epoch by train/loss; set min"),
+        ({"patience": 0}, r"trainer.early_stopping.patience=0; give at least 1, or null for never"),
+        ({"patience": -3}, "at least 1"),
         ({"min_delta": -1.0}, "0 or more"),
-        ({"min_delta": float("nan")}, "0 or more"),
+        ({"min_delta": NAN}, "0 or more"),
+        ({"min_delta": INF}, "trainer.early_stopping.min_delta=inf; give"),
+        ({"min_epochs": -1}, "trainer.early_stopping.min_epochs=-1; give at least 0"),
     ],
 )
 def test_early_stopping_refuses_settings_out_of_range(settings: Any, fact: str) -> None:
@@ -117,6 +160,15 @@ def test_early_stopping_refuses_settings_out_of_range(settings: Any, fact: str) 
     [
         ({"epochs": 0}, ValueError, "trainer.epochs=0"),
         ({"batch_size": 0}, ValueError, "trainer.batch_size=0"),
+        (
+            {"batch_size": 2**63},
+            ValueError,
+            rf"trainer.batch_size={2**63}; give at most {2**63 - 1}",
+        ),
+        ({"batch_size": "many"}, TypeError, "trainer.batch_size='many'; give a whole number"),
+        ({"batch_size": 1.5}, TypeError, "trainer.batch_size=1.5"),
+        ({"samples_per_epoch": 2**70}, ValueError, "trainer.samples_per_epoch="),
+        ({"epochs": 2**64}, ValueError, "trainer.epochs="),
         ({"restart": "hot"}, ValueError, "warm or cold"),
         ({"precision": "float8"}, ValueError, "bfloat16"),
         ({"optimizer": "adam"}, TypeError, "trainer/optimizer=adam"),
@@ -134,16 +186,35 @@ def test_trainer_refuses_settings_out_of_range(
 @pytest.mark.parametrize(
     ("make", "fact"),
     [
-        (lambda: sgd(lr=0), "must be positive"),
-        (lambda: adam(lr=-1), "must be positive"),
-        (lambda: adamw(lr=float("nan")), "must be positive"),
-        (lambda: adam(betas=[0.9]), "give two"),  # type: ignore[arg-type]
-        (lambda: step(every=0), "every=0"),
-        (lambda: cosine(epochs=0), "epochs=0"),
+        (lambda: sgd(lr=0), "optimizer.lr=0; give a positive number"),
+        (lambda: adam(lr=-1), "optimizer.lr=-1"),
+        (lambda: adamw(lr=NAN), "optimizer.lr=nan"),
+        (lambda: adamw(lr=INF), "optimizer.lr=inf"),
+        (lambda: adam(betas=[0.9]), "optimizer.betas=.*give two"),  # type: ignore[arg-type]
+        (lambda: adam(betas=(0.9, 1.0)), "optimizer.betas=1.0; give .* below 1"),
+        (lambda: adamw(betas=(-0.1, 0.9)), "optimizer.betas=-0.1"),
+        (lambda: adam(eps=-1e-8), "optimizer.eps=-1e-08"),
+        (lambda: adamw(eps=NAN), "optimizer.eps=nan"),
+        (lambda: sgd(weight_decay=-0.1), "optimizer.weight_decay=-0.1; give a number of 0 or more"),
+        (lambda: adam(weight_decay=INF), "optimizer.weight_decay=inf"),
+        (lambda: sgd(momentum=5), "optimizer.momentum=5; give a number of 0 or more and below 1"),
+        (lambda: sgd(momentum=-0.5), "optimizer.momentum=-0.5"),
+        (lambda: sgd(momentum=0, nesterov=True), "optimizer.nesterov=true.*momentum=0.9"),
+        (lambda: step(every=0), "scheduler.every=0"),
+        (lambda: step(every=2**63), "scheduler.every="),
+        (lambda: step(factor=-0.1), "scheduler.factor=-0.1; give a number of 0 or more"),
+        (lambda: milestones([3], factor=NAN), "scheduler.factor=nan"),
+        (lambda: milestones([3, -1]), "scheduler.at=-1"),
+        (lambda: milestones(3), "scheduler.at=3; give a list"),  # type: ignore[arg-type]
+        (lambda: milestones([1.5]), "scheduler.at=1.5"),  # type: ignore[list-item]
+        (lambda: cosine(epochs=0), "scheduler.epochs=0"),
+        (lambda: cosine(lr_min=-1), "scheduler.lr_min=-1"),
+        (lambda: sgd(lr="fast"), "optimizer.lr='fast'; give a positive number"),  # type: ignore[arg-type]
+        (lambda: sgd(lr=10**400), "optimizer.lr=1000"),
     ],
 )
 def test_optimizer_settings_out_of_range_are_refused(make: Callable[[], Any], fact: str) -> None:
-    with pytest.raises(ValueError, match=fact):
+    with pytest.raises((ValueError, TypeError), match=rf"^trainer\.{fact}"):
         make()
 
 

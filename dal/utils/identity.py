@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dal.utils.direction import direction
+
 UNHASHED = (
     "budget",
     "max_rounds",
@@ -57,13 +59,26 @@ def run_name(config: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """
     hashed = {
         key: without(value, APART.get(key, ()))
-        for key, value in config.items()
+        for key, value in settled(config).items()
         if key not in UNHASHED and not (key in OFF and value == OFF[key])
     }
     text = json.dumps(hashed, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     parts = [choices[group] for group in ("data", "model", "strategy")]
     return "-".join([*parts, f"s{config['seed']}", digest])
+
+
+def settled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those filled in that follow from others.
+
+    The direction of early stopping; so a run has one name, whether it is given or not.
+    """
+    trainer = config.get("trainer")
+    rule = trainer.get("early_stopping") if isinstance(trainer, Mapping) else None
+    if not isinstance(rule, Mapping) or rule.get("mode") is not None:
+        return dict(config)
+    rule = {**rule, "mode": direction(rule.get("monitor"))}
+    return {**config, "trainer": {**trainer, "early_stopping": rule}}  # type: ignore[dict-item]
 
 
 def without(settings: Any, names: Sequence[str]) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dal.utils.identity import settled
+
 MOST = 10_000
 """Runs in one process; each takes about a megabyte besides its network, and a thread."""
 
@@ -59,9 +61,10 @@ def runs_of(
     for composed, chosen in groups:
         for seed in range(settings.seed, settings.seed + settings.replicas):
             alone = {"seed": seed, "replicas": 1, "replica_strategies": []}
-            config: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
+            plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
                 OmegaConf.merge(composed, alone), resolve=True
             )
+            config = settled(plain)
             run_dir = Path(config["saved_dir"]).expanduser() / run_name(config, chosen)
             runs.append(Run(f"{chosen['strategy']} s{seed}", config, run_dir))
     return runs
