@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -117,7 +118,7 @@ class FullBatch(Trainer):
         """The model changes at the end only: a fit that a signal ends is done again."""
         number = context.round
         exact = copy.deepcopy(model).double().eval()
-        problem = _Problem(samples, task)
+        problem = _Problem(samples, task, context.check)
         descend = self._descend_linear if _is_linear(exact) else self._descend
         steps, converged = descend(exact, problem)
         with torch.no_grad():
@@ -147,7 +148,6 @@ class FullBatch(Trainer):
         )
 
         def evaluate() -> Tensor:
-            context.check()
             optimizer.zero_grad()
             penalized = torch.stack([p.square().sum() for p in unknowns if p.ndim > 1]).sum()
             value = problem.value(forward(model, problem.inputs).logits) + self.l2 / 2 * penalized
@@ -186,12 +186,14 @@ class FullBatch(Trainer):
 class _Problem:
     """The labeled samples and the sum of their losses, in float64.
 
+    What ``check`` raises ends whatever goes on asking for them.
+
     Attributes:
         total: Weight of all samples together.
     """
 
-    def __init__(self, samples: Samples, task: Task) -> None:
-        self.task, self.targets = task, samples.targets
+    def __init__(self, samples: Samples, task: Task, check: Callable[[], None]) -> None:
+        self.task, self.targets, self.check = task, samples.targets, check
         self.weights = None if samples.weights is None else samples.weights.double()
         self.total = float(len(samples) if self.weights is None else self.weights.sum())
         everything = torch.arange(len(samples), device=samples.targets.device)
@@ -204,10 +206,12 @@ class _Problem:
 
     def value(self, logits_MC: Tensor) -> Tensor:
         """The sum of the losses at some logits, a scalar in nats."""
+        self.check()
         return self.total * self.task.loss(logits_MC, self.targets, self.weights)
 
     def bend(self, logits_MC: Tensor, moves_MC: Tensor) -> Tensor:
         """Second derivative of the sum, times a move of the logits: (M, C)."""
+        self.check()
         product_MC = self.task.hessian_product(logits_MC, moves_MC)
         return product_MC if self.weights is None else self.weights.unsqueeze(1) * product_MC
 
