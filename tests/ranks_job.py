@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from dal.query.dropout_masks import DropoutMasks
 from dal.query.pool_pass import pool_pass, predict_logits
 from dal.task import Multiclass
 from dal.trainer import Trainer
-from dal.utils.ranks import current, together
+from dal.utils.ranks import ALONE, current, interrupts_of, together
+from dal.utils.signals import Interrupts, PreemptedError
 
 CPU = torch.device("cpu")
 TASK = Multiclass(4)
@@ -105,10 +107,80 @@ def failing() -> str:
     return "nothing"
 
 
+class _EndedError(Exception):
+    """The process would end here."""
+
+
+def interrupted() -> dict[str, Any]:
+    """A fit with dropout, and the same one ended in every epoch; and who knows of the signal.
+
+    It comes to the last process alone.
+    """
+
+    def fitted(resume: dict[str, Any] | None, interrupts: Interrupts | None) -> dict[str, Any]:
+        def end(save: Any) -> None:
+            raise _EndedError(save())
+
+        def pending() -> bool:
+            nonlocal looks
+            looks += 1
+            if looks == 4 and current().rank == current().count - 1:
+                signal.raise_signal(signal.SIGUSR1)
+            return interrupts is not None and interrupts.pending
+
+        model, looks = network(BayesianCNN), 0
+        trainer = Trainer(epochs=2, batch_size=12, optimizer=sgd(lr=0.01, momentum=0.9))
+        samples = Samples(lambda batch: INPUTS[batch], TARGETS)
+        context = FitContext(3, 0, pending=pending, on_signal=end, resume=resume)
+        if interrupts is None:
+            context = FitContext(3, 0, resume=resume)
+        state = trainer.fit(model, samples, TASK, context)
+        return {"weights": model.state_dict(), "history": state.history, "steps": state.steps}
+
+    resume, ends = None, 0
+    while True:
+        try:
+            with interrupts_of(current()) as interrupts:
+                again = fitted(resume, interrupts)
+            break
+        except _EndedError as error:
+            resume, ends = error.args[0], ends + 1
+    return {"whole": fitted(None, None), "again": again, "ends": ends}
+
+
+def preempted_in_a_pass() -> int:
+    """The signal that ends a pass in all processes, having come to the last one alone."""
+    last, needs = current().rank == current().count - 1, frozenset({Probs()})
+
+    def check() -> None:
+        if last:
+            raise PreemptedError(signal.SIGUSR1)
+
+    try:
+        pool_pass(
+            network(LeNet5),
+            take,
+            torch.arange(67),
+            needs,
+            TASK,
+            device=CPU,
+            batch_size=8,
+            on_batch=check,
+        )
+    except PreemptedError as error:
+        return error.signum
+    return 0
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     torch.set_num_threads(1)
     with together() as ranks:
         found = everything()
         found["told"] = failing()
+        found["interrupted"] = interrupted()
+        found["preempted"] = preempted_in_a_pass()
         found["highest"] = ranks.highest(ranks.rank)
-        torch.save(found, Path(sys.argv[1]) / f"rank{ranks.rank}.pt")
+        found["in_turn"] = ranks.in_turn(lambda: (current().count, scan(20, 8)["Probs()"]))
+    found["after"] = current() is ALONE
+    torch.save(found, Path(sys.argv[1]) / f"rank{ranks.rank}.pt")

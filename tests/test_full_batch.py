@@ -20,6 +20,7 @@ from dal.models import MLP, LeNet5, LogisticRegression
 from dal.query import BALD, ExpectedGradientLength, Margin, margin
 from dal.task import Multiclass, Multilabel
 from dal.trainer import FitContext, FitState, Samples
+from dal.utils.signals import PreemptedError
 
 TASK = Multiclass(4)
 
@@ -265,3 +266,21 @@ def test_ensemble_of_one_optimum_is_refused_without_bootstrap() -> None:
         go(LogisticRegression, False)
     for model, bootstrap in ((LogisticRegression, True), (partial(MLP, hidden=[8]), False)):
         assert go(model, bootstrap).rows[0]["query/score_mean"] > 0.0
+
+
+@pytest.mark.parametrize("make", [LogisticRegression, partial(MLP, hidden=(8,))])
+def test_signal_ends_a_fit_within_its_steps_and_leaves_the_weights(make: Any) -> None:
+    inputs, targets = problem()
+    model, asked = make((6,), 4), 0
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise PreemptedError(15)
+
+    with pytest.raises(PreemptedError):
+        fit(model, inputs, targets, context=FitContext(check=check))
+    assert asked == 4
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -95,6 +95,36 @@ def test_failure_of_the_first_process_is_told_to_the_others(shared: list[dict[st
     assert [found["highest"] for found in shared] == [1, 1]
 
 
+def test_fit_ended_between_batches_goes_on_to_the_same_bits_in_each(
+    shared: list[dict[str, Any]],
+) -> None:
+    """Each process has noise of its own; the signal comes to one, and both end."""
+    for found in (rank["interrupted"] for rank in shared):
+        assert found["ends"] >= 3
+        assert found["again"]["history"] == found["whole"]["history"]
+        assert found["again"]["steps"] == found["whole"]["steps"] == 12
+        for name, expected in found["whole"]["weights"].items():
+            assert torch.equal(found["again"]["weights"][name], expected), name
+
+
+def test_signal_to_one_ends_a_pass_in_all(shared: list[dict[str, Any]]) -> None:
+    assert [found["preempted"] for found in shared] == [signal.SIGUSR1] * 2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_is_made_in_turn_is_made_by_each_alone(shared: list[dict[str, Any]]) -> None:
+    """Such as features of a network that is not trained: the others wait meanwhile."""
+    expected = ranks_job.scan(20, 8)["Probs()"]
+    for found in shared:
+        count, probs = found["in_turn"]
+        assert count == 1
+        assert torch.equal(probs, expected)
+
+
+def test_processes_are_alone_again_afterwards(shared: list[dict[str, Any]]) -> None:
+    assert [found["after"] for found in shared] == [True, True]
+
+
 def test_without_torchrun_a_process_is_alone() -> None:
     ranks = current()
     assert ranks is ALONE

@@ -47,7 +47,7 @@ class Ranks:
         return make()
 
     def in_turn(self, make: Callable[[], T]) -> T:
-        """What each process makes, the first one before the others: it may leave files for them."""
+        """What each process makes alone, the first before the others: it may leave them files."""
         return make()
 
     def highest(self, number: int) -> int:
@@ -116,9 +116,13 @@ class _Group(Ranks):
         return result
 
     def in_turn(self, make: Callable[[], T]) -> T:
+        def alone() -> T:
+            with _now(ALONE):
+                return make()
+
         made: list[T] = []
-        self.from_first(lambda: made.append(make()))
-        return made[0] if made else make()
+        self.from_first(lambda: made.append(alone()))
+        return made[0] if made else alone()
 
     def own(self, device: torch.device) -> torch.device:
         return device_of(device.type)
@@ -176,6 +180,16 @@ def device_of(kind: str) -> torch.device:
 
 
 @contextmanager
+def _now(ranks: Ranks) -> Iterator[Ranks]:
+    """What `current` gives within a block; as before it afterwards."""
+    token = _CURRENT.set(ranks)
+    try:
+        yield ranks
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
 def together() -> Iterator[Ranks]:
     """Join the processes that torchrun started for the time of a block; alone without it.
 
@@ -189,11 +203,10 @@ def together() -> Iterator[Ranks]:
         torch.cuda.set_device(device_of("cuda"))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
-    token = _CURRENT.set(_Group())
     try:
-        yield _CURRENT.get()
+        with _now(_Group()) as ranks:
+            yield ranks
     finally:
-        _CURRENT.reset(token)
         dist.destroy_process_group()
 
 
