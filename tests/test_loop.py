@@ -38,6 +38,8 @@ def test_run_without_directory_spends_the_budget() -> None:
     result = run(Entropy())
     assert (result.status, result.reason) == ("complete", "budget")
     assert [row["labels"] for row in result.rows] == [9, 15, 21]
+    assert [row["round"] for row in result.rows] == [0, 1, 2]
+    assert [number for number, *_ in result.job.state.queries] == [0] * 6 + [1] * 6
     assert result.job.pool.num_queried == 12
     assert 0 <= result.aubc <= 1
 

@@ -332,6 +332,36 @@ class StopAfter(Interrupts):
             raise PreemptedError(15)
 
 
+class StopWithin(StopAfter):
+    """A signal that comes after so many looks for one, also those between two batches."""
+
+    def check(self) -> None:
+        if self.pending:
+            raise PreemptedError(15)
+
+
+@pytest.mark.parametrize("case", ["mlp", "mixed", "early"])
+def test_lockstep_stopped_between_batches_resumes_together_and_alone(
+    case: str, tmp_path: Path
+) -> None:
+    experiment, runs = CASES[case], [("entropy", 0), ("entropy", 1), ("entropy", 2)]
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    together, within = tmp_path / "together", 0
+    for looks in range(4, 12):
+        errors = experiment.lockstep(together, runs, StopWithin(looks))
+        assert {type(error) for error in errors} == {PreemptedError}
+        newest = max((together / "entropy0" / "checkpoints").glob("*.pt"))
+        fit = checkpoint.load(newest)["state"]["fit"] or {}
+        within += bool(fit.get("within", [{}])[0])
+    assert within >= 2
+    experiment.run(together, "entropy", 0)  # ahead of the others now, and complete
+    assert experiment.lockstep(together, runs) == [None] * 3
+    for name, seed in runs:
+        place = f"{name}{seed}"
+        assert_equal(together / place, tmp_path / "alone" / place)
+
+
 @pytest.mark.parametrize("case", ["mlp", "mixed", "early"])
 def test_lockstep_stopped_within_a_fit_resumes_together_and_alone(
     case: str, tmp_path: Path
