@@ -43,6 +43,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         DamagedError: The file is truncated or altered, or was written by something else.
         FileNotFoundError: There is no such file.
+        ValueError: It is whole, and holds other objects than `save` takes.
     """
     content = path.read_bytes()
     start = len(MAGIC) + 32
@@ -54,9 +55,9 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
         return dict(state)
     except Exception as error:  # torch raises of many kinds, and advises to trust the file
-        raise DamagedError(
-            f"{path} holds something else than tensors and plain values, or is damaged; it is not "
-            "loaded, since such files can run code"
+        raise ValueError(  # whole, so nothing may remove it
+            f"{path} holds something else than tensors and plain values; it is not loaded, since "
+            "such files can run code: use one that dal wrote"
         ) from error
 
 

@@ -177,8 +177,8 @@ def load(
 
     Raises:
         FileNotFoundError: The directory holds no model.
-        ValueError: The file is damaged, the network cannot be built without ``model``, or there is
-            no such device.
+        ValueError: The file is damaged or does not fit its model, the network cannot be built
+            without ``model``, or there is no such device.
     """
     where = pick_device(device)
     path = Path(run_dir).expanduser() / FILE
@@ -188,6 +188,19 @@ def load(
             "the run's command (again), which writes it"
         )
     state = checkpoint.load(path)
+    try:
+        return _predictor(state, model, path, where, allow)
+    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+        fact = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not fit its model ({type(error).__name__}: {fact:.300}); it is of "
+            "another version of dal, or altered: restore it"
+        ) from error
+
+
+def _predictor(
+    state: dict[str, Any], model: Any, path: Path, device: torch.device, allow: Sequence[str]
+) -> Predictor:
     names = tuple(state["class_names"])
     if model is None:
         model = _build(state, len(names), path, allow)
@@ -200,7 +213,7 @@ def load(
         model.load_state_dict(state["weights"])
     task = Multilabel(len(names)) if state.get("task") == "multilabel" else Multiclass(len(names))
     shape, on = tuple(state["input_shape"]), (state.get("data", ""), state.get("seen"))
-    return Predictor(model, names, prepare, shape, where, task, *on)
+    return Predictor(model, names, prepare, shape, device, task, *on)
 
 
 def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) -> EstimatorModule:

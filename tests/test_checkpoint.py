@@ -54,8 +54,19 @@ def test_load_of_a_missing_file_says_so(tmp_path: Path) -> None:
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     checkpoint.save(path, {"path": Path("x")})
-    with pytest.raises(Exception, match="weights_only"):
+    with pytest.raises(ValueError, match="something else than tensors") as caught:
         checkpoint.load(path)
+    assert "weights_only" not in str(caught.value)
+    assert not isinstance(caught.value, DamagedError)  # or it would be removed
+
+
+def test_whole_checkpoint_of_another_kind_is_refused_and_stays(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path)
+    store.save({"a": 1})
+    store.save({"path": Path("x")})
+    with pytest.raises(ValueError, match=r"state_000001\.pt holds something else than tensors"):
+        store.load()
+    assert len(list(tmp_path.glob("state_*.pt"))) == 2
 
 
 @pytest.mark.parametrize("kept", [0, 1, 16, 17, 40, 60, 0.5, -1])

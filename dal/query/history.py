@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.utils.files import DamagedError, saving, write_array
@@ -70,8 +71,7 @@ class PredictionHistory:
         numbers = _rounds_in(Path(folder))
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no predictions; run with keep_history=true")
-        path = Path(folder) / f"round_{numbers[0]:04d}.npy"
-        first = np.load(path, mmap_mode="r", allow_pickle=False)
+        first = _read(Path(folder) / f"round_{numbers[0]:04d}.npy", mapped=True)
         history = cls(first.shape[0], first.shape[1], keep=None, folder=Path(folder))
         for number in numbers:
             history._verified(number)
@@ -173,10 +173,7 @@ class PredictionHistory:
     def _open(self, round_number: int) -> Tensor:
         """Read one file, mapped copy-on-write so that it cannot be modified."""
         path = self._path(round_number)
-        try:
-            array = np.load(path, mmap_mode="c" if self.mapped else None, allow_pickle=False)
-        except Exception as error:  # NumPy's header parser raises of many kinds
-            raise DamagedError(f"{path} is missing or damaged ({error})") from error
+        array = _read(path, self.mapped)
         if array.dtype != np.float32 or array.shape != self.shape:
             raise DamagedError(f"{path} is damaged: it holds {array.dtype} {array.shape}")
         return torch.from_numpy(array)
@@ -205,6 +202,15 @@ def _rounds_in(folder: Path) -> list[int]:
     """The rounds of which a folder has files, ascending."""
     names = [path.stem.removeprefix("round_") for path in folder.glob(PATTERN)]
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _read(path: Path, mapped: bool) -> NDArray[Any]:
+    """An array, mapped copy-on-write where it is large."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
+    except Exception as error:  # NumPy's header parser raises of many kinds
+        raise DamagedError(f"{path} is missing or damaged ({error})") from error
+    return array
 
 
 def _spans(rounds: Sequence[int]) -> list[list[int]]:

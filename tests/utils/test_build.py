@@ -161,7 +161,15 @@ def test_spec_of_round_trips(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: None, Whole("a").method, Whole.method, partial(MLP, (3,)), Whole("a")]
+    "make",
+    [
+        lambda: None,
+        Whole("a").method,
+        Whole.method,
+        partial(MLP, (3,)),
+        partial(MLP, hidden=Part()),
+        Whole("a"),
+    ],
 )
 def test_spec_of_what_no_module_names_is_none(make: Any) -> None:
     assert spec_of(make) is None
