@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from dal.recording.figures import (
     BLUE,
@@ -199,3 +200,48 @@ def test_label_outcomes_stack_found_and_missed() -> None:
 def test_label_outcomes_of_another_shape_raise() -> None:
     with pytest.raises(ValueError, match=r"\(3, 3\) for 3 class names"):
         label_outcomes(torch.eye(3, dtype=torch.int64), NAMES)
+
+
+def words(figure: Figure) -> tuple[str, str, str]:
+    axes = figure.axes[0]
+    return axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+
+
+def test_figures_say_what_they_show() -> None:
+    counts = torch.eye(3, dtype=torch.int64)
+    curve = learning_curve([20, 30, 40], [0.5, 0.6, 0.7], title="run")
+    assert words(curve) == ("run", "Training labels", "Test accuracy")
+    curve.canvas.draw()
+    ticks = [label.get_text() for label in curve.axes[0].get_xticklabels()]
+    assert {"20", "25", "30", "35", "40"} <= set(ticks)
+    confusion = confusion_matrix(counts, NAMES)
+    assert words(confusion) == ("", "Predicted class", "True class")
+    assert confusion.axes[1].get_ylabel() == "Share of the true class"
+    assert words(class_histogram(counts[0], NAMES, "picked")) == ("picked", "", "Samples")
+    assert words(label_outcomes(torch.ones(3, 2, 2).long(), NAMES)) == ("", "", "Test samples")
+    history = prediction_history(probs(2, 3), NAMES, title="sample 5")
+    assert words(history) == ("sample 5", "Round", "Predicted probability")
+
+
+@pytest.mark.parametrize(
+    ("classes", "confusion", "histogram", "outcomes"),
+    [
+        (2, (5.6, 4.6), (5.5, 3.5), (5.5, 3.5)),
+        (10, (8.0, 7.0), (6.5, 3.5), (6.5, 3.5)),
+        (100, (9.5, 8.5), (9.0, 3.5), (9.0, 3.5)),
+    ],
+)
+def test_figures_grow_with_the_classes_up_to_a_page(
+    classes: int,
+    confusion: tuple[float, float],
+    histogram: tuple[float, float],
+    outcomes: tuple[float, float],
+) -> None:
+    names = [f"c{c}" for c in range(classes)]
+    counts = torch.eye(classes, dtype=torch.int64)
+    for size, figure in (
+        (confusion, confusion_matrix(counts, names)),
+        (histogram, class_histogram(counts[0], names, "")),
+        (outcomes, label_outcomes(torch.ones(classes, 2, 2).long(), names)),
+    ):
+        assert figure.get_size_inches().tolist() == pytest.approx(size)

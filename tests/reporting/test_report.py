@@ -184,6 +184,16 @@ def test_runs_without_labels_in_common_are_named_each_by_what_it_does(runs: Path
     )
 
 
+def test_two_runs_of_one_strategy_and_seed_are_both_named(runs: Path) -> None:
+    write_run(runs, "margin", 0, [0.5, 0.6])
+    one, two = (write_run(runs, "random", 0, [0.5, 0.6]) for _ in range(2))
+    with pytest.raises(RunError) as caught:
+        collect([runs], Options())
+    assert str(caught.value) == (
+        f"two runs of random, seed 0, with the same settings: {one} and {two}; give one of them"
+    )
+
+
 def test_starts_that_differ_are_named_with_what_and_where(runs: Path) -> None:
     usual = {"weights": "0" * 16, "data": "1" * 16}
     first = write_run(runs, "entropy", 0, [0.5, 0.6], start=usual)
