@@ -25,7 +25,7 @@ def commands() -> list[str]:
         line
         for document in DOCUMENTS
         for block in blocks(document.read_text(), "bash")
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
     ]
     runs = [line.partition("#")[0].split("&& ")[-1].strip() for line in lines]
     return sorted({run for run in runs if run.startswith("python scripts/train.py")})
