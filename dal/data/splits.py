@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -191,7 +192,9 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
     chunks = [chunk.movedim(1, -1).flatten(0, -2) for chunk in torch.split(inputs, _CHUNK)]
     mean = sum((_sum(chunk.double()) for chunk in chunks), torch.zeros(())) / number
     squares = (_sum((chunk.double() - mean).square()) for chunk in chunks)
-    std = (sum(squares, torch.zeros(())) / number).sqrt()
+    variance = sum(squares, torch.zeros(())) / number
+    # torch.sqrt is off by a last bit on some processors; that of Python is the nearest number.
+    std = torch.tensor([math.sqrt(value) for value in variance.tolist()], dtype=torch.float64)
     # Compared rather than tested for std == 0: rounding gives constants a deviation near 1e-17.
     std[inputs.amin(reduced) == inputs.amax(reduced)] = 1.0
     scale = 255 if inputs.dtype == torch.uint8 else 1

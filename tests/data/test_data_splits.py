@@ -368,3 +368,10 @@ def test_digest_tells_data_sets_apart_and_not_their_divisions():
     others = [two, replace(one, inputs=one.inputs + 1), replace(one, inputs=one.inputs.double())]
     assert len({one.digest(), *(other.digest() for other in others)}) == 4
     assert replace(one, size=8, standardize=True, name="else").digest() == one.digest()
+
+
+def test_deviations_are_the_nearest_numbers_on_every_processor() -> None:
+    values = torch.rand(5000, generator=torch.Generator().manual_seed(0))
+    means, stds = _moments(torch.stack([values, -values, torch.zeros(5000)]))
+    assert bool((means == 0).all())
+    assert stds.tolist() == [math.sqrt((a * a + a * a) / 3) for a in values.tolist()]
