@@ -118,6 +118,7 @@ class FullBatch(Trainer):
         """The model changes at the end only: a fit that a signal ends is done again."""
         number = context.round
         exact = copy.deepcopy(model).double().eval()
+        exact = exact.to(memory_format=torch.contiguous_format)  # L-BFGS flattens all gradients
         problem = _Problem(samples, task, context.check)
         descend = self._descend_linear if _is_linear(exact) else self._descend
         steps, converged = descend(exact, problem)

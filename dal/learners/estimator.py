@@ -30,7 +30,7 @@ from dal.query.base import (
     PoolView,
     Probs,
 )
-from dal.query.pool_pass import auto_batch_size
+from dal.query.pool_pass import batch_size_for
 from dal.task import Task
 from dal.trainer import FitState
 from dal.utils.ranks import current
@@ -78,8 +78,9 @@ class EstimatorLearner(Learner):
         self.template: Any = make_model(source.input_shape, source.num_classes)
         self.name = type(self.template).__name__
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
-        self.batch_size = batch_size or auto_batch_size(numel, torch.device("cpu"))
-        self._asked_batch_size = batch_size
+        cpu = torch.device("cpu")
+        self.batch_size = batch_size_for(batch_size, numel, len(source.train), cpu)
+        self._asked_batch_size = batch_size and self.batch_size
         self._train_set: TrainSet | None = None
         self._round = 0
         self._fitted: Fitted | None = None

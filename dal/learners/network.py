@@ -26,7 +26,7 @@ from dal.query.base import (
     Probs,
 )
 from dal.query.dropout_masks import DropoutMasks, why_not
-from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
+from dal.query.pool_pass import batch_size_for, pool_pass, predict_logits
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
@@ -73,8 +73,8 @@ class TorchLearner(Learner):
             )
         self.model = self._fresh(0)
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
-        self.batch_size = batch_size or auto_batch_size(numel, device)
-        self._asked_batch_size = batch_size
+        self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
+        self._asked_batch_size = batch_size and self.batch_size
         kinds: set[type[Need]] = {Probs, GradNorms}
         if last_layer(self.model) is not None:
             kinds.add(Features)

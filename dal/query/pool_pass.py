@@ -40,6 +40,24 @@ def auto_batch_size(numel: int, device: torch.device) -> int:
     return 1 << min(max(exponent, 5), 14)
 
 
+def batch_size_for(asked: int | None, numel: int, pool: int, device: torch.device) -> int:
+    """Batch size of the pass: what is asked for, but not beyond the pool.
+
+    Batches are filled up to their size, so more than all samples would be computed for nothing, or
+    not fit into memory. How many candidates a round has left plays no part: a sample's bits would
+    change from round to round.
+
+    Args:
+        asked: The setting; None for automatic.
+        numel: Numbers in a sample.
+        pool: Samples of the whole pool, labeled or not; up to the automatic size, a batch may have
+            more all the same.
+        device: Where the pass computes.
+    """
+    automatic = auto_batch_size(numel, device)
+    return automatic if asked is None else min(asked, max(automatic, pool))
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for the time of a block; every module's own mode and the RNG come back."""
@@ -171,7 +189,11 @@ def _halving(
         if not current().highest(failed is not None):
             return result, batch_size
         if batch_size == 1:
-            raise failed or RuntimeError(f"out of memory in {what}, in another process")
+            where = "" if failed else ", in another process"
+            raise torch.OutOfMemoryError(
+                f"out of memory in {what}, even with batches of one sample{where}; choose a "
+                "smaller model, smaller inputs or committee, or free memory of this machine"
+            ) from failed
         batch_size //= 2
         log.warning("out of memory in %s; going on with batches of %d", what, batch_size)
         if device.type == "cuda":

@@ -146,3 +146,16 @@ def test_state_round_trip_restores_weights_and_batch_size() -> None:
     assert torch.equal(weights(other), weights(trained))
     assert other.numerics() == trained.numerics()
     assert other.numerics()["batch_size"] == 17
+
+
+def test_batches_asked_for_beyond_the_pool_are_no_larger_than_those_that_are_chosen() -> None:
+    def asking(size: int | None) -> TorchLearner:
+        make: Any = learner().make_model
+        task, cpu = Multiclass(2), torch.device("cpu")
+        return TorchLearner(make, Trainer(), SOURCE, task, seed=0, device=cpu, batch_size=size)
+
+    chosen, huge = asking(None), asking(10**19)
+    assert huge.numerics() == chosen.numerics()
+    huge.load_state_dict(asking(16).state_dict())
+    assert huge.numerics() == chosen.numerics()
+    huge.scan(torch.arange(40), frozenset({Probs()}), RoundContext(0))

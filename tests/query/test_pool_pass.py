@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dal.models import MLP, LeNet5
 from dal.models.base import Output
 from dal.query import Features, GradNorms, Needs, Probs
-from dal.query.pool_pass import auto_batch_size, pool_pass, predict_logits
+from dal.query.pool_pass import auto_batch_size, batch_size_for, pool_pass, predict_logits
 from dal.task import Multiclass
 
 CPU = torch.device("cpu")
@@ -313,7 +313,7 @@ def test_out_of_memory_late_in_the_pool_starts_over() -> None:
 
 def test_out_of_memory_with_a_batch_of_one_is_raised() -> None:
     model = Hungry(0, raise_device_error)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError, match=r"even with batches of one sample; choose a"):
         run(model, torch.arange(5), batch_size=4)
     assert model.sizes == [4, 2, 1]
     assert all(module.training for module in model.modules())
@@ -345,3 +345,12 @@ def test_automatic_batch_size(numel: int) -> None:
     assert small <= large
     assert small == 32 or small * numel <= 2**19
     assert small == 2**14 or 2 * small * numel > 2**19
+
+
+def test_asked_batch_size_goes_no_further_than_the_pool() -> None:
+    auto = auto_batch_size(784, CPU)
+    for asked in (1, 48, auto, 60_000):
+        assert batch_size_for(asked, 784, 60_000, CPU) == asked
+    assert batch_size_for(10**19, 784, 60_000, CPU) == 60_000
+    assert batch_size_for(10**19, 784, 50, CPU) == auto
+    assert batch_size_for(None, 784, 60_000, CPU) == batch_size_for(None, 784, 5, CPU) == auto
