@@ -17,6 +17,7 @@ from dal.fit import FitContext, FitState, Progress, Samples, split_batches
 from dal.models.base import forward
 from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Task
+from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator, generator_states, seeded
@@ -68,6 +69,8 @@ class Trainer:
         for name, value in sizes.items():
             if value is not None or name != "samples_per_epoch":
                 check_whole(f"trainer.{name}", value, 1)
+        order = 8 * (samples_per_epoch or 0)  # bytes of the order in which an epoch takes them
+        check_memory(order, f"trainer.samples_per_epoch={samples_per_epoch}")
         if restart not in ("warm", "cold"):
             raise ValueError(f"trainer.restart={restart!r}; choose warm or cold")
         if precision not in DTYPES:

@@ -168,6 +168,7 @@ def test_early_stopping_refuses_settings_out_of_range(settings: Any, fact: str) 
         ({"batch_size": "many"}, TypeError, "trainer.batch_size='many'; give a whole number"),
         ({"batch_size": 1.5}, TypeError, "trainer.batch_size=1.5"),
         ({"samples_per_epoch": 2**70}, ValueError, "trainer.samples_per_epoch="),
+        ({"samples_per_epoch": 2**62}, ValueError, "trainer.samples_per_epoch=.*GiB.*ask for less"),
         ({"epochs": 2**64}, ValueError, "trainer.epochs="),
         ({"restart": "hot"}, ValueError, "warm or cold"),
         ({"precision": "float8"}, ValueError, "bfloat16"),

@@ -202,6 +202,10 @@ class Repeated(HardPool):
             chunk.copy_((chunk + noise).round().clamp(0, top))
         else:
             chunk.copy_(chunk.float() + noise)
+            if not chunk.isfinite().all():
+                raise ValueError(
+                    f"pool.repeated.noise={self.noise} takes inputs beyond float32; lower it"
+                )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dal.data.draw import draw, draw_by_class
 from dal.data.source import is_known
+from dal.utils.ranges import check_number, check_whole
 from dal.utils.seeding import generator
 
 __all__ = ["initial_labels"]
@@ -49,7 +50,7 @@ def initial_labels(
         ValueError: If not exactly one amount is given, it is below 1 sample or more than there
             are, there are no labeled samples at all, or multi-label sets are to be stratified.
     """
-    _check_one_given(count=count, fraction=fraction, per_class=per_class)
+    check_amounts(count, fraction, per_class)
     if targets.ndim not in (1, 2):
         raise ValueError(
             f"targets of shape {tuple(targets.shape)}; give one class number a sample, shape (N,), "
@@ -86,8 +87,10 @@ def check_amounts(
     amounts = {"count": count, "fraction": fraction, "per_class": per_class}
     _check_one_given(**amounts)
     for name, amount in amounts.items():
-        if amount is not None and not amount > 0:  # negated, so that NaN is refused as well
-            raise ValueError(f"initial.{name}={amount}; it must make at least 1 sample")
+        if amount is not None and name == "fraction":
+            check_number("initial.fraction", amount, positive=True)
+        elif amount is not None:
+            check_whole(f"initial.{name}", amount, 1)
 
 
 def _check_one_given(**amounts: float | None) -> None:
@@ -134,8 +137,6 @@ def _draw_per_label(targets: Tensor, known: Tensor, per_class: int, rng: torch.G
 
 
 def _check_per_class(per_class: int, counts: Tensor) -> None:
-    if per_class < 1:
-        raise ValueError(f"initial.per_class={per_class} must be at least 1")
     scarce = int(counts.argmin())
     if counts[scarce] < per_class:
         raise ValueError(

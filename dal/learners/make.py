@@ -10,7 +10,7 @@ from torch import nn
 
 from dal.data.source import Source
 from dal.learners.base import Learner
-from dal.learners.committees import Committee, Ensemble
+from dal.learners.committees import Committee, Ensemble, Rounds
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner
@@ -18,6 +18,7 @@ from dal.models.base import MakeModel
 from dal.query.base import Members, Needs
 from dal.task import Task
 from dal.trainer import Trainer
+from dal.utils.memory import check_memory
 
 
 def make_learner(
@@ -44,9 +45,15 @@ def make_learner(
         seed: Seed of the run.
         device: Where networks live.
         batch_size: Batch size of the pool pass; None for automatic.
+
+    Raises:
+        ValueError: The predictions of so many members do not fit into memory.
     """
     if not _builds_network(model, source):
         return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size)
+    if Members() in needs and not isinstance(committee, Rounds):  # kept at one time, as float32
+        size = 4 * committee.size * len(source.train) * source.num_classes
+        check_memory(size, f"committee.size={committee.size}")
     if isinstance(committee, Ensemble) and Members() in needs:
         return EnsembleLearner(
             model, trainer, source, task, committee, seed=seed, device=device, batch_size=batch_size

@@ -36,13 +36,26 @@ def fitting(size: int, settings: str) -> Iterator[None]:
     Raises:
         ValueError: The machine has less memory than that, or it runs out within the block.
     """
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    fact = f"{settings}: this takes {min(size, 10**30) / 2**30:,.1f} GiB of memory"
-    if size > whole:
-        raise ValueError(f"{fact}, and this machine has {whole / 2**30:,.1f}; ask for less")
+    fact = check_memory(size, settings)
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise ValueError(f"{fact} at least, and so much is not free; ask for less") from error
+
+
+def check_memory(size: int, settings: str) -> str:
+    """Refuse settings that ask for more memory than the machine has; see `fitting`.
+
+    Returns:
+        How much they ask for, in words.
+
+    Raises:
+        ValueError: The machine has less memory than that.
+    """
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fact = f"{settings}: this takes {min(size, 10**30) / 2**30:,.1f} GiB of memory"
+    if size > whole:
+        raise ValueError(f"{fact}, and this machine has {whole / 2**30:,.1f}; ask for less")
+    return fact

@@ -154,6 +154,11 @@ def test_copies_have_noise_of_the_given_size(copies: int) -> None:
     assert torch.equal(hard.train.targets, given.train.targets.repeat(copies + 1))
 
 
+def test_noise_beyond_float32_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"pool\.repeated\.noise=1e\+300 .* lower it"):
+        Repeated(1, 1e300)(features(), seed=0)
+
+
 def test_noise_of_images_is_in_units_of_normalized_pixels() -> None:
     given = make_source(replace(images(2000), mean=(0.4,), std=(0.2,)), seed=0)
     given.train.inputs.fill_(128)

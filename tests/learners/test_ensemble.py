@@ -219,3 +219,16 @@ def test_a_run_with_an_ensemble_shares_its_first_round_with_one_without() -> Non
     assert one.rows[0]["test/loss"] == other.rows[0]["test/loss"]
     assert one.rows[0]["fit/epochs"] == 3
     assert len(one.rows) == 3
+
+
+@pytest.mark.parametrize("committee", [Dropout(10**19), Ensemble(10**19)])
+def test_members_that_do_not_fit_into_memory_are_refused_at_once(committee: Any) -> None:
+    def learner(needs: Needs) -> object:
+        task = Multiclass(2)
+        return make_learner(
+            NET, Trainer(), SOURCE, task, committee, needs=needs, seed=0, device=CPU
+        )
+
+    with pytest.raises(ValueError, match=r"committee\.size=10{19}: this takes .* ask for less"):
+        learner(frozenset({Members()}))
+    learner(frozenset({Probs()}))  # which asks no members
