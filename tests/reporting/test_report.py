@@ -40,7 +40,7 @@ from dal.reporting.figures import foreign_curves, learning_curves, panels_of, wi
 from dal.reporting.records import RunError, read_run
 from dal.reporting.report import Options, collect, write
 from dal.reporting.results_file import read_csv, write_csv
-from dal.reporting.states import read_state, table
+from dal.reporting.states import RunState, read_state, table
 from dal.trainer import Trainer
 from dal.utils.lock import RunLock
 
@@ -787,6 +787,17 @@ def test_status_shows_any_reason_in_one_line_and_any_name(runs: Path, script: Sc
     assert lines[1].endswith("(one)")
     assert lines[2].endswith("(\\ud800)")
     assert (empty, last[:10]) == ("", "3 failed; ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(30, "30 s"), (59, "59 s"), (60, "1 min"), (3599, "60 min"), (7200, "2 h"), (259200, "3 d")],
+)
+def test_status_tells_ages_in_the_largest_unit(tmp_path: Path, seconds: float, shown: str) -> None:
+    state = RunState(tmp_path / "run", "waiting", "answers", 3, 50, 0.25, seconds)
+    line = table([state], tmp_path).splitlines()[1]
+    assert line.split("run")[0].split() == ["waiting", "3", "50", "0.2500", *shown.split()]
+    assert line.endswith("run  (answers)")
 
 
 @pytest.mark.parametrize("value", ["1e999", "[" * 200_000])
