@@ -11,6 +11,7 @@ import pytest
 import torch
 from resume_job import dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import dal
@@ -20,6 +21,7 @@ from dal.job import FORMAT, Job
 from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
+from dal.recording.event_file import EventFile
 from dal.trainer import Trainer
 from dal.utils.signals import PreemptedError
 
@@ -173,6 +175,16 @@ def shown(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
+def write_beyond(run_dir: Path) -> None:
+    """What a killed process leaves behind: points beyond its last commit."""
+    file = EventFile(run_dir / "tb")
+    points = shown(run_dir)
+    for tag, step in (("5_fit_over_steps/train/loss", 1), ("1_learning_curve/accuracy", 6)):
+        value = Summary.Value(tag=tag, simple_value=99.0)
+        file.add(Summary(value=[value]), points[tag][-1][0] + step)
+    file.close()
+
+
 def test_tensorboard_of_an_interrupted_run_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
     class Interrupting(Entropy):
         times = 0
@@ -190,6 +202,7 @@ def test_tensorboard_of_an_interrupted_run_is_that_of_an_uninterrupted_one(tmp_p
     for _ in range(3):
         with pytest.raises(PreemptedError):
             run(strategy, tmp_path / "parts", **options)
+        write_beyond(tmp_path / "parts")
     result = run(strategy, tmp_path / "parts", **options)
     assert result.status == "complete"
     found = shown(tmp_path / "parts")

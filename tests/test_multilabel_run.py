@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dal
 from dal import checkpoint
@@ -147,6 +148,10 @@ def test_run_leaves_what_people_read(tmp_path: Path) -> None:
     status = json.loads((tmp_path / "status.json").read_text())
     assert status["micro_f1"] == result.rows[-1]["test/micro_f1"]
     assert (tmp_path / "curve.png").stat().st_size > 0
+    events = EventAccumulator(str(tmp_path / "tb")).Reload()
+    curve = [event.value for event in events.Scalars("1_learning_curve/micro_f1")]
+    assert curve == pytest.approx([row["test/micro_f1"] for row in result.rows])
+    assert "4_test/accuracy" in events.Tags()["scalars"]
     text = summary(result, tmp_path)
     assert "test micro F1" in text
     assert "area under the learning curve (micro F1 over labels)" in text

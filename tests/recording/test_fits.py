@@ -47,6 +47,14 @@ def test_of_many_rounds_some_are_drawn_the_last_always(rounds: int) -> None:
     assert len(set(np.diff(shown[:-1]))) <= 1
 
 
+def test_every_second_round_stays_then_every_fourth() -> None:
+    for rounds, shown in ((14, [*range(0, 14, 2), 13]), (30, [*range(0, 29, 4), 29])):
+        figure = curves(rounds).draw("accuracy")
+        assert figure is not None
+        lines = figure.axes[0].lines
+        assert [int(np.asarray(line.get_ydata())[0]) for line in lines] == shown
+
+
 def test_nothing_to_draw() -> None:
     assert FitCurves().draw("accuracy") is None
     assert curves(1).draw("accuracy") is not None
