@@ -66,12 +66,10 @@ class Checkpoints:
 
     Args:
         folder: Created at the first save.
-        read_only: Change nothing in it: damaged and half-written files stay.
     """
 
-    def __init__(self, folder: Path, read_only: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.read_only = read_only
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the next state and drop all but the newest few."""
@@ -89,8 +87,7 @@ class Checkpoints:
     ) -> dict[str, Any] | None:
         """The newest state that is whole.
 
-        Damaged files are warned about, and removed once an older one has taken their place, unless
-        the folder is read only.
+        Damaged files are warned about, and removed once an older one has taken their place.
 
         Args:
             restore: Called with the state; it may raise DamagedError for files that the state
@@ -106,8 +103,7 @@ class Checkpoints:
         """
         if not self.folder.is_dir():
             return None
-        if not self.read_only:
-            remove_temporary(self.folder)
+        remove_temporary(self.folder)
         newest: dict[str, Any] | None = None
         damaged: list[Path] = []
         cause = ""
@@ -122,7 +118,7 @@ class Checkpoints:
                 damaged.append(path)
                 cause = cause or str(error)
                 continue
-            for bad in damaged if not self.read_only else ():
+            for bad in damaged:
                 bad.unlink()
             return state
         if newest is not None and in_part is not None:

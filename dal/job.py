@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dal.checkpoint import Checkpoints, save
 from dal.data.source import Source
+from dal.journals import LEDGER, Journals
 from dal.learners import Committee, Learner, Rounds
 from dal.oracles import Oracle
 from dal.pool import Pool
@@ -20,10 +21,11 @@ from dal.query import History, Members, Need, Needs, PredictionHistory, Probs, S
 from dal.query.selection import random_keys
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import MODEL
+from dal.state import FORMAT, State, check_format
 from dal.task import Task
 from dal.utils.clock import clock
 from dal.utils.digest import digest_tensors
-from dal.utils.json_lines import JsonLines, parse_json_lines
+from dal.utils.files import DamagedError
 from dal.utils.numerics import differences, signature
 from dal.utils.ranks import ALONE, Ranks
 from dal.utils.seeding import generator
@@ -31,10 +33,8 @@ from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
 MODELS = "models"
-GROWING = ("rows", "queries")
-"""What of a run's state grows with its rounds."""
+EARLIER_ROWS = "the metrics of the rounds before"
 MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
 
 
@@ -87,53 +87,6 @@ class Settings:
 
 
 @dataclass
-class State:
-    """Where a run stands; with the parts' own states, all that continuing exactly takes.
-
-    Attributes:
-        round: The round in progress.
-        next: What comes next in it: the commit points lie before ``fit``, ``query``, ``answers``.
-        fit: A fit saved between two batches or epochs, or ``done`` and not yet tested; or None.
-        pending: The query that waits for answers, or None.
-        row: Metrics of the round in progress.
-        rows: Metrics of the rounds before it.
-        queries: [round, index, score, label] of every queried sample; label -1: abstained. A
-            multi-label one is a list of C numbers 0 and 1, or -1 everywhere.
-        confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
-            (C, C), or multi-label (C, 2, 2); None before the first.
-        steps: Optimizer steps in the rounds before this fit.
-    """
-
-    round: int = 0
-    next: Literal["fit", "query", "answers"] = "fit"
-    fit: dict[str, Any] | None = None
-    pending: dict[str, Any] | None = None
-    row: dict[str, Any] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    queries: list[list[Any]] = field(default_factory=list)
-    confusion: Tensor | None = None
-    steps: int = 0
-
-    def __post_init__(self) -> None:
-        self._lines = {name: JsonLines() for name in GROWING}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain containers, what grows from round to round as text."""
-        saved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return saved | {name: lines.text(saved[name]) for name, lines in self._lines.items()}
-
-    @classmethod
-    def load(cls, saved: dict[str, Any]) -> State:
-        """The state that `state_dict` was asked of."""
-        return cls(**saved | {name: parse_json_lines(saved[name]) for name in GROWING})
-
-    @property
-    def all_rows(self) -> list[dict[str, Any]]:
-        """Metrics of all rounds whose model has been evaluated."""
-        return [*self.rows, self.row] if "test/accuracy" in self.row else self.rows
-
-
-@dataclass
 class Job:
     """Everything the steps of a round work with."""
 
@@ -153,6 +106,7 @@ class Job:
     pool: Pool = field(init=False)
     history: PredictionHistory = field(init=False)
     state: State = field(init=False)
+    journals: Journals | None = field(init=False)
     numerics: dict[str, Any] = field(init=False)
     fingerprint: str = field(init=False)
     start: dict[str, str] = field(init=False)
@@ -179,21 +133,35 @@ class Job:
         self._start()
         self.start = self._digests() if self.checkpoints or shared else {}
         self._compare()
-        saved = (
-            self.checkpoints.load(self._restore, self._restore_in_part)
-            if self.checkpoints
-            else None
+        self.journals = (
+            Journals(self.checkpoints.folder.parent, self.fingerprint) if self.checkpoints else None
         )
+        self.resumed, numerics = self._load()
         if shared:
-            saved = self._share(saved)
-        self._apply_numerics(saved["numerics"] if saved else None)
-        self.resumed = saved is not None
+            self.resumed, numerics = self._share(numerics)
+        self._apply_numerics(numerics)
+
+    def _load(self) -> tuple[bool, dict[str, Any] | None]:
+        """Go on where the run stands; whether it was begun before, and its numerics if known."""
+        if self.checkpoints is None or self.journals is None:
+            return False, None
+        try:
+            saved = self.checkpoints.load(self._restore, self._restore_in_part)
+            rebuilt = saved is None and self._rebuild("there is no checkpoint")
+        except DamagedError as error:
+            saved, rebuilt = None, self._rebuild(str(error))
+            if not rebuilt:
+                raise
+        if saved is None and not rebuilt:
+            self.journals.check_absence()
+        self.journals.take(self.pool, self.state.rows)
+        return saved is not None or rebuilt, saved and saved["numerics"]
 
     def _start(self) -> None:
         """The state before the first round: the initial labels are known."""
         self.state = State()
         targets = self.source.train.targets[self.initial]
-        self.pool = Pool(len(self.source.train), targets.shape[1] if targets.ndim == 2 else None)
+        self.pool = self.new_pool()
         self.task.check_targets(targets)
         self.pool.label(0, self.initial, targets, origin="initial")
         self._subset = self._draw_subset()
@@ -206,6 +174,13 @@ class Job:
         if left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
 
+    def new_pool(self, events: Sequence[Mapping[str, Any]] = ()) -> Pool:
+        """A ledger for the training part, with these events."""
+        targets = self.source.train.targets
+        pool = Pool(len(targets), targets.shape[1] if targets.ndim == 2 else None)
+        pool.extend(events)
+        return pool
+
     def _compare(self) -> None:
         """Several processes must begin alike."""
         if (first := self.ranks.from_first(lambda: self.start)) != self.start:
@@ -215,17 +190,22 @@ class Job:
                 "same data and versions"
             )
 
-    def _share(self, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _share(self, numerics: dict[str, Any] | None) -> tuple[bool, dict[str, Any] | None]:
         """Give what the first process restored to the others, but for what it alone looks at."""
-        alone = ("history", "strategy")
-        sent = self.ranks.from_first(
-            lambda: saved and {k: v for k, v in saved.items() if k not in alone}
+        resumed, numerics, events, learner, state = self.ranks.from_first(
+            lambda: (
+                self.resumed,
+                numerics,
+                self.pool.events(),
+                self.learner.state_dict() if self.resumed else {},
+                vars(self.state),
+            )
         )
-        if sent is not None and not self.ranks.first:
-            self.pool.load_state_dict(sent["pool"])
-            self.learner.load_state_dict(sent["learner"])
-            self.state = State.load(sent["state"])
-        return sent
+        if resumed and not self.ranks.first:
+            self.pool = self.new_pool(events)
+            self.learner.load_state_dict(learner)
+            self.state = State(**state)
+        return resumed, numerics
 
     def _digests(self) -> dict[str, str]:
         """What strategies compared at one seed must have in common, by name."""
@@ -281,8 +261,14 @@ class Job:
 
     def save(self) -> None:
         """Write a checkpoint, where the run keeps any."""
-        if self.checkpoints is not None:
-            self.checkpoints.save(self._snapshot())
+        if self.checkpoints is not None and self.journals is not None:
+            marks = self.journals.extend(self.pool, self.state.rows)
+            self.checkpoints.save(self._snapshot() | {"journals": marks})
+
+    def keep_question(self) -> None:
+        """Keep what people are asked, so that their answers find it without a checkpoint too."""
+        if self.journals is not None:
+            self.journals.keep_question(self.state.round, self.state.pending)
 
     def export(self, if_missing: bool = False) -> None:
         """Write the model for `dal.load`, where the run keeps files."""
@@ -304,7 +290,6 @@ class Job:
             "data": self.fingerprint,
             "numerics": {**self.numerics, **self.learner.numerics()},
             "state": self.state.state_dict(),
-            "pool": self.pool.state_dict(),
             "learner": self.learner.state_dict(),
             "history": self.history.state_dict(),
             "strategy": self.strategy.state_dict(),
@@ -321,23 +306,56 @@ class Job:
                 f"the data of {self.source.name} have changed since this run began; restore them, "
                 "or choose another saved_dir to start anew"
             )
-        lost = self.history.load_state_dict(saved["history"], without_damaged=in_part)
-        self.pool.load_state_dict(saved["pool"])
+        assert self.journals is not None
+        events = self.journals.events(saved["journals"])
+        rows, lost = self._rows(saved, in_part)
+        lost += _predictions(self.history.load_state_dict(saved["history"], in_part))
+        self.pool = self.new_pool(events)
         self.learner.load_state_dict(saved["learner"])
         self.strategy.load_state_dict(saved["strategy"])
-        self.state = State.load(saved["state"])
-        if lost:
-            self._note_loss(f"the predictions of round{'s' * (len(lost) > 1)} {_listed(lost)}")
+        self.state = State(**saved["state"], rows=rows)
+        self._note_losses(lost)
 
-    def _note_loss(self, lost: str) -> None:
+    def _rows(self, saved: dict[str, Any], in_part: bool) -> tuple[list[dict[str, Any]], list[str]]:
+        """Metrics of the rounds before, and what of them is lost."""
+        assert self.journals is not None
+        try:
+            return self.journals.rows_of(saved["journals"]), []
+        except DamagedError:
+            if not in_part:
+                raise
+        rows = self.journals.rows_shown(saved["state"]["round"])
+        return rows or [], [EARLIER_ROWS] if rows is None else []
+
+    def _rebuild(self, cause: str) -> bool:
+        """Go on from the ledger where no checkpoint is whole; False where nothing was answered."""
+        assert self.journals is not None
+        events = self.journals.all_events()
+        pool = self.new_pool(events or ())
+        if not (asked := pool.queries()):
+            return False
+        log.warning("%s; this run goes on from its %d answers in %s", cause, len(asked), LEDGER)
+        number = asked[-1][0] + 1
+        rows = self.journals.rows_shown(number)
+        lost = ["all checkpoints", *([EARLIER_ROWS] if rows is None else [])]
+        if self.remembers:
+            lost += _predictions(self.history.load_files(number))
+        steps = sum(row.get("fit/steps", 0) for row in rows or ())
+        self.pool = pool
+        question = self.journals.question(number)
+        self.state = State(number, pending=question, rows=rows or [], steps=steps)
+        self._note_losses(lost)
+        return True
+
+    def _note_losses(self, lost: Sequence[str]) -> None:
         """Warn, and record, that the run goes on without something."""
-        log.warning(
-            "%s are lost, and the run goes on without; its results may differ from those of an "
-            "uninterrupted one",
-            lost,
-        )
-        losses: list[str] = self.state.row.setdefault("lost", [])
-        losses.append(lost)
+        if lost:
+            log.warning(
+                "lost: %s; the run goes on without, and its results may differ from those of an "
+                "uninterrupted one",
+                ", ".join(lost),
+            )
+            self.state.row.setdefault("lost", []).extend(lost)
 
     def _apply_numerics(self, saved: dict[str, Any] | None) -> None:
         """Take back threads from a resumed run; warn where other bits must be expected."""
@@ -354,23 +372,9 @@ class Job:
             changed.append(changes)
 
 
-def check_format(saved: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another version.
-
-    Raises:
-        ValueError: Naming both versions.
-    """
-    if saved.get("format") != FORMAT:
-        raise ValueError(
-            f"the run was written by another version of dal (format {saved.get('format')}, "
-            f"this is {FORMAT}); go on with that version, or choose another saved_dir"
-        )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    """Numbers in words: ``3``, or ``3, 5 and 9``."""
-    *before, last = map(str, numbers)
-    return f"{', '.join(before)} and {last}" if before else last
+def _predictions(rounds: Sequence[int]) -> list[str]:
+    """What is lost with the predictions of some rounds, in words."""
+    return [f"the predictions of round {number}" for number in rounds]
 
 
 def from_history(strategy: Strategy, committee: Committee) -> dict[Need, int]:

@@ -190,10 +190,11 @@ def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
         if reason := stop_reason(job):
             return finish(job, "complete", reason)
         if job.state.next == "query":
-            view = remember(job, predict(job))
-            select(job, view)
+            if job.state.pending is None:  # or else it was asked before checkpoints were lost
+                select(job, remember(job, predict(job)))
             job.commit("answers")
         if not annotate(job):
+            job.keep_question()
             return finish(job, "waiting", "answers")
         job.commit("fit")
 
@@ -315,6 +316,8 @@ def annotate(job: Job) -> bool:
     job.task.check_targets(answers.targets[~answers.abstained])
     targets = answers.targets.clone()
     targets[answers.abstained] = UNKNOWN
+    score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
+    scores = [score_of[index] for index in answers.indices.tolist()]
     job.pool.label(
         state.round,
         answers.indices,
@@ -322,15 +325,11 @@ def annotate(job: Job) -> bool:
         origin="oracle",
         abstained=answers.abstained,
         cost=answers.cost,
+        score=torch.tensor(scores, dtype=torch.float64),
         annotator=job.oracle.name,
     )
-    score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
-    state.queries += [
-        [state.round, index, score_of[index], target]
-        for index, target in zip(answers.indices.tolist(), targets.tolist(), strict=True)
-    ]
     with clock(state.row, "record_s"):
-        job.recorder.round(state, answers.indices)
+        job.recorder.round(state, job.pool, answers.indices)
     state.rows.append(state.row)
     state.row, state.pending = {}, None
     state.round += 1
@@ -341,7 +340,7 @@ def finish(
     job: Job, status: Literal["complete", "waiting"], reason: str
 ) -> tuple[Literal["complete", "waiting"], str]:
     """Record the last model's results and how the run ended."""
-    job.recorder.round(job.state)
+    job.recorder.round(job.state, job.pool)
     job.recorder.finish(status, reason)
     return status, reason
 

@@ -6,6 +6,8 @@ off it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,8 +39,9 @@ class TrainSet:
 class Pool:
     """Ledger of label events over a training part.
 
-    One event a sample: (round, index, target, source, annotator, cost, weight). An annotator who
-    abstains is an event without a target: the sample leaves the pool, costs, and is not trained on.
+    One event a sample: (round, index, target, origin, annotator, abstained, cost, weight, score).
+    An annotator who abstains is an event without a target: the sample leaves the pool, costs, and
+    is not trained on.
 
     Args:
         num_total: Size of the training part.
@@ -56,6 +59,7 @@ class Pool:
             "abstained": torch.empty(0, dtype=torch.bool),
             "cost": torch.empty(0, dtype=torch.float32),
             "weight": torch.empty(0, dtype=torch.float32),
+            "score": torch.empty(0, dtype=torch.float64),
         }
         self._annotators: list[str] = []
 
@@ -69,6 +73,7 @@ class Pool:
         abstained: Tensor | None = None,
         cost: Tensor | None = None,
         weight: Tensor | None = None,
+        score: Tensor | None = None,
         annotator: str = "",
     ) -> None:
         """Append one event for each index.
@@ -81,13 +86,13 @@ class Pool:
             abstained: bool, (b,), or None for nobody.
             cost: float, (b,), or None for 1 each.
             weight: float, (b,), weight in the loss, or None for 1 each.
+            score: float, (b,), by which the samples were queried, or None for no query.
             annotator: Who gave the labels.
 
         Raises:
             ValueError: An index is out of range, repeated, or labeled already; or an argument is
                 not one value an index.
         """
-        self._check(indices)
         size = len(indices)
         rows = {
             "round": torch.full((size,), round_number),
@@ -97,15 +102,24 @@ class Pool:
             "abstained": torch.zeros(size, dtype=torch.bool) if abstained is None else abstained,
             "cost": torch.ones(size) if cost is None else cost.to(torch.float32),
             "weight": torch.ones(size) if weight is None else weight.to(torch.float32),
+            "score": torch.full((size,), math.nan) if score is None else score,
         }
+        self._append(rows, [annotator] * size)
+
+    def _append(self, rows: Mapping[str, Tensor], annotators: Sequence[str]) -> None:
+        size = len(annotators)
+        self._check(rows["index"])
         for key, row in rows.items():
             shape = (size, *self._target_shape) if key == "target" else (size,)
             if row.shape != shape:
                 raise ValueError(
                     f"{key} has shape {tuple(row.shape)} for {size} indices; give {shape}"
                 )
-        self._events = {key: torch.cat([self._events[key], rows[key]]) for key in rows}
-        self._annotators += [annotator] * size
+        self._events = {
+            key: torch.cat([events, rows[key].to(events.dtype)])
+            for key, events in self._events.items()
+        }
+        self._annotators += annotators
 
     def _check(self, indices: Tensor) -> None:
         if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < self.num_total):
@@ -150,24 +164,47 @@ class Pool:
             *(self._events[key][kept] for key in ("index", "target", "weight")),
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The ledger as tensors and plain containers."""
-        return {"num_total": self.num_total, "annotators": list(self._annotators), **self._events}
+    def queries(self, first: int = 0) -> list[list[Any]]:
+        """What was asked of the oracle, in order.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave.
+        Args:
+            first: Number of answers to leave out at the beginning.
+
+        Returns:
+            ``[round, index, score, target]`` of each; a multi-label target is a list of C numbers.
+            Target -1, or -1 everywhere: the annotator abstained.
+        """
+        origin = self._events["origin"]
+        asked = (origin == ORIGINS.index("oracle")).nonzero().squeeze(1)[first:]
+        columns = [
+            self._events[key][asked].tolist() for key in ("round", "index", "score", "target")
+        ]
+        return [list(query) for query in zip(*columns, strict=True)]
+
+    def events(self, first: int = 0) -> list[dict[str, Any]]:
+        """The ledger from an event on, as plain values by name; a score is None without query."""
+        columns = {key: values[first:].tolist() for key, values in self._events.items()}
+        columns["origin"] = [ORIGINS[number] for number in columns["origin"]]
+        columns["score"] = [None if math.isnan(score) else score for score in columns["score"]]
+        columns["annotator"] = self._annotators[first:]
+        return [
+            dict(zip(columns, event, strict=True)) for event in zip(*columns.values(), strict=True)
+        ]
+
+    def extend(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Append what `events` gave.
 
         Raises:
-            ValueError: The state belongs to a training part of another size, or other labels.
+            ValueError: They are those of another pool: an index is out of range, repeated, or
+                labeled already, or the targets have another shape.
         """
-        if state["num_total"] != self.num_total:
-            raise ValueError(
-                f"the saved pool has {state['num_total']} samples, the data {self.num_total}"
-            )
-        if state["target"].shape[1:] != self._target_shape:
-            raise ValueError(
-                f"the saved pool has targets of shape {tuple(state['target'].shape[1:])}, the data "
-                f"of {self._target_shape}"
-            )
-        self._events = {key: state[key] for key in self._events}
-        self._annotators = list(state["annotators"])
+        columns = {key: [event[key] for event in events] for key in self._events}
+        columns["origin"] = [ORIGINS.index(origin) for origin in columns["origin"]]
+        columns["score"] = [math.nan if score is None else score for score in columns["score"]]
+        rows = {
+            key: torch.tensor(column, dtype=self._events[key].dtype)
+            for key, column in columns.items()
+        }
+        if not events:
+            rows["target"] = rows["target"].view(0, *self._target_shape)
+        self._append(rows, [event["annotator"] for event in events])

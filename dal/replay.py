@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.app import source_of
 from dal.data.source import Source, Split
-from dal.job import MODELS, Job, Settings, State, check_format, from_history
+from dal.job import MODELS, Job, Settings, from_history
+from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext, make_learner
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.network import TorchLearner
@@ -94,17 +95,11 @@ class Replay:
         config = _read_config(run_dir / "config.yaml")
         if not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; {_ANEW}")
-        folder = run_dir / "checkpoints"
-        saved = checkpoint.Checkpoints(folder, read_only=True).load()
-        if saved is None:
-            raise ValueError(
-                f"there is no checkpoint in {folder}, and the run's labels stand nowhere else; "
-                f"restore that folder, or {_ANEW}"
-            )
-        check_format(saved)
-        self._events = saved["pool"]
-        self._saved_queries = State.load(saved["state"]).queries
-        self._job = _job(config, saved, tuple(plugins))
+        self._job = _job(config, tuple(plugins))
+        events = Journals(run_dir, self.source.fingerprint()).all_events()
+        if events is None:
+            raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it, or {_ANEW}")
+        self._ledger = self._job.new_pool(events)
         self._job.history = PredictionHistory(
             len(self.source.train), self.source.num_classes, keep=None, dtype=torch.float64
         )
@@ -127,7 +122,7 @@ class Replay:
     @property
     def numbers(self) -> list[int]:
         """The rounds that have a query, ascending."""
-        return sorted({number for number, *_ in self._saved_queries})
+        return sorted({number for number, *_ in self._ledger.queries()})
 
     def rounds(self) -> Iterator[Round]:
         """Replay query after query.
@@ -164,7 +159,7 @@ class Replay:
         candidates = job.candidates
         view = job.learner.scan(candidates, needs, RoundContext(number), job.pool.train_set())
         job.history.append(number, candidates, view[Probs()])
-        recorded = [query for query in self._saved_queries if query[0] == number]
+        recorded = [query for query in self._ledger.queries() if query[0] == number]
         picked = [index for _, index, _, _ in recorded]
         size = len(picked)
         query = self._select(job.strategy, view, size, number)
@@ -192,17 +187,9 @@ class Replay:
 
     def _label(self, number: int) -> None:
         """Give the pool the answers of a round."""
-        events = self._events
-        mine = (events["round"] == number) & (events["origin"] != 0)
-        self._job.pool.label(
-            number,
-            events["index"][mine],
-            events["target"][mine],
-            origin="oracle",
-            abstained=events["abstained"][mine],
-            cost=events["cost"][mine],
-            weight=events["weight"][mine],
-        )
+        events = self._ledger.events()
+        mine = [event for event in events if event["round"] == number]
+        self._job.pool.extend([event for event in mine if event["origin"] != "initial"])
 
     def _why_not(self, name: str) -> str:
         job, strategy = self._job, self.others[name]
@@ -328,13 +315,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _job(config: Mapping[str, Any], saved: Mapping[str, Any], allow: tuple[str, ...]) -> Job:
+def _job(config: Mapping[str, Any], allow: tuple[str, ...]) -> Job:
     """The run's parts as they stood at its start, with networks of float64, on the CPU."""
     known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
     settings = Settings(**known | {"device": "cpu"})
     source = source_of(config, settings, None, allow)
-    if source.fingerprint() != saved["data"]:
-        raise ValueError(f"the data of {source.name} have changed since the run; restore them")
     train = source.train
     source = replace(
         source, train=_Double(train.inputs, train.targets, train.prepare, train.positions)

@@ -195,20 +195,3 @@ def test_full_disk_is_a_clear_error_and_leaves_the_state_before(
 def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"cannot write: a\.pt"):
         checkpoint.save(tmp_path / "none" / "a.pt", state(0))
-
-
-def test_nothing_is_removed_where_it_may_only_be_read(
-    three: Checkpoints, caplog: pytest.LogCaptureFixture
-) -> None:
-    newest(three).write_bytes(b"cut off")
-    (three.folder / ".state_000003.pt.1.tmp").touch()
-    before = names(three.folder)
-    loaded = Checkpoints(three.folder, read_only=True).load()
-    assert loaded is not None
-    assert loaded["number"] == 1
-    assert "state_000002.pt is not a checkpoint" in caplog.text
-    for path in three.folder.glob("state_*.pt"):
-        path.write_bytes(b"cut off")
-    with pytest.raises(DamagedError, match="restore one"):
-        Checkpoints(three.folder, read_only=True).load()
-    assert names(three.folder) == before

@@ -17,11 +17,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import dal
 from dal.checkpoint import Checkpoints
 from dal.data import initial_labels, make_source
-from dal.job import FORMAT, Job
+from dal.job import Job
 from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
 from dal.recording.event_file import EventFile
+from dal.state import FORMAT
 from dal.trainer import Trainer
 from dal.utils.signals import PreemptedError
 
@@ -134,7 +135,7 @@ def test_run_keep_history_shows_a_sample_over_all_rounds(tmp_path: Path) -> None
     probs = result.job.history.of_sample(index)
     assert probs.shape == (2, 3)
     assert torch.allclose(probs.sum(1), torch.ones(2))
-    queried = result.job.state.queries[0][1]
+    queried = result.job.pool.queries()[0][1]
     assert result.job.history.of_sample(queried)[1].isnan().all()
 
 
@@ -143,7 +144,7 @@ def test_run_without_record_of_epochs_is_the_same_run(tmp_path: Path) -> None:
     for recorded in (True, False):
         folder = tmp_path / str(recorded)
         result = run(Entropy(), folder, settings={"record_epochs": recorded})
-        queries[recorded] = result.job.state.queries
+        queries[recorded] = result.job.pool.queries()
         tags = EventAccumulator(str(folder / "tb")).Reload().Tags()["scalars"]
         assert ("5_fit_over_steps/train/loss" in tags) is recorded
         assert ("epoch 2, 9 labeled" in (folder / "train.log").read_text()) is recorded
@@ -223,7 +224,7 @@ def test_tensorboard_opens_on_curve_and_times_and_tells_of_each_pick(tmp_path: P
     assert groups[:2] == ["1_learning_curve", "3_time"]
     assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("best")]
     rows = events.Tensors("6_query/picks/text_summary")[0].tensor_proto.string_val[0].decode()
-    picks = [q for q in result.job.state.queries if q[0] == 0]
+    picks = [q for q in result.job.pool.queries() if q[0] == 0]
     assert SOURCE.train.positions is not None
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.split("\n")[2:]]
     assert [(int(c[0]), c[1], float(c[3])) for c in cells] == [
@@ -272,7 +273,7 @@ def test_run_files_oracle_waits_and_goes_on(tmp_path: Path) -> None:
     path.write_text("\n".join([header, *filled]) + "\n")
     result = run(Entropy(), tmp_path / "run", oracle=oracle, settings=settings)
     assert (result.status, result.reason) == ("complete", "budget")
-    assert [target for *_, target in result.job.state.queries] == [0, 1, 2, 0, -1, -1]
+    assert [target for *_, target in result.job.pool.queries()] == [0, 1, 2, 0, -1, -1]
     assert result.rows[-1]["labels"] == 13
     assert (tmp_path / "run" / "queries.csv").read_text().count("?") == 2
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import json
+from typing import Any
 
 import pytest
 import torch
@@ -102,39 +103,67 @@ def test_labeling_nothing_changes_nothing() -> None:
     assert pool.num_unlabeled == 5
 
 
-def test_state_survives_a_checkpoint() -> None:
+def through_json(pool: Pool, first: int = 0) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = json.loads(json.dumps(pool.events(first), allow_nan=False))
+    return events
+
+
+def test_events_survive_json() -> None:
     pool = pool_of_ten()
-    file = io.BytesIO()
-    torch.save(pool.state_dict(), file)
-    file.seek(0)
+    scores = torch.tensor([0.1 + 0.2, -1e-300], dtype=torch.float64)
+    cost = torch.tensor([0.1, 3.0])
+    pool.label(4, ints(3, 5), ints(1, 0), origin="oracle", score=scores, cost=cost, annotator="eva")
     fresh = Pool(10)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
+    fresh.extend(through_json(pool))
     for one, other in zip(
         vars(fresh.train_set()).values(), vars(pool.train_set()).values(), strict=True
     ):
         assert torch.equal(one, other)
     assert torch.equal(fresh.unlabeled_idx, pool.unlabeled_idx)
     assert fresh.num_queried == pool.num_queried
-    state = fresh.state_dict()
-    assert state["annotators"] == ["", "", "anna", "anna", "anna"]
-    assert state["cost"].tolist() == [1.0, 1.0, 2.0, 3.0, 1.0]
-    assert state["round"].tolist() == [0] * 5
+    assert fresh.events() == pool.events()
+    assert [event["annotator"] for event in fresh.events()] == ["", "", "anna", "anna", "anna"] + (
+        ["eva"] * 2
+    )
+    assert [event["cost"] for event in fresh.events()][2:6] == [2.0, 3.0, 1.0, float(cost[0])]
+    assert fresh.events(5)[0] == {
+        "round": 4,
+        "index": 3,
+        "target": 1,
+        "origin": "oracle",
+        "abstained": False,
+        "cost": float(cost[0]),
+        "weight": 1.0,
+        "score": 0.1 + 0.2,
+        "annotator": "eva",
+    }
 
 
-def test_a_state_does_not_change_with_later_labels() -> None:
+def test_events_can_be_taken_in_parts() -> None:
+    pool, fresh = pool_of_ten(), Pool(10)
+    fresh.extend(pool.events()[:2])
+    fresh.extend(pool.events(2))
+    fresh.extend(pool.events(5))
+    assert fresh.events() == pool.events()
+
+
+def test_queries_are_what_was_asked_in_order() -> None:
+    pool = Pool(10)
+    pool.label(0, ints(4), ints(1), origin="initial")
+    for number, index in ((0, 7), (1, 2)):
+        score = torch.tensor([index / 8], dtype=torch.float64)
+        pool.label(number, ints(index), ints(-1 if number else 3), origin="oracle", score=score)
+    assert pool.queries() == [[0, 7, 0.875, 3], [1, 2, 0.25, -1]]
+    assert pool.queries(1) == [[1, 2, 0.25, -1]]
+    assert pool.queries(2) == []
+
+
+def test_events_of_another_pool_are_refused() -> None:
     pool = pool_of_ten()
-    state = pool.state_dict()
-    pool.label(1, ints(1), ints(0), origin="oracle")
-    fresh = Pool(10)
-    fresh.load_state_dict(state)
-    assert fresh.num_unlabeled == 5
-    fresh.label(1, ints(3), ints(0), origin="oracle")
-    assert pool.unlabeled_idx.tolist() == [3, 5, 6, 8]
-
-
-def test_a_state_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="saved pool has 10 samples, the data 11"):
-        Pool(11).load_state_dict(pool_of_ten().state_dict())
+    with pytest.raises(ValueError, match=r"indices must lie in \[0, 5\)"):
+        Pool(5).extend(pool.events())
+    with pytest.raises(ValueError, match="labeled already"):
+        pool.extend(pool.events(4))
 
 
 @settings(deadline=None, max_examples=50)
@@ -158,7 +187,7 @@ def test_multilabel_rows_are_kept_and_saved() -> None:
     abstained = torch.tensor([False, True, False])
     pool.label(0, ints(7, 2, 5), rows, origin="oracle", abstained=abstained)
     again = Pool(10, num_labels=3)
-    again.load_state_dict(pool.state_dict())
+    again.extend(through_json(pool))
     for ledger in (pool, again):
         assert ledger.train_set().indices.tolist() == [7, 5]
         assert ledger.train_set().targets.tolist() == [[1, 0, 1], [0, 0, 0]]
@@ -172,6 +201,8 @@ def test_multilabel_targets_of_another_shape_are_refused(shape: tuple[int, ...])
         pool.label(0, ints(1, 2), torch.zeros(shape, dtype=torch.int64), origin="initial")
 
 
-def test_state_of_other_targets_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"targets of shape \(3,\), the data of \(\)"):
-        Pool(10).load_state_dict(Pool(10, num_labels=3).state_dict())
+def test_events_of_other_targets_are_refused() -> None:
+    rows = Pool(10, num_labels=3)
+    rows.label(0, ints(1), torch.ones(1, 3, dtype=torch.int64), origin="initial")
+    with pytest.raises(ValueError, match=r"target has shape \(1, 3\) for 1 indices; give \(1,\)"):
+        Pool(10).extend(rows.events())

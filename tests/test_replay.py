@@ -161,8 +161,12 @@ def test_runs_that_cannot_be_replayed_are_named(
             r"round_0000\.pt is not a checkpoint .*; put back the file that this run wrote, or",
         ),
         (
-            lambda f: (f / "checkpoints").rename(f / "elsewhere"),
-            r"no checkpoint in .*checkpoints, .*; restore that folder, or make the run anew",
+            lambda f: [path.unlink() for path in f.rglob("ledger.jsonl")],
+            r"there is no ledger\.jsonl in .*; restore it, or make the run anew",
+        ),
+        (
+            lambda f: [path.write_text("{}\n") for path in f.rglob("ledger.jsonl")],
+            r"ledger\.jsonl is damaged in line 1; restore it, or ",
         ),
     ],
 )
@@ -184,18 +188,16 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
-def test_checkpoints_are_only_read(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
-    newest = sorted((folder / "checkpoints").iterdir())[-1]
-    newest.write_bytes(newest.read_bytes()[:-1])
-    before = {path.name: path.read_bytes() for path in (folder / "checkpoints").iterdir()}
-    caplog.clear()
+    ledger = folder / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b'"target": 1', b'"target": 2'))
+    for path in (folder / "checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert call(monkeypatch, folder, "--cards", 0) == ""
-    assert f"{newest} is damaged" in caplog.text
-    assert "falling back to the checkpoint before it" in caplog.text
-    assert {p.name: p.read_bytes() for p in (folder / "checkpoints").iterdir()} == before
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {p: c for p, c in after.items() if "replay" not in p.parts} == before
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_resume_damaged_history_is_done_without_and_recorded(
     resume_job.run(tmp_path)
     log = (tmp_path / "train.log").read_text()
     assert f"{newest.name} is damaged" in log
-    assert "the predictions of round 0 are lost, and the run goes on without" in log
+    assert "lost: the predictions of round 0; the run goes on without" in log
     rows = metrics(tmp_path)
     assert [row["queried"] for row in rows] == [0, 6, 12, 18, 24]
     assert [row.get("lost") for row in rows] == [

@@ -162,6 +162,13 @@ class PredictionHistory:
                 self._arrays[number] = None if self.mapped else array
         return lost
 
+    def load_files(self, before: int) -> list[int]:
+        """Take back what the files hold of the rounds before one; gives those that are lost."""
+        rounds = [] if self.folder is None else _rounds_in(self.folder)
+        kept = [number for number in rounds if number < before]
+        kept = kept if self.keep is None else kept[-self.keep :]
+        return self.load_state_dict({"rounds": _spans(kept)}, without_damaged=True)
+
     def _path(self, round_number: int) -> Path:
         assert self.folder is not None
         return self.folder / f"round_{round_number:04d}.npy"

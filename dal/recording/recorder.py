@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dal.data.source import Source, is_known
+from dal.journals import METRICS, row_lines
 from dal.metrics import aubc
 from dal.recording.figures import learning_curve
 from dal.recording.run_directory import START, RunDirectory
@@ -27,13 +29,13 @@ from dal.recording.tensorboard import (
 )
 from dal.recording.throttle import Throttle
 from dal.utils.files import csv_text
-from dal.utils.json_lines import JsonLines
+from dal.utils.journal import Journal
 from dal.utils.numerics import environment
 from dal.utils.signals import PreemptedError
 
 if TYPE_CHECKING:
-    from dal.job import State
     from dal.pool import Pool
+    from dal.state import State
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +43,8 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Writes everything but checkpoints into the run directory.
 
-    ``metrics.jsonl`` and ``queries.csv`` are written from the state at every commit, so they never
-    say more than the checkpoint holds.
+    ``metrics.jsonl`` and ``queries.csv`` are written from the state at the start, and appended to
+    after every commit, so they never say more than the checkpoint holds.
 
     Args:
         directory: The run directory, or None to write nothing.
@@ -62,7 +64,11 @@ class Recorder:
         self.config = dict(config or {})
         self._metric, self._metric_name = source.task.headline, source.task.headline_name
         self._board: TensorBoard | None = None
-        self._rows = JsonLines()
+        folder = Path() if directory is None else directory.path
+        self._rows = Journal(folder / METRICS)
+        self._queries = Journal(
+            folder / "queries.csv", csv_text([("round", "index", "score", "label", "sample")])
+        )
         self._figures = Throttle(30 * count)
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
@@ -120,6 +126,8 @@ class Recorder:
         for row in state.rows if resumed else ():
             if row["labels"] == pool.num_labeled:  # a query without answers: taken back with this x
                 self._board.round(row["labels"], _tags(row, self._metric))
+        self._rows.take(row_lines(state.rows))
+        self._queries.take(self._query_lines(pool, 0))
         self.write(state, pool)
 
     def epoch(
@@ -150,11 +158,12 @@ class Recorder:
             f"fit {epochs} epoch{'s' * (epochs != 1)}, {row['fit_s']:.1f} s",
         )
 
-    def round(self, state: State, picked: Tensor | None = None) -> None:
+    def round(self, state: State, pool: Pool, picked: Tensor | None = None) -> None:
         """The results of a round; with what it picked, unless it was the last.
 
         Args:
             state: Its row is that of the round, ``pending`` its query.
+            pool: Who is labeled.
             picked: int64, (b,), queried samples, or None.
         """
         if self._board is None:
@@ -165,36 +174,29 @@ class Recorder:
             images = self.source.train.inputs[picked[:MAX_IMAGES]]
             self._board.query(
                 labels,
-                self._picks(state, picked[:MAX_IMAGES]),
+                self._picks(state, pool, picked[:MAX_IMAGES]),
                 pool_scores=state.pending["pool_scores"],
                 images=images if images.ndim == 4 else None,
             )
         if self._figures.ready(force=picked is None):
-            self._draw(state)
+            self._draw(state, pool)
         self._board.flush()
 
     def write(self, state: State, pool: Pool) -> None:
         """Bring ``metrics.jsonl``, ``queries.csv`` and ``status.json`` up to the state."""
         if self.directory is None:
             return
-        rows = self._rows.text(state.rows)
-        if len(state.all_rows) > len(state.rows):  # the round in progress may still change
-            rows += json.dumps(state.row) + "\n"
-        self.directory.write("metrics.jsonl", rows)
-        samples = self.source.train.original(torch.tensor([q[1] for q in state.queries]).long())
-        queries = [
-            (number, index, score, self.source.target_name(target), sample)
-            for (number, index, score, target), sample in zip(state.queries, samples, strict=True)
-        ]
-        header = ("round", "index", "score", "label", "sample")
-        self.directory.write("queries.csv", csv_text([header, *queries]))
-        last = state.all_rows[-1] if state.all_rows else {}
+        # The round in progress may still change.
+        last = row_lines(state.all_rows[len(state.rows) :])
+        self._rows.extend(lambda first: row_lines(state.rows[first:]), "".join(last))
+        self._queries.extend(lambda first: self._query_lines(pool, first))
+        shown = state.all_rows[-1] if state.all_rows else {}
         self.directory.update(
             round=state.round,
             labels=pool.num_labeled,
             queried=pool.num_queried,
             metric=self._metric,
-            **{name: last.get(f"test/{name}") for name in {"accuracy": 0, self._metric: 0}},
+            **{name: shown.get(f"test/{name}") for name in {"accuracy": 0, self._metric: 0}},
         )
 
     def finish(self, status: str, reason: str) -> None:
@@ -203,12 +205,20 @@ class Recorder:
         if self.directory is not None:
             self.directory.update(status=status, reason=reason)
 
-    def _picks(self, state: State, picked: Tensor) -> list[Pick]:
+    def _query_lines(self, pool: Pool, first: int) -> list[str]:
+        """Queried samples as lines of ``queries.csv``."""
+        queries = pool.queries(first)
+        samples = self.source.train.original(torch.tensor([q[1] for q in queries]).long())
+        return [
+            csv_text([(number, index, score, self.source.target_name(target), sample)])
+            for (number, index, score, target), sample in zip(queries, samples, strict=True)
+        ]
+
+    def _picks(self, state: State, pool: Pool, picked: Tensor) -> list[Pick]:
         """Some samples of the last query in words."""
         assert state.pending is not None
-        asked = len(state.pending["indices"])
-        targets = {index: target for _, index, _, target in state.queries[-asked:]}
-        score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
+        asked = pool.queries(pool.num_queried - len(state.pending["indices"]))
+        found = {index: (score, target) for _, index, score, target in asked}
         name, guesses = self.source.target_name, state.pending.get("guesses") or []
         guess_of = {
             index: f"{name(target)}, {probability:.2f}"
@@ -216,11 +226,11 @@ class Recorder:
         }
         rows = self.source.train.original(picked)
         return [
-            Pick(row, score_of[index], name(targets[index]), guess_of.get(index, ""))
+            Pick(row, found[index][0], name(found[index][1]), guess_of.get(index, ""))
             for index, row in zip(picked.tolist(), rows, strict=True)
         ]
 
-    def _draw(self, state: State) -> None:
+    def _draw(self, state: State, pool: Pool) -> None:
         """The figures, which cost a tenth of a second each: not for every round."""
         rows = state.all_rows
         if self.directory is None or self._board is None or not rows:
@@ -239,7 +249,7 @@ class Recorder:
         self._board.fits(labels[-1])
         if state.confusion is not None:
             self._board.confusion(labels[-1], state.confusion)
-        answers = torch.tensor([target for *_, target in state.queries], dtype=torch.int64)
+        answers = torch.tensor([target for *_, target in pool.queries()], dtype=torch.int64)
         answers = answers.view(-1, *self.source.train.targets.shape[1:])
         answers = answers[is_known(answers)]
         counts = self.source.task.class_counts(answers)

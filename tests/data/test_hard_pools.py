@@ -341,7 +341,7 @@ def test_foreign_samples_cost_and_are_never_trained_on(strategy: Strategy, tmp_p
     hard = Ood(data=FOREIGN)(source(), seed=0)
     result = go(hard, tmp_path, strategy)
     pool, foreign = result.job.pool, hard.is_foreign
-    picks = torch.tensor([index for _, index, *_ in result.job.state.queries])
+    picks = torch.tensor([index for _, index, *_ in result.job.pool.queries()])
     wasted = int(foreign[picks].sum())
     assert 10 < wasted < 60
     assert len(picks.unique()) == 60 == pool.num_queried

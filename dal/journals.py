@@ -1,0 +1,199 @@
+"""What a run goes on from besides its checkpoints: the ledger of labels, and the rows of metrics.
+
+Both grow with the rounds and are only appended to; a checkpoint holds where they end. The ledger,
+``ledger.jsonl``, stands twice, and each line of it has a digest of its own, so that labels outlive
+the checkpoints: they are what was paid for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dal.checkpoint import load, save
+from dal.pool import Pool
+from dal.utils.files import DamagedError
+from dal.utils.journal import Journal
+
+LEDGER = "ledger.jsonl"
+ROWS = "rows.jsonl"
+METRICS = "metrics.jsonl"
+QUESTION = "question.pt"
+"""The query that waits for answers, for a run whose checkpoints get lost."""
+_CHECK = ', "check": "'
+
+
+class Journals:
+    """The ledger of a run, and its rows of metrics.
+
+    Args:
+        run_dir: The run directory.
+        data: Digest of the data to which the ledger's indices belong.
+    """
+
+    def __init__(self, run_dir: Path, data: str) -> None:
+        self.run_dir, self.data = run_dir, data
+        header, checkpoints = _signed({"data": data}), run_dir / "checkpoints"
+        self.ledger = Journal(run_dir / LEDGER, header, sync=True)
+        self.spare = Journal(checkpoints / LEDGER, header)
+        self.rows = Journal(checkpoints / ROWS, sync=True)
+
+    def extend(self, pool: Pool, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Append what is new and wait for the disk.
+
+        Returns:
+            What a checkpoint must hold to find as much again.
+
+        Raises:
+            OSError: The disk is full or not writable.
+        """
+        for journal in (self.ledger, self.spare):
+            journal.extend(lambda first: _events(pool, first))
+        self.rows.extend(lambda first: row_lines(rows[first:]))
+        return {"ledger": self.ledger.mark, "rows": self.rows.mark}
+
+    def take(self, pool: Pool, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from here: what a killed run had appended beyond it is cut off."""
+        for journal in (self.ledger, self.spare):
+            journal.take(_events(pool, 0))
+        self.rows.take(row_lines(rows))
+
+    def events(self, marks: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The ledger as a checkpoint knew it.
+
+        Raises:
+            DamagedError: Neither of its files holds it.
+        """
+        try:
+            text = self.ledger.read(marks["ledger"])
+        except DamagedError as error:
+            try:
+                text = self.spare.read(marks["ledger"])
+            except DamagedError:
+                raise error from None
+        return [json.loads(line) for line in text.splitlines()]
+
+    def rows_of(self, marks: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of metrics as a checkpoint knew them.
+
+        Raises:
+            DamagedError: The file does not hold them.
+        """
+        return [json.loads(line) for line in self.rows.read(marks["rows"]).splitlines()]
+
+    def rows_shown(self, count: int) -> list[dict[str, Any]] | None:
+        """The first rows as people see them in ``metrics.jsonl``; None where they are not whole."""
+        try:
+            lines = (self.run_dir / METRICS).read_text().splitlines()[:count]
+            rows = [dict(json.loads(line)) for line in lines]
+        except (OSError, ValueError, TypeError):
+            return None
+        return rows if [row.get("round") for row in rows] == list(range(count)) else None
+
+    def all_events(self) -> list[dict[str, Any]] | None:
+        """The whole ledger, without a checkpoint that knows it; None where there is none.
+
+        Raises:
+            DamagedError: There is one, and a line of it is damaged.
+            ValueError: It belongs to other data.
+        """
+        there = [journal.path for journal in (self.ledger, self.spare) if journal.path.exists()]
+        causes = []
+        for path in there:
+            try:
+                header, *events = _read(path)
+            except DamagedError as error:
+                causes.append(str(error))
+                continue
+            if header["data"] != self.data:
+                raise ValueError(
+                    f"the data have changed since {path} was written; restore them, or choose "
+                    "another saved_dir to start anew"
+                )
+            return events
+        if there:
+            raise DamagedError(
+                f"{causes[0]}; restore it, or move all but queries/ out of {self.run_dir} and run "
+                "the same command again: answers that stand in queries/ are found there"
+            )
+        return None
+
+    def keep_question(self, round_number: int, pending: dict[str, Any] | None) -> None:
+        """Keep what is asked in a round.
+
+        Raises:
+            OSError: The disk is full or not writable.
+        """
+        question = {"data": self.data, "round": round_number, "pending": pending}
+        save(self.run_dir / QUESTION, question)
+
+    def question(self, round_number: int) -> dict[str, Any] | None:
+        """What was asked in a round, if it was kept."""
+        try:
+            kept = load(self.run_dir / QUESTION)
+        except (FileNotFoundError, DamagedError):
+            return None
+        same = (kept["data"], kept["round"]) == (self.data, round_number)
+        return kept["pending"] if same else None
+
+    def check_absence(self) -> None:
+        """Refuse to begin over the results of a run whose labels are gone.
+
+        Raises:
+            ValueError: Naming what stands in the run directory, and the remedy.
+        """
+        for name, lines in ((METRICS, 0), ("queries.csv", 1)):
+            path = self.run_dir / name
+            if path.exists() and len(path.read_bytes().splitlines()) > lines:
+                raise ValueError(
+                    f"{path} holds results, but neither checkpoints/ nor {LEDGER} is there to go "
+                    "on from; restore one of them, or move all but queries/ out of "
+                    f"{self.run_dir} and run the same command again: it begins anew, and answers "
+                    "that stand in queries/ are found there"
+                )
+
+
+def row_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of metrics as lines of a file."""
+    return [json.dumps(row) + "\n" for row in rows]
+
+
+def _events(pool: Pool, first: int) -> list[str]:
+    events = enumerate(pool.events(first), first)
+    return [_signed({"event": number, **event}) for number, event in events]
+
+
+def _signed(entry: Mapping[str, Any]) -> str:
+    """An entry as a line that tells whether it is whole."""
+    text = json.dumps(entry)
+    return f'{text[:-1]}{_CHECK}{_digest(text)}"}}\n'
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The signed entries of a file; a last line without its end was being written when all ended.
+
+    Raises:
+        DamagedError: A line is missing or damaged.
+    """
+    entries: list[dict[str, Any]] = []
+    try:
+        *lines, _ = path.read_bytes().decode().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path} cannot be read ({error})") from error
+    for number, line in enumerate(lines):
+        body, _, check = line.rpartition(_CHECK)
+        whole = check == f'{_digest(body + "}")}"}}'
+        entry = json.loads(f"{body}}}") if whole else None
+        if entry is None or entry.get("event", -1) != number - 1:
+            raise DamagedError(f"{path} is damaged in line {number + 1}")
+        entries.append(entry)
+    if not entries:
+        raise DamagedError(f"{path} holds no whole line")
+    return entries

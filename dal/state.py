@@ -1,0 +1,58 @@
+"""Where a run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from torch import Tensor
+
+FORMAT = 3
+
+
+@dataclass
+class State:
+    """Where a run stands; with the parts' own states, all that continuing exactly takes.
+
+    Attributes:
+        round: The round in progress.
+        next: What comes next in it: the commit points lie before ``fit``, ``query``, ``answers``.
+        fit: A fit saved between two batches or epochs, or ``done`` and not yet tested; or None.
+        pending: The query that waits for answers, or None.
+        row: Metrics of the round in progress.
+        rows: Metrics of the rounds before it.
+        confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
+            (C, C), or multi-label (C, 2, 2); None before the first.
+        steps: Optimizer steps in the rounds before this fit.
+    """
+
+    round: int = 0
+    next: Literal["fit", "query", "answers"] = "fit"
+    fit: dict[str, Any] | None = None
+    pending: dict[str, Any] | None = None
+    row: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    confusion: Tensor | None = None
+    steps: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain containers: all but ``rows``, which grow from round to round."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+
+    @property
+    def all_rows(self) -> list[dict[str, Any]]:
+        """Metrics of all rounds whose model has been evaluated."""
+        return [*self.rows, self.row] if "test/accuracy" in self.row else self.rows
+
+
+def check_format(saved: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another version.
+
+    Raises:
+        ValueError: Naming both versions.
+    """
+    if saved.get("format") != FORMAT:
+        raise ValueError(
+            f"the run was written by another version of dal (format {saved.get('format')}, "
+            f"this is {FORMAT}); go on with that version, or choose another saved_dir"
+        )
