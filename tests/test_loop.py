@@ -42,7 +42,7 @@ def test_run_without_directory_spends_the_budget() -> None:
     assert (result.status, result.reason) == ("complete", "budget")
     assert [row["labels"] for row in result.rows] == [9, 15, 21]
     assert [row["round"] for row in result.rows] == [0, 1, 2]
-    assert [number for number, *_ in result.job.state.queries] == [0] * 6 + [1] * 6
+    assert [number for number, *_ in result.job.pool.queries()] == [0] * 6 + [1] * 6
     assert result.job.pool.num_queried == 12
     assert 0 <= result.aubc <= 1
 
@@ -233,7 +233,7 @@ def test_tensorboard_opens_on_curve_and_times_and_tells_of_each_pick(tmp_path: P
     ]
     assert all(cell[2].rpartition(", ")[0] in SOURCE.class_names for cell in cells)
     random = run(Random(), tmp_path / "random", settings={"max_rounds": 1})
-    assert random.job.state.queries
+    assert random.job.pool.queries()
     events_of_random = EventAccumulator(str(tmp_path / "random" / "tb")).Reload()
     table = events_of_random.Tensors("6_query/picks/text_summary")[0].tensor_proto.string_val[0]
     assert all(row.split("|")[3].strip() == "" for row in table.decode().split("\n")[2:])

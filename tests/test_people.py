@@ -84,7 +84,7 @@ def test_guesses_are_those_of_the_model_and_change_no_bit(tmp_path: Path, kind: 
     shown, files = by_people(tmp_path / "shown", kind, guess=True)
     hidden, plain = by_people(tmp_path / "hidden", kind, guess=False)
     assert timeless(shown) == timeless(hidden) == timeless(simulated)
-    assert shown.job.state.queries == simulated.job.state.queries
+    assert shown.job.pool.queries() == simulated.job.pool.queries()
     assert shown.job.learner.fingerprint() == simulated.job.learner.fingerprint()
     assert b"guess" not in plain[0]
     assert files[0] != plain[0]
