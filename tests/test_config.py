@@ -48,7 +48,7 @@ def option(path: Path) -> tuple[str, str]:
 IDS = ["=".join(option(path)) for path in FILES]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def composing() -> Iterator[None]:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), **VERSION):
