@@ -182,5 +182,6 @@ if __name__ == "__main__":
         found["preempted"] = preempted_in_a_pass()
         found["highest"] = ranks.highest(ranks.rank)
         found["in_turn"] = ranks.in_turn(lambda: (current().count, scan(20, 8)["Probs()"]))
+        found["together"] = current() is ranks
     found["after"] = current() is ALONE
     torch.save(found, Path(sys.argv[1]) / f"rank{ranks.rank}.pt")

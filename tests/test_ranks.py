@@ -121,8 +121,10 @@ def test_what_is_made_in_turn_is_made_by_each_alone(shared: list[dict[str, Any]]
         assert torch.equal(probs, expected)
 
 
-def test_processes_are_alone_again_afterwards(shared: list[dict[str, Any]]) -> None:
-    assert [found["after"] for found in shared] == [True, True]
+def test_processes_are_together_again_after_their_turns_and_alone_at_the_end(
+    shared: list[dict[str, Any]],
+) -> None:
+    assert [(found["together"], found["after"]) for found in shared] == [(True, True)] * 2
 
 
 def test_without_torchrun_a_process_is_alone() -> None:
