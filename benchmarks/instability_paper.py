@@ -45,8 +45,7 @@ VARIANTS = {
 
 def read_groups(paths: Sequence[Path]) -> list[Group]:
     """The runs on the paper's data sets, in its order."""
-    strategies = Path(__file__).resolve().parent.parent / "conf" / "strategy"
-    found = collect(paths, Options(strategies=strategies)).groups
+    found = collect(paths, Options()).groups
     return sorted((g for g in found if g.data in ORDER), key=lambda g: ORDER.index(g.data))
 
 

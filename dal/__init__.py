@@ -11,15 +11,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dal.export import Predictor, load
-    from dal.job import Settings
     from dal.loop import Result, run
+    from dal.settings import Settings
 
 __all__ = ["Predictor", "Result", "Settings", "__version__", "load", "run"]
 
 _HOMES = {
     "Predictor": "dal.export",
     "load": "dal.export",
-    "Settings": "dal.job",
+    "Settings": "dal.settings",
     "Result": "dal.loop",
     "run": "dal.loop",
 }

@@ -20,13 +20,13 @@ from dal.data.hard_pools import harden
 from dal.data.initial import check_amounts
 from dal.data.splits import check_split
 from dal.features import Embedding
-from dal.job import Settings
 from dal.learners import Committee
 from dal.loop import Result, Together, run
 from dal.models.base import MakeModel
 from dal.oracles import Oracle
 from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
+from dal.settings import Settings
 from dal.trainer import Trainer
 from dal.utils.build import TARGET, build, factory
 from dal.utils.logs import OUTCOME, REPLICA

@@ -21,6 +21,7 @@ from dal.query import History, Members, Need, Needs, PredictionHistory, Probs, S
 from dal.query.selection import random_keys
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import MODEL
+from dal.settings import Settings
 from dal.state import FORMAT, State, check_format
 from dal.task import Task
 from dal.utils.clock import clock
@@ -35,55 +36,6 @@ log = logging.getLogger(__name__)
 
 MODELS = "models"
 EARLIER_ROWS = "the metrics of the rounds before"
-MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run goes; all but ``seed``, ``query_size``, ``candidates`` may change as a run goes on.
-
-    Attributes:
-        seed: Decides weights, training order and ties.
-        query_size: Labels asked in a round.
-        budget: Labels asked in all, the initial ones not counted.
-        max_rounds: At most so many queries; None for no limit.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        threads: CPU threads; None for what the run used before, or torch's default.
-        batch_size: Batch size of the pool pass; None for what the run used before, or automatic.
-        keep_history: Keep the predictions of all rounds, for pictures of a sample over time.
-        save_every: Save inside a fit as well, every so many epochs; None for never.
-        candidates: Choose among so many samples only, drawn at the start of the run by its seed
-            and thus the same for every strategy; None for the whole pool.
-        keep_models: Keep the model of every round, for `dal.replay`.
-        record_epochs: Record the metrics of every epoch in TensorBoard and ``train.log``; with
-            networks whose epochs take a millisecond that costs more than the epochs.
-
-    Raises:
-        ValueError: A number is out of range.
-    """
-
-    seed: int = 0
-    query_size: int = 10
-    budget: int = 100
-    max_rounds: int | None = None
-    device: str = "auto"
-    threads: int | None = None
-    batch_size: int | None = None
-    keep_history: bool = False
-    save_every: int | None = None
-    candidates: int | None = None
-    keep_models: bool = False
-    record_epochs: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("query_size", "budget", "threads", "batch_size", "save_every", "candidates"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}; give at least 1")
-        if self.threads is not None and self.threads > MOST_THREADS:
-            raise ValueError(f"threads={self.threads}; give at most {MOST_THREADS}")
-        if self.max_rounds is not None and self.max_rounds < 0:
-            raise ValueError(f"max_rounds={self.max_rounds}; give 0 (fit once) or more")
 
 
 @dataclass

@@ -28,7 +28,7 @@ from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import UNKNOWN, Source
 from dal.fitting import context_of, fit_and_test
-from dal.job import Job, Settings, own_threads
+from dal.job import Job, own_threads
 from dal.learners import Committee, Dropout, Learner, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
@@ -37,6 +37,7 @@ from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
+from dal.settings import Settings
 from dal.task import likeliest
 from dal.trainer import Trainer
 from dal.utils.clock import clock

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.app import source_of
 from dal.data.source import Source, Split
-from dal.job import MODELS, Job, Settings, from_history
+from dal.job import MODELS, Job, from_history
 from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext, make_learner
 from dal.learners.ensemble import EnsembleLearner
@@ -24,6 +24,7 @@ from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
 from dal.recording.figures import prediction_history, save
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import read_status
+from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator

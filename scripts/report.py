@@ -12,8 +12,6 @@ from pathlib import Path
 from dal.reporting.records import RunError
 from dal.reporting.report import Options, collect, write
 
-STRATEGIES = Path(__file__).resolve().parent.parent / "conf" / "strategy"
-
 
 def main() -> None:
     """Read, compare, write."""
@@ -31,13 +29,8 @@ def main() -> None:
     parser.add_argument("--tensorboard", action="store_true", help="write mean curves to OUT/tb")
     given = parser.parse_args()
     try:
-        options = Options(
-            given.baseline,
-            None if given.targets is None else tuple(given.targets),
-            given.margin,
-            given.partial,
-            STRATEGIES,
-        )
+        targets = None if given.targets is None else tuple(given.targets)
+        options = Options(given.baseline, targets, given.margin, given.partial)
         collection = collect(given.paths, options)
         results = "results.csv.gz" if given.compress else "results.csv"
         path = write(collection, given.out, options, given.tensorboard, results)

@@ -1,5 +1,6 @@
 import copy
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +16,15 @@ from omegaconf import OmegaConf
 from dal import app
 from dal.data.source import Dataset
 from dal.features import Raw
-from dal.job import Settings
+from dal.settings import UNNAMED, Choices, changed_defaults, differing, settled
 from dal.utils.build import find
 from dal.utils.config import (
-    VERSION,
-    Config,
     check_groups,
     check_keys,
     suggestions,
 )
-from dal.utils.identity import UNHASHED, run_name, settled
 from dal.utils.running import complete_already
+from dal.utils.schema import GROUPS, VERSION, Config, choices_of
 
 CONF = Path(__file__).parents[1] / "conf"
 OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))
@@ -67,7 +66,14 @@ def compose(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def name_of(*overrides: str) -> str:
-    return run_name(*compose(*overrides))
+    return chosen(*overrides).run_name(compose(*overrides)[0]["seed"])
+
+
+def chosen(*overrides: str) -> Choices:
+    config = hydra.compose("config", list(overrides), return_hydra_config=True)
+    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    names = [str(name) for name in config if name != "hydra"]
+    return choices_of(OmegaConf.masked_copy(config, names), choices)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
@@ -108,12 +114,15 @@ def composed_from_others(settings: dict[str, Any]) -> set[str]:
 
 def test_schema_knows_exactly_the_plain_settings() -> None:
     settings = yaml.safe_load((CONF / "config.yaml").read_text())
-    groups = {"data", "model", "strategy", "trainer", "oracle", "initial", "committee"}
-    groups |= {"features", "pool"}
-    keys = set(settings) - {"defaults", "hydra"} | groups
-    assert keys == set(Config.__dataclass_fields__)
-    assert set(Settings.__dataclass_fields__) <= keys
-    assert set(UNHASHED) < keys
+    assert set(settings) == {"defaults", "hydra"}
+    listed = {group for entry in settings["defaults"] if isinstance(entry, dict) for group in entry}
+    groups = {*GROUPS, "pool"}
+    assert groups == {group for group in listed if " " not in group} - {
+        "cluster",
+        "experiment",
+        "debug",
+    }
+    assert groups < set(Config.__dataclass_fields__)
 
 
 def arrays(dataset: dict[str, Any]) -> Dataset:
@@ -211,14 +220,14 @@ NOT_HASHED = {
 
 def test_every_hashed_setting_changes_the_name() -> None:
     names = [name_of(), *(name_of(setting) for setting in HASHED)]
-    assert len({name[-8:] for name in names}) == len(names)
+    assert len(set(names)) == len(names)
 
 
 def test_unhashed_settings_are_all_tried() -> None:
-    assert set(NOT_HASHED) == set(UNHASHED)
+    assert set(NOT_HASHED) == set(UNNAMED)
 
 
-@pytest.mark.parametrize("key", UNHASHED)
+@pytest.mark.parametrize("key", UNNAMED)
 @pytest.mark.parametrize("data", ["digits", "mnist"])
 def test_unhashed_setting_keeps_the_name(key: str, data: str) -> None:
     assert name_of(f"data={data}", f"{key}={NOT_HASHED[key]}") == name_of(f"data={data}")
@@ -341,11 +350,67 @@ def test_list_for_a_group_is_refused_with_its_options(argument: str) -> None:
     check_groups(["pool=[noisy,ood]", "trainer.optimizer.betas=[0.9,0.99]"], CONF)
 
 
-def test_groups_that_are_off_leave_the_name_as_it_was() -> None:
-    config, choices = compose()
-    older = {key: value for key, value in config.items() if key not in ("features", "pool")}
-    assert run_name(older, choices) == run_name(config, choices)
+def test_what_is_the_default_anyway_leaves_the_name_as_it_was() -> None:
+    said = ("features=none", "pool=[]", "trainer/optimizer=adam", "trainer.epochs=200")
+    assert name_of(*said, "trainer.early_stopping.min_delta=1e-3") == name_of()
     assert name_of("features=torchvision") != name_of()
+
+
+def test_an_experiment_is_what_it_sets() -> None:
+    experiment = chosen("experiment=iris_demo")
+    same = [f"{group}={option}" for group, option in experiment.options.items()]
+    same += [f"{key}={json.dumps(value)}" for key, value in experiment.values.items()]
+    assert {"data=iris", "query_size=1"} < set(same)
+    assert chosen(*same) == experiment
+
+
+def test_what_was_chosen_is_said() -> None:
+    overrides = ("strategy=density_weighted", "strategy@strategy.score=margin", "data=mnist")
+    found = chosen(*overrides, "trainer/scheduler=cosine", "trainer.epochs=10", "budget=3")
+    assert found.options == {
+        "data": "mnist",
+        "model": "lenet5",
+        "strategy": "density_weighted",
+        "strategy@strategy.score": "margin",
+        "trainer/scheduler": "cosine",
+    }
+    assert found.values == {"trainer.epochs": 10}  # the schedule's epochs follow from it
+
+
+def test_names_do_not_know_classes_nor_settings_left_at_their_defaults() -> None:
+    config, _ = compose("strategy.window=4")
+    defaults, _ = compose()
+    before = differing(config, defaults)
+    for settings in (config, defaults):
+        settings["strategy"]["_target_"] = "somewhere.else.Instability"
+        settings["strategy"]["new"] = 3
+        settings["brand_new"] = {"also": True}
+    assert differing(config, defaults) == before == {"strategy.window": 4}
+
+
+def test_a_class_of_ones_own_is_a_choice() -> None:
+    assert chosen("model._target_=mine.Net").values == {"model._target_": "mine.Net"}
+
+
+def test_part_that_is_off_or_deleted_is_one_choice() -> None:
+    assert chosen("trainer.early_stopping=null").values == {"trainer.early_stopping": None}
+    assert chosen("~trainer.early_stopping.patience").values == {
+        "trainer.early_stopping.patience": None
+    }
+
+
+def test_only_a_default_of_another_meaning_is_a_change() -> None:
+    then, _ = compose("data=mnist")
+    now = copy.deepcopy(then)
+    now["model"]["_target_"] = "somewhere.else.LeNet5"
+    now["trainer"] |= {"new": 1, "epochs": 200.0}
+    now |= {"budget": 7, "saved_dir": "elsewhere", "device": "cuda", "another": 3}
+    now["data"]["root"] = "elsewhere"
+    del now["strategy"]["window"]
+    assert changed_defaults(then, now) == {}
+    now["trainer"]["epochs"] = 100
+    now["split"]["kind"] = "merged"
+    assert changed_defaults(then, now) == {"trainer.epochs": 200, "split.kind": "auto"}
 
 
 def test_place_of_the_cache_leaves_the_name_as_it_was() -> None:
@@ -355,9 +420,8 @@ def test_place_of_the_cache_leaves_the_name_as_it_was() -> None:
 
 
 def test_what_people_are_shown_leaves_the_name_as_it_was() -> None:
-    config, choices = compose("oracle=files", "oracle.guess=false", "oracle.pictures=true")
-    older = config | {"oracle": {"_target_": "dal.oracles.FilesOracle"}}
-    assert run_name(older, choices) == run_name(config, choices) == name_of("oracle=files")
+    shown = ("oracle.guess=false", "oracle.pictures=true")
+    assert name_of("oracle=files", *shown) == name_of("oracle=files")
     assert name_of("oracle=files") != name_of()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dal.settings import APART, UNNAMED
 from dal.utils.config import compose
-from dal.utils.identity import APART, UNHASHED
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,7 +58,7 @@ def test_readme_lists_every_option_of_every_group() -> None:
 def test_resume_lists_every_setting_that_makes_no_other_run() -> None:
     text = (ROOT / "docs" / "resume.md").read_text().partition("These do not make another run:")[2]
     listed = text.partition(". So a finished")[0]
-    for name in (*UNHASHED, *(name for names in APART.values() for name in names)):
+    for name in (*UNNAMED, *(name for names in APART.values() for name in names)):
         assert re.search(rf"[`.]{name}`", listed), f"docs/resume.md lacks {name}"
 
 

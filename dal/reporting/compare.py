@@ -14,6 +14,7 @@ import numpy as np
 from dal.reporting.records import Run, RunError
 from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired, paired_p
 from dal.reporting.titles import flat, told_apart
+from dal.settings import changed_defaults
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def make_groups(runs: Iterable[Run]) -> list[Group]:
         runs: Complete runs, or partial ones that shall be cut to what all have.
 
     Raises:
-        RunError: A strategy has two runs at one seed, or the runs of a group share no labels.
+        RunError: A strategy has two runs at one seed, or the runs of a group share no labels or
+            were begun under other defaults.
     """
     gathered: dict[tuple[str, str, str], dict[str, dict[int, Run]]] = {}
     for run in runs:
@@ -134,6 +136,13 @@ def _with_titles(groups: list[Group]) -> list[Group]:
 
 def _group(key: tuple[str, str, str], curves: dict[str, dict[int, Run]]) -> Group:
     every = Group(*key, curves, (0, 0)).every
+    recorded = [run for run in every if run.settings]
+    for run in recorded[1:]:
+        if changed := changed_defaults(recorded[0].settings, run.settings):
+            raise RunError(
+                f"{recorded[0].where} and {run.where} were begun under other defaults of "
+                f"{', '.join(changed)}; give runs of one version"
+            )
     span = max(run.labels[0] for run in every), min(run.labels[-1] for run in every)
     if span[0] > span[1]:
         first = max(every, key=lambda run: run.labels[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections import Counter
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
-from dal.utils.identity import APART, UNHASHED, without
+from dal.settings import digest, named_leaves
 
-FREE = ("seed", "strategy", *UNHASHED)
+OWN = "strategy."
 """Settings that may differ between runs that are compared."""
 
 HEADLINES = ("micro_f1", "accuracy")
@@ -149,18 +148,14 @@ def check_rounds(rounds: Sequence[Round]) -> None:
             raise ValueError(f"{wrong[0]} at {r.labels} labels is not finite")
 
 
-def read_run(folder: Path, strategies: Path | None = None) -> Run:
+def read_run(folder: Path) -> Run:
     """Read a run directory, complete or not.
-
-    Args:
-        folder: The run directory.
-        strategies: Folder of the strategies' YAML files, to tell which settings differ from them.
 
     Raises:
         RunError: It holds no settings or no round yet, or they cannot be read.
     """
     try:
-        return _read_run(folder, strategies)
+        return _read_run(folder)
     except RunError:
         raise
     except KeyError as error:
@@ -176,7 +171,7 @@ def read_run(folder: Path, strategies: Path | None = None) -> Run:
         raise RunError(f"{folder} is damaged: {error}") from error
 
 
-def _read_run(folder: Path, strategies: Path | None) -> Run:
+def _read_run(folder: Path) -> Run:
     status, config = read_status(folder), _config(folder)
     # The seed's place tells where the options end; hyphens beyond the second are the strategy's.
     parts = folder.name.rpartition(f"-s{config['seed']}-")[0].split("-", 2)
@@ -187,10 +182,8 @@ def _read_run(folder: Path, strategies: Path | None) -> Run:
         raise RunError(f"{folder} holds no finished round yet ({_state(status)})")
     metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
     picks, scores = _picks(folder)
-    shared = {key: value for key, value in config.items() if key not in FREE}
-    for name, apart in APART.items():
-        if name in shared:
-            shared[name] = without(shared[name], apart)
+    shared = dict(shared_settings(config))
+    options, values = _chosen(config)
     numbers = [row["round"] for row in rows]
     last = status.get("round") if status.get("status") == "complete" else numbers[-1]
     if numbers != list(range(len(rows))) or last not in (None, numbers[-1]):
@@ -209,8 +202,8 @@ def _read_run(folder: Path, strategies: Path | None) -> Run:
         where=folder,
         data=parts[0],
         model=parts[1],
-        protocol=digest(shared),
-        strategy=strategy_name(parts[2], config.get("strategy") or {}, strategies),
+        protocol=digest({"options": options, "values": values} if options else shared),
+        strategy=strategy_name(parts[2], config),
         seed=int(config["seed"]),
         status=status.get("status", "unknown"),
         reason=status.get("reason", ""),
@@ -223,22 +216,29 @@ def _read_run(folder: Path, strategies: Path | None) -> Run:
     )
 
 
-def strategy_name(option: str, settings: Mapping[str, Any], strategies: Path | None) -> str:
-    """The option of a strategy, with the settings in which it differs from the option's file."""
-    import yaml
-
-    file = None if strategies is None else strategies / f"{option}.yaml"
-    if file is None or not file.is_file():
-        return option
-    usual = yaml.safe_load(file.read_text())
-    changed = [f"{k}={_short(v)}" for k, v in settings.items() if k in usual and usual[k] != v]
+def strategy_name(option: str, config: Mapping[str, Any]) -> str:
+    """The option of a strategy, with the settings chosen for it where they are not the defaults."""
+    chosen = config.get("choices") or {"options": {}, "values": {}}
+    parts = [(key.rpartition("@")[2], value) for key, value in chosen["options"].items()]
+    parts += list(chosen["values"].items())
+    changed = [f"{k.removeprefix(OWN)}={v}" for k, v in parts if k.startswith(OWN)]
     return f"{option} ({', '.join(changed)})" if changed else option
 
 
-def digest(settings: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits of some settings."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def shared_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings that runs compared must share, by dotted name."""
+    return ((key, value) for key, value in named_leaves(config) if not key.startswith(OWN))
+
+
+def _chosen(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and values that runs compared must share; empty where they were not recorded."""
+    chosen = config.get("choices") or {"options": {}, "values": {}}
+    options = {
+        key: value
+        for key, value in chosen["options"].items()
+        if key != "strategy" and not key.rpartition("@")[2].startswith(OWN)
+    }
+    return options, {k: v for k, v in chosen["values"].items() if not k.startswith(OWN)}
 
 
 def counted(number: int, noun: str) -> str:
@@ -366,10 +366,3 @@ def _start(path: Path) -> dict[str, str]:
         return found
     except (ValueError, TypeError):
         raise RunError(f"{path} is damaged, so that pairing cannot be checked") from None
-
-
-def _short(value: Any) -> str:
-    """A setting in a few words: of a part to build, its class."""
-    if isinstance(value, Mapping) and "_target_" in value:
-        return str(value["_target_"]).rpartition(".")[2]
-    return str(value)

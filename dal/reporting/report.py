@@ -40,7 +40,6 @@ class Options:
             choose them from the curves.
         margin: Points of area within which strategies count as equivalent.
         partial: Use runs that are not complete, all cut to the labels that every run has reached.
-        strategies: Folder of the strategies' YAML files, which tells the names of variants.
 
     Raises:
         ValueError: A number is out of range.
@@ -50,7 +49,6 @@ class Options:
     targets: tuple[float, ...] | None = None
     margin: float = 0.5
     partial: bool = False
-    strategies: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.margin <= 100:
@@ -94,7 +92,7 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
     left_out, partial, found = [], [], []
     for folder in find_runs(path for path in paths if path not in files):
         try:
-            run = read_run(folder, options.strategies)
+            run = read_run(folder)
         except RunError as error:
             left_out.append(str(error))
             continue

@@ -7,79 +7,27 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dal.utils import help, replicas
 from dal.utils.explain import exceptions_come_through, explain, in_file
-from dal.utils.identity import run_name
 from dal.utils.logs import log_to_console
 from dal.utils.running import outcome, run_alone, run_together
+from dal.utils.schema import VERSION, Config, choices_of, refuse_other_defaults
 from dal.utils.sweep import End, Jobs
 from dal.utils.torchrun import first
 
-VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
-"""Hydra 1.3 warns without it, Hydra 1.4 with it."""
-
 LISTS = ("pool", "experiment", "debug")
 """Groups of which several options may be taken."""
-
-
-@dataclass
-class SplitConfig:
-    """Types of the ``split`` settings; see `dal.data.make_source`."""
-
-    kind: str = "auto"
-    test_fraction: float = 0.3
-    stratified: bool = True
-    validation: Any = 0
-
-
-@dataclass
-class Config:
-    """Types of the plain settings; groups are checked against what they build."""
-
-    seed: int = 0
-    query_size: int = 10
-    budget: int = 200
-    max_rounds: int | None = None
-    device: str = "auto"
-    threads: int | None = None
-    batch_size: int | None = None
-    data_dir: str = MISSING
-    saved_dir: str = MISSING
-    keep_history: bool = False
-    keep_models: bool = False
-    record_epochs: bool = True
-    save_every: int | None = None
-    candidates: int | None = None
-    profile: bool = False
-    plugins: list[str] = field(default_factory=list)
-    replicas: int = 1
-    replica_strategies: list[str] = field(default_factory=list)
-    lockstep: str = "auto"
-    split: SplitConfig = field(default_factory=SplitConfig)
-    data: Any = MISSING
-    model: Any = MISSING
-    strategy: Any = MISSING
-    trainer: Any = MISSING
-    oracle: Any = MISSING
-    committee: Any = MISSING
-    initial: Any = MISSING
-    features: Any = MISSING
-    pool: Any = field(default_factory=dict)
-
-
-ConfigStore.instance().store(name="schema", node=Config)
 
 
 def start(settings: DictConfig) -> None:
@@ -93,7 +41,9 @@ def start(settings: DictConfig) -> None:
     choices = HydraConfig.get().runtime.choices
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        runs = replicas.runs_of(settings, choices, compose_with, run_name)
+        runs = replicas.runs_of(settings, choices, compose_with, choices_of)
+        for run in runs:
+            refuse_other_defaults(run.config, run.run_dir)
     except SystemExit as end:
         if not sweep or Jobs.elsewhere():
             raise

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dal.settings import TEXTS
+
 _LINE = re.compile(r"( *)(?:- )?([\w.]+):(?: .*?)??(?: # (.*))?$")
 _OURS = {"--help", "-h", "--multirun", "-m", "--run", "-r", "--resolve"}
 _COLUMN = 40
@@ -95,7 +97,7 @@ def _shown(value: Any) -> str:
 
 def _comments(config: DictConfig, config_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Comments, and chosen options, by the keys that they are about."""
-    comments = _of_file(config_dir / "config.yaml", "")
+    comments = TEXTS | _of_file(config_dir / "config.yaml", "")
     options = {}
     chosen = [(str(choice), option) for choice, option in config.hydra.runtime.choices.items()]
     listed = [(f"pool@pool.{option}", option) for option in config.pool]

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dal.utils.identity import settled
+from dal.settings import Choices, settled
 
 MOST = 10_000
 """Runs in one process; each takes about a megabyte besides its network, and a thread."""
@@ -41,7 +41,7 @@ def runs_of(
     settings: DictConfig,
     choices: Mapping[str, str],
     compose_with: Callable[[str], Composed],
-    run_name: Callable[[Mapping[str, Any], Mapping[str, str]], str],
+    choices_of: Callable[[DictConfig, Mapping[str, str]], Choices],
 ) -> list[Run]:
     """The runs that one job is.
 
@@ -49,7 +49,7 @@ def runs_of(
         settings: The job's settings.
         choices: The chosen option of each group.
         compose_with: Gives settings and choices with another strategy.
-        run_name: Gives the name of a run directory.
+        choices_of: Gives what was chosen, which names the run directory.
 
     Raises:
         SystemExit: Settings do not go together, with code 1.
@@ -59,13 +59,14 @@ def runs_of(
     groups = [compose_with(name) for name in strategies] or [(settings, choices)]
     runs = []
     for composed, chosen in groups:
+        made = choices_of(composed, chosen)
         for seed in range(settings.seed, settings.seed + settings.replicas):
             alone = {"seed": seed, "replicas": 1, "replica_strategies": []}
             plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
                 OmegaConf.merge(composed, alone), resolve=True
             )
-            config = settled(plain)
-            run_dir = Path(config["saved_dir"]).expanduser() / run_name(config, chosen)
+            config = settled(plain) | {"choices": made.as_dict()}
+            run_dir = Path(config["saved_dir"]).expanduser() / made.run_name(seed)
             runs.append(Run(f"{chosen['strategy']} s{seed}", config, run_dir))
     return runs
 

@@ -22,10 +22,8 @@ def test_tables_hold_what_scipy_says(tmp_path: Path, capsys: pytest.CaptureFixtu
         for name, mean in means.items():
             value = mean + rng.normal(0, 0.02)
             values[name].append(100 * value)
-            settings = {"window": 3, "distance": "wasserstein", "ground": "discrete"}
-            strategy = settings if name == "instability" else {}
             drawn = {"query/tied": 5 if name in ("instability", "margin") else 0}
-            write_run(runs, name, seed, [value, value], strategy=strategy, drawn=drawn, data="iris")
+            write_run(runs, name, seed, [value, value], drawn=drawn, data="iris")
     picture = tmp_path / "figure.png"
     main([str(runs), "--figure", str(picture)])
     area, against, variants, draws = (

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import tensor
@@ -45,7 +46,6 @@ from dal.trainer import Trainer
 from dal.utils.lock import RunLock
 
 ROOT = Path(__file__).parents[2]
-STRATEGIES = ROOT / "conf" / "strategy"
 Script = Callable[..., tuple[int, str, str]]
 
 
@@ -123,19 +123,29 @@ def test_areas_are_paired_by_seed(runs: Path) -> None:
 
 
 def test_variants_of_a_strategy_have_names_of_their_own(runs: Path) -> None:
-    write_run(runs, "instability", 0, [0.5, 0.5], strategy={"window": 3})
+    write_run(runs, "instability", 0, [0.5, 0.5])
     write_run(runs, "instability", 0, [0.5, 0.5], strategy={"window": 5})
-    (group,) = collect([runs], Options(strategies=STRATEGIES)).groups
+    (group,) = collect([runs], Options()).groups
     assert set(group.curves) == {"instability", "instability (window=5)"}
     write_run(runs, "instability", 0, [0.5, 0.5], strategy={"window": 5})
     with pytest.raises(RunError, match=r"two runs of instability \(window=5\), seed 0.*-s0-.*-s0-"):
-        collect([runs], Options(strategies=STRATEGIES))
+        collect([runs], Options())
+
+
+def test_runs_under_other_defaults_are_not_averaged(runs: Path) -> None:
+    for seed, epochs in ((0, 200), (1, 100)):
+        folder = write_run(runs, "random", seed, [0.5, 0.6])
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["trainer"] = {"_target_": f"moved{seed}.Trainer", "epochs": epochs}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(RunError, match=r"-s0-.*-s1-.* under other defaults of trainer.epochs;"):
+        collect([runs], Options())
 
 
 def test_strategy_may_have_hyphens_in_its_name(runs: Path) -> None:
     for option in ("random", "my-margin", "my-entropy"):
         write_run(runs, option, 0, [0.5, 0.6])
-    (group,) = collect([runs], Options(strategies=STRATEGIES)).groups
+    (group,) = collect([runs], Options()).groups
     assert set(group.curves) == {"random", "my-margin", "my-entropy"}
     assert (group.data, group.model) == ("digits", "mlp")
 

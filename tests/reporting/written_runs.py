@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from dal.settings import UNNAMED, Choices
+
 
 def write_run(
     root: Path,
@@ -26,7 +28,11 @@ def write_run(
 ) -> Path:
     """A run with the labels 10, 20, ... and these accuracies; the name ends in a number."""
     drawn = drawn or {}
-    config = {"seed": seed, "strategy": strategy or {}, "data": {"root": str(root)}} | settings
+    config = {"seed": seed, "data": {"root": str(root)}} | settings
+    chosen = {f"strategy.{name}": value for name, value in (strategy or {}).items()}
+    chosen |= {name: value for name, value in settings.items() if name not in UNNAMED}
+    options = {"data": data, "model": "mlp", "strategy": option}
+    config["choices"] = Choices(options, chosen).as_dict()
     folder = root / f"{data}-mlp-{option}-s{seed}-{len(list(root.iterdir())):08x}"
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -1,0 +1,263 @@
+"""The settings of a run, each declared once, and which of them make it another run.
+
+Hydra's schema, the defaults of the command line and of `dal.run`, ``--help`` and the list in
+docs/resume.md all come from the two classes below. Torch is not imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from dal.utils.direction import direction
+
+SCHEME = 1
+"""Version of how runs are named; raised where equal choices shall no longer mean one run."""
+
+MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
+
+PLACES = ("root", "cache_dir")
+"""Settings of groups that say where files are."""
+
+SHOWN = ("guess", "pictures")
+"""Settings of an oracle that say what people are shown."""
+
+APART: Mapping[str, Sequence[str]] = {
+    "data": PLACES,
+    "features": PLACES,
+    "pool": PLACES,
+    "oracle": SHOWN,
+}
+"""Settings of each group that make no other run, on whatever level they stand."""
+
+
+def setting(default: Any, text: str, *, names: bool = False) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: Its value where none is given; a list is copied.
+        text: What it means, in a line of ``--help``.
+        names: Whether another value makes another run, with a directory of its own.
+    """
+    meta = {"text": text, "names": names}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run goes; all but the first three may change as a run goes on.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    seed: int = setting(
+        0, "decides split, initial labels, weights, training order, ties", names=True
+    )
+    query_size: int = setting(10, "labels asked in a round", names=True)
+    candidates: int | None = setting(
+        None,
+        "choose among so many samples only, drawn by the seed; null for the whole pool",
+        names=True,
+    )
+    budget: int = setting(200, "labels asked in all, the initial ones not counted")
+    max_rounds: int | None = setting(None, "at most so many queries; 0 fits once; null: no limit")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1")
+    threads: int | None = setting(
+        None, "CPU threads; null for what the run used before, or torch's default"
+    )
+    batch_size: int | None = setting(
+        None, "samples at once in the pool pass; null for what the run used before, or automatic"
+    )
+    keep_history: bool = setting(False, "keep the predictions of all rounds")
+    save_every: int | None = setting(
+        None, "save inside a fit as well, every so many epochs; null for never"
+    )
+    keep_models: bool = setting(False, "keep the model of every round, for scripts/replay.py")
+    record_epochs: bool = setting(
+        True,
+        "metrics of every epoch in TensorBoard and train.log; costs time where epochs are short",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("query_size", "budget", "threads", "batch_size", "save_every", "candidates"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}; give at least 1")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise ValueError(f"threads={self.threads}; give at most {MOST_THREADS}")
+        if self.max_rounds is not None and self.max_rounds < 0:
+            raise ValueError(f"max_rounds={self.max_rounds}; give 0 (fit once) or more")
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    """What the command line takes besides: where files are, and how many runs one command is."""
+
+    data_dir: str = setting(
+        '${oc.env:DAL_DATA_DIR,"~/.cache/dal"}', "where data files are, or are downloaded to"
+    )
+    saved_dir: str = setting("${oc.env:DAL_SAVED_DIR,saved}", "where run directories go")
+    profile: bool = setting(False, "profile the run into profile.txt")
+    replicas: int = setting(
+        1, "runs in this process, seeds seed, seed+1, ..., in lockstep; see docs/replicas.md"
+    )
+    replica_strategies: list[str] = setting(
+        [], "strategies of these runs, each with all the seeds; [] for strategy"
+    )
+    lockstep: str = setting(
+        "auto",
+        "true: stack their networks wherever possible; false: never; auto: where it is faster",
+    )
+    plugins: list[str] = setting([], "packages besides dal that a _target_ may come from")
+
+
+@dataclass  # OmegaConf takes a frozen one for read-only
+class SplitSettings:
+    """How the data are divided; see `dal.data.make_source`."""
+
+    kind: str = setting(
+        "auto",
+        "official, merged (train and test together, divided by seed), auto: official if there is "
+        "one",
+        names=True,
+    )
+    test_fraction: float = setting(
+        0.3, "share of the labeled samples of merged sets, 0 to 1", names=True
+    )
+    stratified: bool = setting(True, "test and validation part in class proportions", names=True)
+    validation: Any = setting(
+        0, "a fraction or a number of the training samples; 0 for none", names=True
+    )
+
+
+DECLARED = (*fields(Settings), *fields(CommandSettings))
+
+TEXTS = {
+    **{f.name: str(f.metadata["text"]) for f in DECLARED},
+    "split": "how the data are divided",
+    **{f"split.{f.name}": str(f.metadata["text"]) for f in fields(SplitSettings)},
+}
+"""What each setting means, by its dotted name."""
+
+UNNAMED = tuple(f.name for f in DECLARED if not f.metadata["names"])
+"""Settings that make no other run: how far it goes, where and how it is computed."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen: all that a run's name is made of.
+
+    Moving a class, adding a setting or a group with a default, renaming a module: none of these
+    changes what was chosen, so none renames a run.
+
+    Attributes:
+        options: The option of each group by the group's name: of ``data``, ``model`` and
+            ``strategy`` always, of others where it is not the default.
+        values: The settings that differ from the defaults of these options, by dotted name; those
+            that make no other run, and the seed, left out.
+    """
+
+    options: Mapping[str, str | None]
+    values: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """In plain containers, for ``config.yaml``."""
+        return {"scheme": SCHEME, "options": dict(self.options), "values": dict(self.values)}
+
+    def run_name(self, seed: int) -> str:
+        """Name of the run directory: ``<data>-<model>-<strategy>-s<seed>-<hash8>``."""
+        parts = [str(self.options[group]) for group in ("data", "model", "strategy")]
+        return "-".join([*parts, f"s{seed}", digest(self.as_dict())])
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of some settings."""
+    text = json.dumps(_plain(settings), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def differing(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are not as by default, by dotted name.
+
+    Args:
+        config: Settings in plain containers, interpolations not resolved: what follows from
+            another setting is no choice.
+        defaults: The same of the defaults.
+
+    Returns:
+        Values by dotted name, None for what the defaults alone have; without the seed and without
+        what makes no other run.
+    """
+    ours, usual = (dict(named_leaves(settled(settings))) for settings in (config, defaults))
+    gone = [key for key in usual if key not in ours and not _above(key) & ours.keys()]
+    return {key: ours.get(key) for key in sorted({*ours, *gone}) if _other(ours, usual, key)}
+
+
+def changed_defaults(saved: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of equal choices was begun with, where that is no longer the default.
+
+    Args:
+        saved: The settings that the run was begun with, as its ``config.yaml`` holds them.
+        config: The settings of today.
+
+    Returns:
+        Values of then by dotted name. A setting that only one of them has, and the class that an
+        option builds, is no change of meaning.
+    """
+    then, now = dict(named_leaves(saved)), dict(named_leaves(config))
+    shared = [key for key in then if key in now and not key.endswith("_target_")]
+    return {key: then[key] for key in shared if _other(then, now, key)}
+
+
+def settled(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those filled in that follow from others.
+
+    The direction of early stopping; so a run has one name, whether it is given or not.
+    """
+    trainer = config.get("trainer")
+    rule = trainer.get("early_stopping") if isinstance(trainer, Mapping) else None
+    if not isinstance(rule, Mapping) or rule.get("mode") is not None:
+        return dict(config)
+    rule = {**rule, "mode": direction(rule.get("monitor"))}
+    return {**config, "trainer": {**trainer, "early_stopping": rule}}  # type: ignore[dict-item]
+
+
+def named_leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings that may make another run, by dotted name; the seed left out."""
+    for key, value in config.items():
+        if key not in (*UNNAMED, "seed", "choices"):
+            yield from _leaves(key, value, APART.get(key, ()))
+
+
+def _leaves(key: str, value: Any, apart: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, Mapping) or not value:
+        yield key, value
+        return
+    for name, part in value.items():
+        if name not in apart:
+            yield from _leaves(f"{key}.{name}", part, apart)
+
+
+def _other(one: Mapping[str, Any], two: Mapping[str, Any], key: str) -> bool:
+    return (key in one) != (key in two) or _plain(one[key]) != _plain(two[key])
+
+
+def _above(key: str) -> set[str]:
+    """The dotted names above one: a setting that is null as a whole has nothing below it."""
+    parts = key.split(".")
+    return {".".join(parts[:n]) for n in range(1, len(parts))}
+
+
+def _plain(value: Any) -> Any:
+    """A value in one form: 2.0 is 2, a tuple a list."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
