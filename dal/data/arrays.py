@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dal.data.source import UNKNOWN
+from dal.data.source import UNKNOWN, Dataset, is_known
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,105 @@ class Classes:
     values: Array
     numbers: npt.NDArray[np.int64]
     names: tuple[str, ...]
+
+
+def tensors_of(dataset: Dataset) -> dict[str, Any]:
+    """What of a data set was given as arrays or lists, as it keeps it: tensors and tuples.
+
+    Inputs and targets are read as those of an archive, see `dal.data.npz`.
+
+    Args:
+        dataset: May hold anything that `numpy.asarray` takes.
+
+    Returns:
+        The fields that become others, by name.
+
+    Raises:
+        ValueError: Naming the field that cannot be used.
+    """
+    given = {
+        f.name: value for f in fields(dataset) if (value := getattr(dataset, f.name)) is not None
+    }
+    found: dict[str, Any] = {
+        role: as_inputs(_plain(given[role]), role)
+        for role in present(given, "inputs")
+        if not isinstance(given[role], Tensor)
+    }
+    for name in ("class_names", "mean", "std"):
+        if not isinstance(given[name], tuple):
+            found[name] = tuple(np.atleast_1d(np.asarray(given[name])).tolist())
+    roles = present(given, "targets")
+    if not all(isinstance(given[role], Tensor) for role in roles):
+        arrays = {role: _plain(given[role]) for role in roles}
+        names = found.get("class_names", given["class_names"]) or None
+        targets, found["class_names"] = number_targets(
+            arrays, {role: role for role in roles}, names
+        )
+        found |= targets
+    return found
+
+
+def _plain(values: Any) -> Array:
+    """As an array; of strings, also where they were objects, as those of pandas are."""
+    array = values.numpy() if isinstance(values, Tensor) else np.asarray(values)
+    is_text = array.dtype == object and all(isinstance(value, str) for value in array.flat)
+    return array.astype(str) if is_text else array
+
+
+def present(given: Mapping[str, Any], role: str) -> list[str]:
+    """The role, ``inputs`` or ``targets``, and its counterpart of the test part, if given."""
+    return [key for key in (role, f"test_{role}") if key in given]
+
+
+def number_targets(
+    arrays: Mapping[str, Array], keys: Mapping[str, str], names: Sequence[str] | Array | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Targets of training and test part as class numbers, or rows of 0 and 1; and class names.
+
+    Args:
+        arrays: ``targets``, and ``test_targets`` if there are any.
+        keys: What to call each in errors.
+        names: Class names, or None to make them from the targets.
+
+    Returns:
+        int64 (N,) or (N, C) by role; the C names.
+
+    Raises:
+        ValueError: Naming what cannot be used.
+    """
+    roles = present(arrays, "targets")
+    if any(arrays[role].ndim == 2 for role in roles):
+        return _label_rows(arrays, keys, names)
+    labels = {role: as_labels(arrays[role], keys[role]) for role in roles}
+    classes = find_classes(list(labels.values()), names)
+    targets = {role: as_targets(array, classes) for role, array in labels.items()}
+    _check_test_known(targets, keys)
+    return targets, classes.names
+
+
+def _label_rows(
+    arrays: Mapping[str, Array], keys: Mapping[str, str], names: Sequence[str] | Array | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    rows = {role: as_label_rows(arrays[role], keys[role]) for role in present(arrays, "targets")}
+    shapes = {tuple(part.shape[1:]) for part in rows.values()}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{keys['targets']!r} and {keys['test_targets']!r} have {arrays['targets'].shape[1]} "
+            f"and {arrays['test_targets'].shape[1]} columns; save the same labels in both"
+        )
+    _check_test_known(rows, keys)
+    return rows, label_names(rows["targets"].shape[1], names)
+
+
+def _check_test_known(targets: Mapping[str, Tensor], keys: Mapping[str, str]) -> None:
+    if "test_targets" not in targets:
+        return
+    unknown = (~is_known(targets["test_targets"])).nonzero().flatten()
+    if len(unknown):
+        raise ValueError(
+            f"{keys['test_targets']!r} has {len(unknown)} unknown labels, the first at row "
+            f"{int(unknown[0])}; test samples must be labeled"
+        )
 
 
 def as_inputs(array: Array, key: str) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dal.data.draw import draw, draw_by_class
 from dal.data.source import is_known
+from dal.utils.arrays import as_tensor
 from dal.utils.ranges import check_number, check_whole
 from dal.utils.seeding import generator
 
@@ -31,8 +32,8 @@ def initial_labels(
     one class.
 
     Args:
-        targets: int64 (N,), targets of the training part; only samples with a known target
-            (not `UNKNOWN`) are drawn. Multi-label targets are int64 (N, C), 0 or 1.
+        targets: int64 (N,), targets of the training part, a tensor or an array; only samples with
+            a known target (not `UNKNOWN`) are drawn. Multi-label targets are int64 (N, C), 0 or 1.
         seed: Seed of the run.
         count: Number of samples, at least 1.
         fraction: Share of the samples with a known target, in (0, 1]; rounded to the nearest
@@ -51,6 +52,7 @@ def initial_labels(
             are, there are no labeled samples at all, or multi-label sets are to be stratified.
     """
     check_amounts(count, fraction, per_class)
+    targets = as_tensor(targets, "targets")
     if targets.ndim not in (1, 2):
         raise ValueError(
             f"targets of shape {tuple(targets.shape)}; give one class number a sample, shape (N,), "

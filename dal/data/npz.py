@@ -13,17 +13,9 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
-from dal.data.arrays import (
-    Array,
-    as_inputs,
-    as_label_rows,
-    as_labels,
-    as_targets,
-    find_classes,
-    label_names,
-)
+from dal.data.arrays import Array, as_inputs, number_targets, present
 from dal.data.class_names import check_class_names
-from dal.data.source import Dataset, is_known
+from dal.data.source import Dataset
 
 _ALIASES = {
     "inputs": ("inputs", "train_inputs", "train_images", "x_train", "images", "x", "X"),
@@ -94,13 +86,13 @@ def npz(
     with _naming(path):
         arrays, keys = _read(Path(path))
         _check_lengths(arrays, keys)
-        inputs = {role: as_inputs(arrays[role], keys[role]) for role in _present(arrays, "inputs")}
+        inputs = {role: as_inputs(arrays[role], keys[role]) for role in present(arrays, "inputs")}
         _check_alike(inputs, keys)
         train = inputs["inputs"]
         _check_normalization(train.shape[1], mean, std, standardize)
         _check_size(size, train.ndim)
         names = class_names if class_names is not None else arrays.get("class_names")
-        targets, class_names = _number_targets(arrays, keys, names)
+        targets, class_names = number_targets(arrays, keys, names)
         check_class_names(class_names, targets["targets"].ndim == 2, "class_names")
     return Dataset(
         name=name or Path(path).stem,
@@ -123,32 +115,6 @@ def _naming(path: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _number_targets(
-    arrays: dict[str, Array], keys: dict[str, str], names: Sequence[str] | Array | None
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    if any(arrays[role].ndim == 2 for role in _present(arrays, "targets")):
-        return _label_rows(arrays, keys, names)
-    labels = {role: as_labels(arrays[role], keys[role]) for role in _present(arrays, "targets")}
-    classes = find_classes(list(labels.values()), names)
-    targets = {role: as_targets(array, classes) for role, array in labels.items()}
-    _check_test_known(targets, keys)
-    return targets, classes.names
-
-
-def _label_rows(
-    arrays: dict[str, Array], keys: dict[str, str], names: Sequence[str] | Array | None
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    rows = {role: as_label_rows(arrays[role], keys[role]) for role in _present(arrays, "targets")}
-    shapes = {tuple(part.shape[1:]) for part in rows.values()}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{keys['targets']!r} and {keys['test_targets']!r} have {arrays['targets'].shape[1]} "
-            f"and {arrays['test_targets'].shape[1]} columns; save the same labels in both"
-        )
-    _check_test_known(rows, keys)
-    return rows, label_names(rows["targets"].shape[1], names)
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -203,12 +169,8 @@ def _find_keys(stored: list[str]) -> dict[str, str]:
     return keys
 
 
-def _present(arrays: dict[str, Array], role: str) -> list[str]:
-    return [key for key in (role, f"test_{role}") if key in arrays]
-
-
 def _check_lengths(arrays: dict[str, Array], keys: dict[str, str]) -> None:
-    for role in _present(arrays, "inputs"):
+    for role in present(arrays, "inputs"):
         other = role.replace("inputs", "targets")
         lengths = [array.shape[0] if array.ndim else 0 for array in (arrays[role], arrays[other])]
         if 0 in lengths:
@@ -231,17 +193,6 @@ def _check_alike(inputs: dict[str, Tensor], keys: dict[str, str]) -> None:
         raise ValueError(
             f"samples of {keys['inputs']!r} are {kinds[0]} but those of {keys['test_inputs']!r} "
             f"are {kinds[1]}; save both alike"
-        )
-
-
-def _check_test_known(targets: dict[str, Tensor], keys: dict[str, str]) -> None:
-    if "test_targets" not in targets:
-        return
-    unknown = (~is_known(targets["test_targets"])).nonzero().flatten()
-    if len(unknown):
-        raise ValueError(
-            f"{keys['test_targets']!r} has {len(unknown)} unknown labels, the first at row "
-            f"{int(unknown[0])}; test samples must be labeled"
         )
 
 

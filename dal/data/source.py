@@ -160,6 +160,10 @@ class Split:
 class Dataset:
     """The raw arrays of one data set, before it is divided.
 
+    Tensors are taken as they are. NumPy arrays and lists are read as those of an archive (see
+    `dal.data.npz`): images may have their channels last, targets may be strings, and class names
+    may be left out.
+
     Attributes:
         name: Short name, used in the run directory.
         inputs: uint8 images (N, channels, H, W) or float32 features (N, D).
@@ -182,7 +186,7 @@ class Dataset:
     name: str
     inputs: Tensor
     targets: Tensor
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
     test_inputs: Tensor | None = None
     test_targets: Tensor | None = None
     size: int | None = None
@@ -191,6 +195,12 @@ class Dataset:
     standardize: bool = False
     contents: Sequence[str] | None = None
     seen: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        from dal.data.arrays import tensors_of  # which builds on this file
+
+        for name, value in tensors_of(self).items():
+            object.__setattr__(self, name, value)
 
     def digest(self) -> str:
         """Tells its inputs from those of other data sets: 64 hexadecimal digits.

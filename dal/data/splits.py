@@ -66,7 +66,13 @@ def make_source(
         ValueError: If the data set contradicts itself, has no test part where one is asked for,
             a part would be left without samples, or the test part holds samples on which a
             network was fitted that gives the inputs.
+        TypeError: It is no `Dataset`.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"make_source divides a Dataset, not a {type(dataset).__name__}; give "
+            'make_source(dal.data.Dataset("mine", inputs, targets), seed=0)'
+        )
     check_split(kind, test_fraction, stratified, validation)
     if kind == "official" and dataset.test_inputs is None:
         raise ValueError(f"{dataset.name} has no official test part; use split.kind=auto or merged")

@@ -1,5 +1,7 @@
 """The query module: scores, selection, the pool pass and the prediction history."""
 
+from inspect import isfunction
+
 from dal.query.badge import Badge
 from dal.query.base import (
     BatchStrategy,
@@ -66,6 +68,7 @@ from dal.query.uncertainty import (
     least_confidence,
     margin,
 )
+from dal.utils.arrays import takes_arrays
 
 __all__ = [
     "BALD",
@@ -139,3 +142,8 @@ __all__ = [
     "variation_ratio",
     "vote_entropy",
 ]
+
+# At this door scores take arrays for tensors; within the package they are functions of tensors.
+for _name in __all__:
+    if isfunction(globals()[_name]):
+        globals()[_name] = takes_arrays(globals()[_name])

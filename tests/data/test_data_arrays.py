@@ -1,0 +1,121 @@
+"""Arrays and lists of a notebook: a data set of them is that of the same tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dal.data import Dataset, initial_labels, make_source, npz
+from dal.utils.arrays import as_tensor
+
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(size=(60, 4))
+IMAGES = RNG.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+NUMBERS = np.arange(60) % 3
+NAMES = ["ant", "bee", "cat"]
+
+
+def of_tensors(inputs: torch.Tensor) -> Dataset:
+    return Dataset("mine", inputs, torch.from_numpy(NUMBERS), tuple(NAMES))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        NUMBERS,
+        NUMBERS.tolist(),
+        NUMBERS.astype(np.uint8),
+        np.array(NAMES)[NUMBERS],
+        np.array(NAMES)[NUMBERS].astype(object),
+        [NAMES[number] for number in NUMBERS],
+    ],
+    ids=["int64", "list", "uint8", "strings", "objects", "list of strings"],
+)
+@pytest.mark.parametrize("inputs", [FEATURES, FEATURES.tolist(), FEATURES[::-1][::-1]])
+def test_dataset_of_arrays_is_that_of_tensors(inputs: Any, targets: Any) -> None:
+    dataset = Dataset("mine", inputs, targets, NAMES)  # type: ignore[arg-type]
+    want = of_tensors(torch.from_numpy(FEATURES).float())
+    got, expected = (make_source(each, seed=1) for each in (dataset, want))
+    assert got.fingerprint() == expected.fingerprint()
+
+
+def test_dataset_of_images_with_channels_last() -> None:
+    dataset = Dataset("mine", IMAGES, NUMBERS, NAMES, mean=[0.5] * 3, std=np.ones(3))  # type: ignore[arg-type]
+    assert torch.equal(dataset.inputs, torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+    assert (dataset.mean, dataset.std) == ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
+
+
+def test_dataset_of_arrays_is_that_of_an_archive(tmp_path: Any) -> None:
+    labels = np.where(np.arange(60) < 40, np.array(NAMES)[NUMBERS], "")
+    tests = {"test_images": IMAGES[:9], "test_labels": np.array(NAMES)[NUMBERS[:9]]}
+    np.savez(tmp_path / "mine.npz", images=IMAGES, labels=labels, **tests)
+    dataset = Dataset(
+        "mine", IMAGES, labels, test_inputs=IMAGES[:9], test_targets=tests["test_labels"]
+    )  # type: ignore[arg-type]
+    archive = npz(str(tmp_path / "mine.npz"))
+    got, expected = (make_source(each, seed=0) for each in (dataset, archive))
+    assert got.class_names == ("ant", "bee", "cat")
+    assert got.fingerprint() == expected.fingerprint()
+
+
+def test_multilabel_rows_as_an_array() -> None:
+    rows = (RNG.random((60, 3)) < 0.5).astype(int)
+    dataset = Dataset("mine", FEATURES, rows, NAMES)  # type: ignore[arg-type]
+    assert make_source(dataset, seed=0).task.kind == "multilabel"
+    assert torch.equal(dataset.targets, torch.from_numpy(rows))
+
+
+def test_tensors_are_taken_as_they_are() -> None:
+    inputs = torch.from_numpy(FEATURES).float()
+    dataset = of_tensors(inputs)
+    assert dataset.inputs is inputs
+    assert dataset.class_names == tuple(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "told"),
+    [
+        (FEATURES * np.nan, NUMBERS, "'inputs' holds NaN"),
+        (FEATURES, NUMBERS / 2, "'targets' has type float64"),
+        (np.array(["a", "b"]), [0, 1], "'inputs' has type"),
+        (FEATURES, ["ant", "dog"] * 30, "'dog' is not in class_names"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused_by_name(
+    inputs: Any, targets: Any, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        Dataset("mine", inputs, targets, NAMES)  # type: ignore[arg-type]
+
+
+def test_make_source_names_the_remedy_where_arrays_are_handed_to_it() -> None:
+    with pytest.raises(TypeError, match="a Dataset, not a ndarray; give make_source"):
+        make_source(FEATURES, seed=0)  # type: ignore[arg-type]
+
+
+def test_initial_labels_of_an_array() -> None:
+    want = initial_labels(torch.from_numpy(NUMBERS), seed=3, per_class=2)
+    for targets in (NUMBERS, NUMBERS.tolist()):
+        assert torch.equal(initial_labels(targets, seed=3, per_class=2), want)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0)[::-1],
+        np.broadcast_to(np.float32(2), (3, 2)),
+        np.arange(3, dtype=">f4"),
+        np.asfortranarray(np.eye(3)),
+    ],
+    ids=["reversed", "read-only", "big-endian", "Fortran"],
+)
+def test_any_layout_of_numbers_becomes_a_tensor(array: np.ndarray[Any, Any]) -> None:
+    assert as_tensor(array, "x").tolist() == array.tolist()
+
+
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError, match="x is a list of type <U1; give a tensor, or an array"):
+        as_tensor(["a"], "x")
