@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.data.arrays import as_inputs
 from dal.data.source import Prepare, Source, Split
-from dal.models.base import MakeModel
+from dal.models.base import MakeModel, build_model
 from dal.models.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
 from dal.query.pool_pass import auto_batch_size, predict_logits
@@ -167,8 +168,9 @@ def load(
 
     Args:
         run_dir: The run directory.
-        model: A network to load the weights into, or an unfitted estimator; needed only if it was
-            built by a function that cannot be found again by name.
+        model: A network to load the weights into, the class or function that builds it, or an
+            unfitted estimator; needed only if it was a module, or built by a class or function
+            that cannot be found again by name, such as one of a notebook.
         device: Where to predict: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA if there).
         allow: Packages besides ``dal`` that the network's class may come from.
 
@@ -204,6 +206,8 @@ def _predictor(
     names = tuple(state["class_names"])
     if model is None:
         model = _build(state, len(names), path, allow)
+    elif callable(model) and not isinstance(model, nn.Module):
+        model = build_model(model, tuple(state["input_shape"]), len(names))
     prepare = Prepare(
         state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
     )
@@ -237,7 +241,10 @@ def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]
     """
     spec = state["spec"]
     if spec is None:
-        raise ValueError(f"{path} does not say how its model is built; pass it as model=...")
+        raise ValueError(
+            f"{path} does not say how its model is built, which was a module, or a class or "
+            "function of a notebook or script; pass it as model=..."
+        )
     name, given = str(spec[TARGET]), {key: spec[key] for key in spec if key != TARGET}
     target = find(name, "model", allow)
     network = inspect.isclass(target) and issubclass(target, nn.Module)
@@ -246,4 +253,4 @@ def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]
     if "weights" in state and "weights" in given:  # fine-tuned from; its own weights follow
         given["weights"] = None
     check_arguments(target, given, name)
-    return target(input_shape=tuple(state["input_shape"]), num_classes=classes, **given)
+    return build_model(partial(target, **given), tuple(state["input_shape"]), classes)

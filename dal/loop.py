@@ -40,6 +40,7 @@ from dal.recording.run_directory import RunDirectory
 from dal.settings import Settings
 from dal.task import likeliest
 from dal.trainer import Trainer
+from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
 from dal.utils.ranks import current, interrupts_of
@@ -111,9 +112,14 @@ def run(
 
     Args:
         source: The data.
-        model: Builds the network, e.g. ``dal.models.LeNet5``.
+        model: Any class or function that builds a network whose ``forward`` returns logits (B, C),
+            or a `dal.models.Output` of logits and features, which some strategies look at; called
+            with the shape of an input and the number of classes, or with nothing where it needs
+            nothing. Or such a module: a copy of it is trained, and with cold restarts every round
+            starts from the weights it has.
         strategy: Chooses what to label.
-        initial: int64, samples whose labels are known at the start; see `dal.data.initial_labels`.
+        initial: int64, samples whose labels are known at the start, a tensor, array or list; see
+            `dal.data.initial_labels`.
         trainer: How the network is trained; None for a `Trainer` with its defaults.
         oracle: Who answers; None for the data set's own labels.
         committee: Who the members are, where the strategy asks for a committee; None for dropout
@@ -135,6 +141,7 @@ def run(
         OSError: A file could not be written; the state saved before is intact.
     """
     settings, committee = settings or Settings(), committee or Dropout()
+    initial = as_tensor(initial, "initial").long()
     ranks = current()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     directory = directory if ranks.first else None

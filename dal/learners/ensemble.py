@@ -14,7 +14,7 @@ from dal.data.source import Source, Split
 from dal.fit import Save
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Ensemble, check_members
-from dal.learners.network import TorchLearner
+from dal.learners.network import TorchLearner, same_again
 from dal.models.base import MakeModel
 from dal.pool import TrainSet
 from dal.query.base import Members, Needs, PoolView, Probs
@@ -45,7 +45,7 @@ class EnsembleLearner(Learner):
 
     Raises:
         ValueError: The trainer monitors validation metrics and the source has no validation split;
-            or it would make all members the same.
+            or all members would be the same, or start alike.
     """
 
     def __init__(
@@ -69,8 +69,15 @@ class EnsembleLearner(Learner):
             for own in seeds
         ]
         self.main = self.members[0]
+        name = type(self.main.model).__name__
+        if isinstance(make_model, nn.Module) and not committee.bootstrap:
+            raise ValueError(
+                f"committee=ensemble: copies of one {name} start from the same weights; give the "
+                "class, or a function that builds a new one, or set committee.bootstrap=true"
+            )
+        if len({id(member.model) for member in self.members}) < committee.size:
+            raise ValueError(f"committee=ensemble: {same_again(name)}")
         if not committee.bootstrap and trainer.forgets_start(self.main.model):
-            name = type(self.main.model).__name__
             raise ValueError(
                 f"committee=ensemble: {type(trainer).__name__} fits {name} "
                 "to one optimum from any start, so all members would be the same; set "

@@ -16,7 +16,7 @@ from dal.export import save_estimator
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import check_members
 from dal.learners.look_ahead import reference_positions, retrained_risk
-from dal.models.base import MakeModel
+from dal.models.base import MakeModel, build_model
 from dal.models.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
 from dal.pool import TrainSet
 from dal.query.base import (
@@ -75,7 +75,7 @@ class EstimatorLearner(Learner):
                 "scikit-learn models are fitted by one process; start the run without torchrun"
             )
         self.make_model, self.source, self.task, self.seed = make_model, source, task, seed
-        self.template: Any = make_model(source.input_shape, source.num_classes)
+        self.template: Any = build_model(make_model, source.input_shape, source.num_classes)
         self.name = type(self.template).__name__
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
         cpu = torch.device("cpu")

@@ -14,7 +14,7 @@ from dal.learners.committees import Committee, Ensemble, Rounds
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner
-from dal.models.base import MakeModel
+from dal.models.base import MakeModel, build_model
 from dal.query.base import Members, Needs
 from dal.task import Task
 from dal.trainer import Trainer
@@ -68,5 +68,7 @@ def _builds_network(model: MakeModel, source: Source) -> bool:
     function = model.func if isinstance(model, partial) else model
     if inspect.isclass(function):
         return issubclass(function, nn.Module)
+    if isinstance(function, nn.Module):
+        return True
     with torch.random.fork_rng(devices=[]):
-        return isinstance(model(source.input_shape, source.num_classes), nn.Module)
+        return isinstance(build_model(model, source.input_shape, source.num_classes), nn.Module)

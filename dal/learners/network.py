@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from dal.data.source import Source, Split
 from dal.export import save_model
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.look_ahead import network_risk, why_not_movable
-from dal.models.base import MakeModel, last_layer
+from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer
 from dal.pool import TrainSet
 from dal.query.base import (
     Features,
@@ -27,6 +29,7 @@ from dal.query.base import (
 )
 from dal.query.dropout_masks import DropoutMasks, why_not
 from dal.query.pool_pass import batch_size_for, pool_pass, predict_logits
+from dal.query.probe import probe
 from dal.task import Task
 from dal.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
@@ -34,11 +37,26 @@ from dal.utils.ranks import current, ended_together
 from dal.utils.seeding import derive, generator, seeded
 
 
+def same_again(name: str) -> str:
+    """What is wrong with a function that builds nothing, and what to do."""
+    return (
+        f"the model function gives the same {name} again; let it build a new one each time, or "
+        "give the module itself, of which copies are made"
+    )
+
+
+def _is_lazy(model: nn.Module) -> bool:
+    """Whether layers wait for their first input."""
+    return any(is_lazy(parameter) for parameter in model.parameters())
+
+
 class TorchLearner(Learner):
     """A network trained by a `Trainer`, scored by the pool pass.
 
     Args:
-        make_model: Builds the network; its weights are drawn from the run's seed.
+        make_model: Builds the network; its weights are drawn from the run's seed. Or a module, of
+            which a copy is made where others are built anew: its weights are the start of the
+            run, and with cold restarts of every round. They are saved with the state.
         trainer: How it is trained.
         source: The data.
         task: Loss, probabilities, metrics.
@@ -48,7 +66,9 @@ class TorchLearner(Learner):
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
 
     Raises:
-        ValueError: The trainer monitors validation metrics and the source has no validation split.
+        ValueError: The trainer monitors validation metrics and the source has no validation split;
+            or the network does not fit the data.
+        TypeError: The network returns no logits, or cannot be built.
     """
 
     def __init__(
@@ -63,6 +83,13 @@ class TorchLearner(Learner):
         device: torch.device,
         batch_size: int | None = None,
     ) -> None:
+        if isinstance(make_model, nn.Module):
+            make_model = copy.deepcopy(make_model)  # whatever becomes of the caller's
+            if _is_lazy(make_model):
+                raise ValueError(
+                    f"{type(make_model).__name__} has lazy layers without weights yet; call it "
+                    "once, or give the class"
+                )
         self.make_model, self.trainer, self.source, self.task = make_model, trainer, source, task
         self.committee, self.seed, self.device = committee, seed, device
         rule = trainer.early_stopping
@@ -71,14 +98,19 @@ class TorchLearner(Learner):
                 f"trainer.early_stopping.monitor={rule.monitor} but the validation split is empty; "
                 "set split.validation=0.1, or monitor train/loss"
             )
+        self.gives_features = False
         self.model = self._fresh(0)
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size
         kinds: set[type[Need]] = {Probs, GradNorms}
-        if last_layer(self.model) is not None:
+        if self.gives_features:
             kinds.add(Features)
-        if task.kind == "multiclass" and not why_not_movable(last_layer(self.model)):
+        if (
+            task.kind == "multiclass"
+            and self.gives_features
+            and not why_not_movable(last_layer(self.model))
+        ):
             kinds.add(LookAhead)
         if isinstance(committee, Dropout) and not why_not(self.model):
             kinds.add(Members)
@@ -92,6 +124,12 @@ class TorchLearner(Learner):
                 f"{strategy} compares members of a committee, and {type(self.model).__name__} "
                 f"{reason}; choose model=bayesian_cnn or another network with dropout, "
                 "committee=ensemble or committee=rounds"
+            )
+        looks = [need for need in needs if isinstance(need, Features | LookAhead)]
+        if looks and not self.gives_features:
+            raise TypeError(
+                f"{strategy} looks at features, and {type(self.model).__name__} returns logits "
+                f"only; {RETURN_FEATURES}"
             )
         reason = why_not_movable(last_layer(self.model))
         if reason and any(isinstance(need, LookAhead) for need in needs):
@@ -219,11 +257,15 @@ class TorchLearner(Learner):
 
     def state_dict(self) -> dict[str, Any]:
         """The weights and the batch size of the pass."""
-        return {"model": self.model.state_dict(), "batch_size": self.batch_size}
+        state = {"model": self.model.state_dict(), "batch_size": self.batch_size}
+        given = self.make_model
+        return state | ({"given": given.state_dict()} if isinstance(given, nn.Module) else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.model.load_state_dict(state["model"])
+        if isinstance(self.make_model, nn.Module):
+            self.make_model.load_state_dict(state["given"])
         self.batch_size = self._asked_batch_size or state["batch_size"]
 
     def fingerprint(self) -> str:
@@ -246,7 +288,13 @@ class TorchLearner(Learner):
     def _fresh(self, round_number: int) -> nn.Module:
         """A network whose weights depend on seed and round alone; the global RNG is untouched."""
         with seeded(derive(self.seed, round_number, "weights"), torch.device("cpu")):
-            model = self.make_model(self.source.input_shape, self.source.num_classes)
+            shape, classes = self.source.input_shape, self.source.num_classes
+            model: nn.Module = build_model(self.make_model, shape, classes)
+            if round_number == 0 or _is_lazy(model):
+                few = self.source.train.take(torch.zeros(2, dtype=torch.int64))
+                self.gives_features = probe(model, few, classes).features is not None
+        if model is getattr(self, "model", None):
+            raise ValueError(same_again(type(model).__name__))
         # Convolutions and pooling are up to twice as fast with channels last; `to` also sets the
         # strides of one-channel weights, where `contiguous` would change nothing.
         model = model.to(self.device)

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-MakeModel = Callable[[tuple[int, ...], int], nn.Module]
-"""Builds a network from the shape of one input and the number of classes."""
+MakeModel = Callable[[tuple[int, ...], int], nn.Module] | Callable[[], nn.Module] | nn.Module
+"""A class or function that builds a network; or a module, of which copies are made.
+
+It is given the shape of one input and the number of classes, or what it names of ``input_shape``
+and ``num_classes``; or nothing, where it needs no argument.
+"""
+
+
+def build_model(make: MakeModel, input_shape: tuple[int, ...], num_classes: int) -> Any:
+    """A network, or what else a function builds.
+
+    Args:
+        make: See `MakeModel`.
+        input_shape: Of a sample.
+        num_classes: C.
+
+    Raises:
+        TypeError: It cannot be called like that.
+    """
+    if isinstance(make, nn.Module):
+        return copy.deepcopy(make)
+    remedy = "give a class, a function such as lambda input_shape, num_classes: ..., or a module"
+    if not callable(make):
+        raise TypeError(f"the model is a {type(make).__name__}, which builds no network; {remedy}")
+    parameters = inspect.signature(make).parameters.values()
+    required = {p.name for p in parameters if p.default is p.empty and p.kind not in _ANY}
+    at_hand = {"input_shape": input_shape, "num_classes": num_classes}
+    named = {p.name: at_hand[p.name] for p in parameters if p.name in at_hand}
+    function: Callable[..., Any] = make
+    if named and required <= set(named):
+        return function(**named)
+    if len(required) == 2 or any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return function(input_shape, num_classes)
+    if not required:
+        return function()
+    raise TypeError(
+        f"{getattr(make, '__name__', make)} needs {', '.join(sorted(required))}, and a model is "
+        f"given input_shape and num_classes, or nothing; {remedy}"
+    )
+
+
+_ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Output(NamedTuple):
@@ -50,6 +92,13 @@ class StackedForward(Protocol):
             x: float, (R, B, ...).
         """
         ...
+
+
+RETURN_FEATURES = (
+    "let its forward return dal.models.Output(logits, features), features (B, D) the input of its "
+    "last layer"
+)
+"""What helps where a network returns logits only."""
 
 
 def forward(model: nn.Module, inputs: Tensor) -> Output:
