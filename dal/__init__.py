@@ -12,9 +12,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dal.export import Predictor, load
     from dal.loop import Result, run
+    from dal.scoring import score
     from dal.settings import Settings
 
-__all__ = ["Predictor", "Result", "Settings", "__version__", "load", "run"]
+__all__ = ["Predictor", "Result", "Settings", "__version__", "load", "run", "score"]
 
 _HOMES = {
     "Predictor": "dal.export",
@@ -22,6 +23,7 @@ _HOMES = {
     "Settings": "dal.settings",
     "Result": "dal.loop",
     "run": "dal.loop",
+    "score": "dal.scoring",
 }
 
 

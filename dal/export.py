@@ -72,6 +72,20 @@ class Predictor:
         Raises:
             ValueError: The inputs are of no such shape, or not finite.
         """
+        split = self._split(inputs)
+        size = min(auto_batch_size(split.inputs[0].numel(), self.device), len(split))
+        logits = predict_logits(
+            self.model, split.take, len(split), device=self.device, batch_size=size
+        )
+        return self.task.probs(logits).cpu()
+
+    def prepared(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
+        """What the network takes: raw inputs (see `predict_proba`) prepared, float32, (N, ...)."""
+        split = self._split(inputs)
+        return split.take(torch.arange(len(split)))
+
+    def _split(self, inputs: Any) -> Split:
+        """Raw inputs, checked, as a part of a data set."""
         if isinstance(inputs, Tensor):
             inputs = inputs.detach().cpu().numpy()
         raw = as_inputs(np.asarray(inputs), "inputs")
@@ -82,12 +96,7 @@ class Predictor:
                 f"a sample has shape {shape}, but the model was trained on {self.input_shape}; "
                 "give inputs like those of the training data"
             )
-        split = Split(raw, torch.zeros(len(raw), dtype=torch.int64), self.prepare)
-        size = min(auto_batch_size(raw[0].numel(), self.device), len(raw))
-        logits = predict_logits(
-            self.model, split.take, len(raw), device=self.device, batch_size=size
-        )
-        return self.task.probs(logits).cpu()
+        return Split(raw, torch.zeros(len(raw), dtype=torch.int64), self.prepare)
 
     def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str] | list[list[str]]:
         """The name of the most probable class of each input; see `predict_proba`.

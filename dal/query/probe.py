@@ -34,7 +34,7 @@ def probe(model: nn.Module, inputs: Tensor, num_classes: int | None = None) -> O
     name, shape = type(model).__name__, tuple(inputs.shape)
     try:
         with evaluating(model), torch.no_grad():
-            output = forward(model, inputs.to(_device(model)))
+            output = forward(model, inputs.to(device_of(model)))
     except Exception as error:
         if out_of_memory(error):
             raise
@@ -69,7 +69,7 @@ def probe(model: nn.Module, inputs: Tensor, num_classes: int | None = None) -> O
     return output
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """Where a network is."""
     tensors = (*model.parameters(), *model.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
