@@ -42,7 +42,7 @@ def test_documents_commands_compose(command: str) -> None:
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = blocks(README, "python")
-    assert len(found) == 2
+    assert len(found) == 4
     for code in found:
         exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "mine.npz").is_file()
