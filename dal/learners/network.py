@@ -125,17 +125,18 @@ class TorchLearner(Learner):
                 f"{reason}; choose model=bayesian_cnn or another network with dropout, "
                 "committee=ensemble or committee=rounds"
             )
-        looks = [need for need in needs if isinstance(need, Features | LookAhead)]
-        if looks and not self.gives_features:
-            raise TypeError(
-                f"{strategy} looks at features, and {type(self.model).__name__} returns logits "
-                f"only; {RETURN_FEATURES}"
-            )
         reason = why_not_movable(last_layer(self.model))
         if reason and any(isinstance(need, LookAhead) for need in needs):
             raise TypeError(
                 f"{strategy} looks ahead by moving the last layer, and {type(self.model).__name__} "
                 f"{reason}; choose another model or strategy"
+            )
+        looks = [need for need in needs if isinstance(need, Features | LookAhead)]
+        if looks and not self.gives_features:
+            raise TypeError(
+                f"{strategy} needs {min(looks, key=repr)} and so features, and "
+                f"{type(self.model).__name__} returns logits only; {RETURN_FEATURES}, or choose "
+                "another strategy"
             )
         super().check_needs(needs, strategy)
 

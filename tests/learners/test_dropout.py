@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -221,7 +222,9 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_members(
         (lambda s, c: MLP(s, c), "MLP has no dropout layer"),
         (lambda s, c: BayesianCNN((1, 28, 28), c, dropout=0.0), "BayesianCNN has no dropout"),
         (
-            lambda s, c: nn.Sequential(nn.AlphaDropout(0.1), nn.Dropout(0.1)),
+            lambda s, c: nn.Sequential(
+                nn.AlphaDropout(0.1), nn.Dropout(0.1), nn.Flatten(), nn.Linear(math.prod(s), c)
+            ),
             r"has alpha dropout \(0\)",
         ),
     ],

@@ -157,14 +157,16 @@ def test_strategies_see_the_features_that_an_output_has() -> None:
     assert len(result.rows) == 3
 
 
-@pytest.mark.parametrize("strategy", [CoreSet(), ExpectedErrorReduction()])
-def test_features_of_logits_alone_are_refused_with_the_remedy(strategy: Strategy) -> None:
-    told = r"looks at features, and Plain returns logits only; let its forward return "
+def test_features_of_logits_alone_are_refused_with_the_remedy() -> None:
+    told = (
+        r"needs \w+\(.*\) and so features, and Plain returns logits only; let its forward return "
+    )
     with pytest.raises(TypeError, match=told + r"dal\.models\.Output\(logits, features\)"):
-        go(Plain, strategy)
+        go(Plain, CoreSet())
 
 
-def test_a_head_without_an_output_gives_no_features_either() -> None:
+@pytest.mark.parametrize("strategy", [CoreSet(), ExpectedErrorReduction()])
+def test_a_head_without_an_output_gives_no_features_either(strategy: Strategy) -> None:
     class Headed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -174,7 +176,7 @@ def test_a_head_without_an_output_gives_no_features_either() -> None:
             return self.head(x)
 
     with pytest.raises(TypeError, match="Headed returns logits only"):
-        go(Headed, CoreSet())
+        go(Headed, strategy)
 
 
 @pytest.mark.parametrize("strategy", [BALD(), ExpectedGradientLength(), Margin()])
