@@ -31,7 +31,7 @@ from dal.query.base import (
 )
 from dal.query.dropout_masks import DropoutMasks, why_not
 from dal.query.pool_pass import auto_batch_size, evaluating, pool_pass
-from dal.query.probe import device_of, probe
+from dal.query.probe import device_of, dtype_of, probe
 from dal.task import Multiclass, Multilabel, Task
 from dal.utils.numerics import pick_device
 from dal.utils.ranges import check_whole
@@ -86,7 +86,7 @@ def score(
     network, task, data = _parts(model, data)
     if device != "auto" and (where := pick_device(device)) != device_of(network):
         network = copy.deepcopy(network).to(where)
-    items = Items(data, _dtype_of(network))
+    items = Items(data, dtype_of(network))
     with evaluating(network):
         first = items.first()
         output = probe(network, first)
@@ -124,11 +124,6 @@ def _parts(model: Any, data: Any) -> tuple[nn.Module, Task | None, Any]:
             "model are functions in dal.query, such as dal.query.margin(probs)"
         )
     return model, None, data
-
-
-def _dtype_of(network: nn.Module) -> torch.dtype:
-    """The type of the network's numbers."""
-    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _task_of(how: Strategy, classes: int) -> Task:

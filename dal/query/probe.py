@@ -21,7 +21,7 @@ def probe(model: nn.Module, inputs: Tensor, num_classes: int | None = None) -> O
 
     Args:
         model: The network.
-        inputs: (B, ...), prepared; moved to where the network is.
+        inputs: (B, ...), prepared; moved to where the network is, fractions in its precision.
         num_classes: C, if it is known.
 
     Returns:
@@ -32,6 +32,8 @@ def probe(model: nn.Module, inputs: Tensor, num_classes: int | None = None) -> O
         TypeError: It returns something else.
     """
     name, shape = type(model).__name__, tuple(inputs.shape)
+    if inputs.is_floating_point():
+        inputs = inputs.to(dtype_of(model))
     try:
         with evaluating(model), torch.no_grad():
             output = forward(model, inputs.to(device_of(model)))
@@ -73,3 +75,8 @@ def device_of(model: nn.Module) -> torch.device:
     """Where a network is."""
     tensors = (*model.parameters(), *model.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The type of a network's numbers."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
