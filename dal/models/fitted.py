@@ -62,7 +62,7 @@ class Fitted:
         """
         if self.estimator is None:
             values = np.zeros((len(inputs_ND), 1))
-        elif len(self.classes) > 2 and hasattr(self.estimator, "decision_function_shape"):
+        elif self.num_classes > 2 and hasattr(self.estimator, "decision_function_shape"):
             values = behind_winner(pairwise(self.estimator, inputs_ND), len(self.classes))
         else:
             values = self._decision(inputs_ND)
@@ -86,7 +86,9 @@ class Fitted:
 
 
 def pairwise(machine: Any, inputs_ND: Floats) -> Floats:
-    """Values of the machine of every pair i < j of C > 2 classes: float64, (N, C (C - 1) / 2).
+    """Values of the machine of every pair i < j of C classes: float64, (N, C (C - 1) / 2).
+
+    Positive for i; scikit-learn's single value of two classes is positive for the second.
 
     Args:
         machine: A fitted `sklearn.svm.SVC`; left as it is.
@@ -94,7 +96,7 @@ def pairwise(machine: Any, inputs_ND: Floats) -> Floats:
     """
     machine = copy.copy(machine).set_params(decision_function_shape="ovo")
     values: Floats = machine.decision_function(inputs_ND)
-    return values
+    return values if values.ndim == 2 else -values[:, None]
 
 
 def behind_winner(pairs_NP: Floats, num_classes: int) -> Floats:

@@ -87,7 +87,7 @@ SVM = partial(estimators.svm, gamma=0.5)
 POLYNOMIAL = partial(estimators.polynomial_svm, gamma=0.5, degree=2)
 
 
-@pytest.mark.parametrize("classes", [3, 4])
+@pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize(
     ("make", "pair"),
     [
