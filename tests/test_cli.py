@@ -292,12 +292,21 @@ def check_refused(ended: Ended, fact: str, remedy: str) -> None:
         (["seed=1.5"], "Value '1.5'", "Integer"),
         (["query_size=ten"], "Value 'ten'", "Integer"),
         (["plugins=mine"], "plugins", "list"),
+        (["seed=nan"], "error: seed=nan: Value 'nan'", "Integer"),
+        (["seed=null"], "error: seed=null: field 'seed'", "not Optional"),
+        (["nonsense=3"], "Could not override 'nonsense'", "--help lists the settings"),
+        (["strategy=foo"], "Could not find 'strategy/foo'", "in 'strategy': badge, bald, "),
+        (["trainer.epochs=[1"], "no viable alternative at input '[1'", "check the brackets"),
     ],
 )
 def test_settings_that_do_not_compose_are_refused(
     cli: Cli, saved: Path, arguments: list[str], fact: str, remedy: str
 ) -> None:
-    check_refused(cli(*arguments), fact, remedy)
+    ended = cli(*arguments)
+    check_refused(ended, fact, remedy)
+    lines = ended.err.splitlines()
+    assert [line.startswith("error: ") for line in lines] == [True] + [False] * (len(lines) - 1)
+    assert all(line.startswith("did you mean ") for line in lines[1:])
     assert not saved.exists()
 
 
@@ -313,6 +322,8 @@ def test_settings_that_do_not_compose_are_refused(
         (["batch_size=0"], "batch_size=0", "at least 1"),
         (["save_every=0"], "save_every=0", "at least 1"),
         (["initial.count=0"], "initial.count=0", "at least 1"),
+        (["initial=fraction", "initial.fraction=nan"], "initial.fraction=nan", "positive number"),
+        (["initial=fraction", "initial.fraction=inf"], "initial.fraction=inf", "positive number"),
         (["split.validation=abc"], "validation=abc", "a fraction between 0 and 1"),
         (["split.kind=halves"], "'halves' is unknown", "merged"),
         (["device=cuda:7"], "device=cuda:7 is not there", "there is cpu"),

@@ -325,6 +325,9 @@ def test_suggestions_for_mistyped_settings(arguments: list[str], lines: list[str
         (["+foo=1"], "no setting foo"),
         (["+query_sizes=1"], "did you mean query_size"),
         (["data=npz"], "data.path is missing"),
+        (["~seed"], "~seed takes away a setting that every run has; leave it out"),
+        (["seed=${seed}"], r"^error: Recursive interpolation detected \(seed\); correct this"),
+        (["saved_dir=${nope}"], r"^error: Interpolation key 'nope' not found \(saved_dir\); corr"),
     ],
 )
 def test_settings_unread_or_missing_are_refused(overrides: list[str], message: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dal.data.source import UNKNOWN, Dataset, is_known
+from dal.utils.ranges import MOST_WHOLE
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +214,7 @@ def as_labels(array: Array, key: str) -> Array:
         int64 or str array (N,).
 
     Raises:
-        ValueError: If the array is no list of labels.
+        ValueError: If the array is no list of labels, has numbers beyond int64, or -1 may be one.
     """
     if array.ndim != 1:
         raise ValueError(
@@ -225,7 +226,23 @@ def as_labels(array: Array, key: str) -> Array:
             f"{key!r} has type {array.dtype}; save whole numbers, for example "
             "with .astype('int64'), or strings"
         )
-    return array if array.dtype.kind == "U" else array.astype(np.int64)
+    if array.dtype.kind == "U":
+        return array
+    _check_range(array, key)
+    if array.size and array.min() < UNKNOWN and (array == UNKNOWN).any():
+        raise ValueError(
+            f"{key!r} holds {array.min()} and {UNKNOWN}, which marks unknown labels and may be "
+            "meant as a class; save class numbers from 0 on, or strings"
+        )
+    return array.astype(np.int64)
+
+
+def _check_range(array: Array, key: str) -> None:
+    """Refuse what int64 would turn into another number, such as -1, which means unknown."""
+    if array.dtype == np.uint64 and array.size and array.max() > MOST_WHOLE:
+        raise ValueError(
+            f"{key!r} holds {array.max()}, which is beyond int64; save smaller numbers, or strings"
+        )
 
 
 def as_label_rows(array: Array, key: str) -> Tensor:
@@ -248,6 +265,7 @@ def as_label_rows(array: Array, key: str) -> Tensor:
             "whole numbers 0 and 1 of shape (N, C), two or more labels, and one class a sample as "
             "shape (N,) (argmax(axis=1) turns one-hot rows into class numbers)"
         )
+    _check_range(array, key)
     rows = torch.from_numpy(array.astype(np.int64))
     good = ((rows == 0) | (rows == 1)).all(1) | (rows == UNKNOWN).all(1)
     if not good.all():

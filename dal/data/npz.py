@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def npz(
       to [0, 1]). Or they are features (N, D), numbers of any kind.
     - Targets (N,) are class numbers from 0, any other whole numbers, or strings; the latter two
       become classes in sorted order. -1 or an empty string marks a training sample whose label is
-      not known.
+      not known; -1 among lower numbers is refused.
     - Multi-label targets (N, C) are 1 where a label holds and 0 where not; a row of -1 marks a
       training sample whose labels are not known. Without ``class_names``, labels are called 0 to
       C - 1.
@@ -213,8 +214,10 @@ def _check_normalization(
             f"mean has {len(mean)} and std {len(std)} numbers; "
             f"give {channels} of both, one for each channel or feature"
         )
-    if min(std) <= 0:
-        raise ValueError(f"std={list(std)} must be above 0 everywhere")
+    if not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean={list(mean)} must be finite everywhere")
+    if not all(0 < value < math.inf for value in std):
+        raise ValueError(f"std={list(std)} must be above 0 and finite everywhere")
 
 
 def _check_size(size: int | None, ndim: int) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 from dal.data.class_names import check_class_names
 from dal.data.draw import draw, share
 from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
+from dal.utils.memory import check_memory
+from dal.utils.ranges import check_whole
 from dal.utils.seeding import generator
 
 _logger = logging.getLogger(__name__)
@@ -259,6 +261,10 @@ def _check_dataset(dataset: Dataset) -> None:
             f"{dataset.name} has a mean and data.standardize=true; drop one of the two, "
             "standardizing computes the mean itself"
         )
+    if dataset.size is not None:
+        check_whole("data.size", dataset.size, 1, ", or null for the size that images have")
+        of_one = 4 * dataset.size**2 * dataset.inputs.shape[1]
+        check_memory(of_one, f"data.size={dataset.size}, for one image")
     check_class_names(dataset.class_names, dataset.targets.ndim == 2, dataset.name)
     _check_part(
         dataset, "training", _Part(dataset.inputs, dataset.targets, torch.arange(0)), UNKNOWN

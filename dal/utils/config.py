@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dal.utils import help, replicas
 from dal.utils.explain import exceptions_come_through, explain, in_file
@@ -96,12 +97,18 @@ def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
 
 
 def check_keys(settings: DictConfig) -> None:
-    """Refuse settings that are missing, or that nothing reads.
+    """Refuse settings that are missing, that nothing reads, or that refer to what is not there.
 
     Raises:
         SystemExit: Naming the key, what to do, and with code 1.
     """
     known = {f.name for f in fields(Config)}
+    for removed in [f.name for f in fields(Config) if f.name not in settings]:
+        raise SystemExit(f"error: ~{removed} takes away a setting that every run has; leave it out")
+    try:
+        OmegaConf.to_container(settings, resolve=True)
+    except OmegaConfBaseException as error:  # raised later, Hydra would print a line of its own
+        raise SystemExit(explain(error, Path())) from None
     for missing in sorted(OmegaConf.missing_keys(settings)):
         raise SystemExit(f"error: {missing} is missing; set {missing}=...")
     for key in sorted({str(key) for key in settings} - known):

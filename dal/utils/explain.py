@@ -18,6 +18,9 @@ from yaml import YAMLError
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Environment variable of Hydra: with 1, it lets exceptions through and prints none itself."""
 
+_INSIDES = re.compile(
+    r" {4}(full_key|object_type|reference_type)|To append to your|See https://hydra"
+)
 _IN_FILE = re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*)", re.DOTALL)
 
 
@@ -49,7 +52,7 @@ def explain(error: Exception, config_dir: Path) -> str | None:
         return file_error
     if isinstance(error, HydraException):
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        return "error: " + f"{error}\n{cause}".strip()
+        return "error: " + _in_one_line(f"{error}\n{cause}")
     if isinstance(error, OmegaConfBaseException):
         return f"error: {_with_key(str(error))}; correct this setting"
     if isinstance(error, BrokenExecutor):
@@ -109,6 +112,20 @@ def _of_submitit(error: Exception) -> str:
         f"error: {fact}; look into multirun/.submitit of saved_dir for what the job said, and run "
         "the same command again when the others have ended: every run goes on where it was"
     )
+
+
+def _in_one_line(text: str) -> str:
+    """Hydra's message with the options it lists, without its own insides and advice."""
+    text = text.partition("\nConfig search path:")[0]
+    lines = [line.rstrip(". ") for line in text.splitlines() if not _INSIDES.match(line)]
+    options = ", ".join(line.strip() for line in lines if line[:1] == "\t")
+    facts = "; ".join(line for line in lines if line.strip() and line[:1] != "\t")
+    facts = re.sub(r"^Error merging override ([^;]*);", r"\1:", facts)
+    if facts.startswith("Could not override"):
+        facts += "; --help lists the settings"
+    if "override_grammar" in text:
+        facts += "; check the brackets, quotes and commas of the command"
+    return f"{facts} {options}".strip()
 
 
 def _with_key(text: str) -> str:

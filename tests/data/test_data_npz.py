@@ -239,6 +239,26 @@ BAD_ARRAYS = {
         {"inputs": FEATURES, "targets": LABELS, "class_names": np.array([b"a", b"b", b"c"])},
         "give a plain list of strings",
     ),
+    "beyond int64": (
+        {"inputs": FEATURES, "targets": LABELS.astype("u8") + np.uint64(2**63)},
+        "'targets' holds 9223372036854775810, which is beyond int64",
+    ),
+    "unknown by overflow": (
+        {"inputs": FEATURES, "targets": np.full((len(LABELS), 2), 2**64 - 1, "u8")},
+        "'targets' holds 18446744073709551615, which is beyond int64",
+    ),
+    "negative class": (
+        {"inputs": FEATURES, "targets": LABELS - 2},
+        "'targets' holds -2 and -1, which marks unknown labels and may be",
+    ),
+    "fractions": (
+        {"inputs": FEATURES, "targets": LABELS + 0.5},
+        "'targets' has type float64; save whole numbers",
+    ),
+    "huge objects": (
+        {"inputs": FEATURES, "targets": LABELS.astype(object) + 10**30},
+        "key 'targets' cannot be read .* not as objects",
+    ),
     "foreign string": (
         {"inputs": FEATURES, "targets": LABELS.astype(str), "class_names": np.array(["0", "1"])},
         "the label '2' is not in class_names",
@@ -262,6 +282,9 @@ def test_npz_bad_array_raises_and_names_the_file(tmp_path, case):
         ({"std": [1.0] * 4}, "without the other"),
         ({"mean": [0.0], "std": [1.0]}, "give 4 of both"),
         ({"mean": [0.0] * 4, "std": [1.0, 1.0, 0.0, 1.0]}, "above 0"),
+        ({"mean": [0.0] * 4, "std": [1.0, 1.0, np.inf, 1.0]}, "finite"),
+        ({"mean": [0.0] * 4, "std": [1.0, 1.0, np.nan, 1.0]}, "finite"),
+        ({"mean": [0.0, np.nan, 0.0, 0.0], "std": [1.0] * 4}, "finite"),
         ({"mean": [0.0] * 4, "std": [1.0] * 4, "standardize": True}, "drop one or the other"),
         ({"size": 28}, "drop it for features"),
         ({"class_names": ["a"]}, "class_names has length 1 but the targets have 3 classes"),

@@ -231,6 +231,8 @@ def test_bad_setting_raises(settings, reason):
         ({"class_names": ("a",)}, "has 1 class; classification needs at least 2"),
         ({"class_names": ("a", "b")}, "targets from 0 to 2; they must lie in -1..1"),
         ({"test_inputs": torch.zeros(2, 1)}, "without the other"),
+        ({"size": 0}, "data.size=0; give at least 1"),
+        ({"size": 10**9}, "data.size=1000000000, for one image: .* ask for less"),
         ({"standardize": True, "mean": (0.0,), "std": (1.0,)}, "drop one of the two"),
         (
             {"test_inputs": torch.zeros(2, 1), "test_targets": torch.tensor([0, -1])},
