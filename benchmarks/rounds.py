@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| round | KB written | milliseconds |\n|---:|---:|---:|")
     for number in options.rounds:
         near = clock.marks[max(number - AROUND, 0) : number + AROUND + 1]
-        steps = list(zip(near, near[1:], strict=False))
+        steps = list(pairwise(near))
         seconds = statistics.median(b[0] - a[0] for a, b in steps)
         written = statistics.median(b[1] - a[1] for a, b in steps)
         print(f"| {number} | {written / 1000:.1f} | {1000 * seconds:.1f} |")

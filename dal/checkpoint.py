@@ -125,10 +125,7 @@ class Checkpoints:
             in_part(newest)
             return newest
         if damaged:
-            raise DamagedError(
-                f"no checkpoint in {self.folder} is whole ({cause}); restore one, or choose "
-                "another saved_dir to start anew"
-            )
+            raise DamagedError(f"no checkpoint in {self.folder} is whole ({cause})")
         return None
 
     def _numbers(self) -> list[int]:

@@ -88,26 +88,27 @@ class Job:
         self.journals = (
             Journals(self.checkpoints.folder.parent, self.fingerprint) if self.checkpoints else None
         )
-        self.resumed, numerics = self._load()
+        saved = self._load()
         if shared:
-            self.resumed, numerics = self._share(numerics)
-        self._apply_numerics(numerics)
+            saved = self._share(saved)
+        self._apply_numerics(saved["numerics"] if saved else None)
 
-    def _load(self) -> tuple[bool, dict[str, Any] | None]:
-        """Go on where the run stands; whether it was begun before, and its numerics if known."""
+    def _load(self) -> dict[str, Any] | None:
+        """Go on where the run stands; gives its checkpoint, if there is a whole one."""
+        self.resumed = False
         if self.checkpoints is None or self.journals is None:
-            return False, None
+            return None
         try:
             saved = self.checkpoints.load(self._restore, self._restore_in_part)
-            rebuilt = saved is None and self._rebuild("there is no checkpoint")
+            self.resumed = saved is not None or self._rebuild("there is no checkpoint")
         except DamagedError as error:
-            saved, rebuilt = None, self._rebuild(str(error))
-            if not rebuilt:
-                raise
-        if saved is None and not rebuilt:
+            saved, self.resumed = None, self._rebuild(str(error))
+            if not self.resumed:
+                raise DamagedError(f"{error}; {self.journals.remedy}") from error
+        if not self.resumed:
             self.journals.check_absence()
         self.journals.take(self.pool, self.state.rows)
-        return saved is not None or rebuilt, saved and saved["numerics"]
+        return saved
 
     def _start(self) -> None:
         """The state before the first round: the initial labels are known."""
@@ -142,22 +143,17 @@ class Job:
                 "same data and versions"
             )
 
-    def _share(self, numerics: dict[str, Any] | None) -> tuple[bool, dict[str, Any] | None]:
+    def _share(self, saved: dict[str, Any] | None) -> dict[str, Any] | None:
         """Give what the first process restored to the others, but for what it alone looks at."""
-        resumed, numerics, events, learner, state = self.ranks.from_first(
-            lambda: (
-                self.resumed,
-                numerics,
-                self.pool.events(),
-                self.learner.state_dict() if self.resumed else {},
-                vars(self.state),
-            )
+        known = saved and {name: saved[name] for name in ("numerics", "learner")}
+        self.resumed, saved, events, state = self.ranks.from_first(
+            lambda: (self.resumed, known, self.pool.events(), vars(self.state))
         )
-        if resumed and not self.ranks.first:
-            self.pool = self.new_pool(events)
-            self.learner.load_state_dict(learner)
-            self.state = State(**state)
-        return resumed, numerics
+        if self.resumed and not self.ranks.first:
+            self.pool, self.state = self.new_pool(events), State(**state)
+            if saved is not None:
+                self.learner.load_state_dict(saved["learner"])
+        return saved
 
     def _digests(self) -> dict[str, str]:
         """What strategies compared at one seed must have in common, by name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ class Journals:
         self.spare = Journal(checkpoints / LEDGER, header)
         self.rows = Journal(checkpoints / ROWS, sync=True)
 
+    @property
+    def remedy(self) -> str:
+        """What to do where nothing is left to go on from; it keeps the answers of people."""
+        return (
+            f"restore it, or move all but queries/ out of {self.run_dir} and run the same command "
+            "again: it begins anew, and answers that stand in queries/ are found there"
+        )
+
     def extend(self, pool: Pool, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Append what is new and wait for the disk.
 
@@ -50,15 +59,17 @@ class Journals:
         Raises:
             OSError: The disk is full or not writable.
         """
+        entries = cache(lambda first: _events(pool, first))
         for journal in (self.ledger, self.spare):
-            journal.extend(lambda first: _events(pool, first))
+            journal.extend(entries)
         self.rows.extend(lambda first: row_lines(rows[first:]))
         return {"ledger": self.ledger.mark, "rows": self.rows.mark}
 
     def take(self, pool: Pool, rows: Sequence[Mapping[str, Any]]) -> None:
         """Go on from here: what a killed run had appended beyond it is cut off."""
+        events = _events(pool, 0)
         for journal in (self.ledger, self.spare):
-            journal.take(_events(pool, 0))
+            journal.take(events)
         self.rows.take(row_lines(rows))
 
     def events(self, marks: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -115,10 +126,7 @@ class Journals:
                 )
             return events
         if there:
-            raise DamagedError(
-                f"{causes[0]}; restore it, or move all but queries/ out of {self.run_dir} and run "
-                "the same command again: answers that stand in queries/ are found there"
-            )
+            raise DamagedError(f"{causes[0]}; {self.remedy}")
         return None
 
     def keep_question(self, round_number: int, pending: dict[str, Any] | None) -> None:
@@ -149,10 +157,7 @@ class Journals:
             path = self.run_dir / name
             if path.exists() and len(path.read_bytes().splitlines()) > lines:
                 raise ValueError(
-                    f"{path} holds results, but neither checkpoints/ nor {LEDGER} is there to go "
-                    "on from; restore one of them, or move all but queries/ out of "
-                    f"{self.run_dir} and run the same command again: it begins anew, and answers "
-                    "that stand in queries/ are found there"
+                    f"{path} holds results, but there is no {LEDGER} to go on from; {self.remedy}"
                 )
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from benchmarks import rounds
 from benchmarks.setup import Sizes
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts/bench.py"
@@ -89,3 +90,12 @@ def test_training_macs_lenet5_matches_count_by_hand(bench: ModuleType) -> None:
     model, sample = LeNet5((1, 28, 28), 10), torch.zeros(1, 1, 28, 28)
     assert forward_macs(model, sample) == [117_600, 240_000, 48_000, 10_080, 840]
     assert training_macs(model, sample) == 3 * 416_520 - 117_600
+
+
+def test_cost_of_rounds_is_shown_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rounds.main(["--rounds", "2", "4"])
+    header, _, *lines = capsys.readouterr().out.splitlines()
+    assert header == "| round | KB written | milliseconds |"
+    cells = [[float(cell) for cell in line.strip("|").split("|")] for line in lines]
+    assert [number for number, *_ in cells] == [2, 4]
+    assert all(written > 1 and seconds > 0 for _, written, seconds in cells)

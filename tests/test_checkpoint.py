@@ -161,7 +161,7 @@ def test_all_damaged_is_an_error_and_deletes_nothing(three: Checkpoints) -> None
     before = names(three.folder)
     for path in three.folder.iterdir():
         path.write_bytes(b"nothing of ours")
-    with pytest.raises(DamagedError, match=r"no checkpoint in .* is whole.*another saved_dir"):
+    with pytest.raises(DamagedError, match=r"no checkpoint in .* is whole \("):
         three.load()
     assert names(three.folder) == before
 

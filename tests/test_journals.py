@@ -229,7 +229,9 @@ def test_results_are_never_written_over(tmp_path: Path) -> None:
     delete_checkpoints(tmp_path)
     (tmp_path / "ledger.jsonl").unlink()
     before = {name: (tmp_path / name).read_bytes() for name in ("queries.csv", "metrics.jsonl")}
-    with pytest.raises(ValueError, match=r"neither checkpoints/ nor ledger\.jsonl is there.*move"):
+    with pytest.raises(
+        ValueError, match=r"holds results, but there is no ledger\.jsonl .*move all"
+    ):
         go(tmp_path, 12)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
@@ -245,6 +247,25 @@ def test_unreadable_ledger_is_refused_and_everything_kept(tmp_path: Path) -> Non
     with pytest.raises(DamagedError, match=r"ledger\.jsonl is damaged in line \d+; restore it, or"):
         go(tmp_path, 12)
     assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.parametrize("gone", ["both ledgers", "checkpoints and the ledger"])
+def test_nothing_to_go_on_from_is_refused_with_a_remedy(gone: str, tmp_path: Path) -> None:
+    go(tmp_path, 8)
+    for path in tmp_path.rglob("ledger.jsonl"):
+        path.unlink()
+    if gone != "both ledgers":
+        damage_checkpoints(tmp_path)
+    with pytest.raises(DamagedError, match=r"; restore it, or move all but queries/ out of "):
+        go(tmp_path, 12)
+
+
+def test_predictions_lost_with_the_checkpoints_are_named(tmp_path: Path) -> None:
+    go(tmp_path, 12, Instability)
+    delete_checkpoints(tmp_path)
+    (tmp_path / "history" / "round_0001.npy").unlink()
+    go(tmp_path, 16, Instability)
+    assert metrics(tmp_path)[3]["lost"] == ["all checkpoints", "the predictions of round 1"]
 
 
 def test_what_a_round_writes_does_not_grow(tmp_path: Path) -> None:

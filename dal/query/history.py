@@ -164,10 +164,9 @@ class PredictionHistory:
 
     def load_files(self, before: int) -> list[int]:
         """Take back what the files hold of the rounds before one; gives those that are lost."""
-        rounds = [] if self.folder is None else _rounds_in(self.folder)
-        kept = [number for number in rounds if number < before]
-        kept = kept if self.keep is None else kept[-self.keep :]
-        return self.load_state_dict({"rounds": _spans(kept)}, without_damaged=True)
+        first = 0 if self.keep is None else max(before - self.keep, 0)
+        spans = [[first, before - 1]] if before > first else []
+        return self.load_state_dict({"rounds": spans}, without_damaged=True)
 
     def _path(self, round_number: int) -> Path:
         assert self.folder is not None
