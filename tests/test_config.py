@@ -1,8 +1,10 @@
 import copy
 import inspect
 import json
+import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from dal import app
+from dal.data.initial import check_amounts
 from dal.data.source import Dataset
 from dal.features import Raw
 from dal.settings import UNNAMED, Choices, changed_defaults, differing, settled
-from dal.utils.build import find
+from dal.utils.build import build, find
 from dal.utils.config import (
     check_groups,
     check_keys,
@@ -43,6 +46,11 @@ def option(path: Path) -> tuple[str, str]:
         return relative.parts[0], str(Path(*relative.parts[1:]))
     return str(relative.parent), relative.name
 
+
+NUMBERED = {"strategy", "committee", "initial", "pool"} | {
+    f"trainer{group}" for group in ("", "/optimizer", "/scheduler")
+}
+"""Groups whose numbers are refused as soon as they are built."""
 
 IDS = ["=".join(option(path)) for path in FILES]
 
@@ -103,6 +111,39 @@ def test_option_names_exactly_the_parameters_of_its_target(path: Path) -> None:
         if isinstance(value, dict) and "_target_" in value:
             nested = set(inspect.signature(find(value["_target_"])).parameters)
             assert set(value) - {"_target_"} == nested
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if option(path)[0] in NUMBERED], ids=lambda path: path.stem
+)
+def test_numbers_out_of_range_are_refused_in_one_line_naming_the_key(path: Path) -> None:
+    group, choice = option(path)
+    part = group.partition("/")[0]
+    settings = compose(f"{group}={choice}")[0][part]
+    settings = settings[choice] if part == "pool" else settings
+    make: Any = check_initial if part == "initial" else partial(build, part=part)
+    for holder, key in list(numbers(settings)):
+        number = holder[key]
+        huge = 10**400 if isinstance(number, float) else math.inf  # whole ones: all there are
+        for value in (math.nan, math.inf, -math.inf, -1, huge):
+            holder[key] = value
+            with pytest.raises((TypeError, ValueError), match=rf"\b{key}\b") as refusal:
+                make(settings)
+            assert "\n" not in str(refusal.value)
+        holder[key] = number
+
+
+def check_initial(settings: dict[str, Any]) -> None:
+    check_amounts(**{key: value for key, value in settings.items() if key != "_target_"})
+
+
+def numbers(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where settings hold numbers: the container and the key."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield settings, key
 
 
 def composed_from_others(settings: dict[str, Any]) -> set[str]:

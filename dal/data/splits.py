@@ -163,6 +163,8 @@ def _take_out(
             "label more samples, ask for fewer, or (classes of one sample) use "
             "split.stratified=false"
         )
+    if count < 1:
+        raise ValueError(f"{setting} makes no sample of {len(candidates)}; raise it")
     if count >= len(part.targets):
         raise ValueError(
             f"{setting} takes all {len(part.targets)} samples and leaves none to train on; lower it"

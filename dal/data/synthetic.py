@@ -8,7 +8,11 @@ import torch
 
 from dal.data.source import Dataset
 from dal.utils.memory import fitting
+from dal.utils.ranges import check_number
 from dal.utils.seeding import derive, generator
+
+MOST = 1e30
+"""Distances beyond it may leave float32."""
 
 
 def make_classification(
@@ -53,6 +57,7 @@ def make_classification(
     """
     from sklearn.datasets import make_classification as draw
 
+    check_number("data.class_sep", class_sep, below=MOST)
     corners = n_classes * n_clusters_per_class
     size = 8 * (n_samples * n_features + (corners + n_informative) * n_informative)
     asked = f"{n_samples=}, {n_features=}, {n_informative=}, {n_classes=}, {n_clusters_per_class=}"
@@ -164,8 +169,8 @@ def two_gaussians(
     """
     if n_samples < 2:
         raise ValueError(f"n_samples={n_samples} leaves a class empty; use at least 2")
-    if distance < 0 or std <= 0:
-        raise ValueError(f"distance={distance} must be at least 0 and std={std} above 0")
+    check_number("data.distance", distance, below=MOST)
+    check_number("data.std", std, positive=True, below=MOST)
     with fitting(16 * n_samples, f"{n_samples=}"):
         targets = torch.arange(n_samples, dtype=torch.int64) % 2
         inputs = std * torch.randn(n_samples, 2, generator=generator(seed, "data"))

@@ -38,6 +38,9 @@ from dal.utils.seeding import derive, generator
 
 log = logging.getLogger(__name__)
 
+MOST_COUNTED = 2**31 - 1
+"""The largest whole number that all of scikit-learn's compiled parts take."""
+
 
 class EstimatorLearner(Learner):
     """A scikit-learn classifier, fitted on the prepared inputs, flattened, as float64.
@@ -77,6 +80,7 @@ class EstimatorLearner(Learner):
         self.make_model, self.source, self.task, self.seed = make_model, source, task, seed
         self.template: Any = build_model(make_model, source.input_shape, source.num_classes)
         self.name = type(self.template).__name__
+        _check_whole_numbers(self.template)
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
         cpu = torch.device("cpu")
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), cpu)
@@ -304,3 +308,11 @@ def _weights(train_set: TrainSet) -> Any:
     """The weights of the labels as float64, or None where all are 1."""
     weights = train_set.weights
     return None if bool((weights == 1).all()) else weights.double().numpy()
+
+
+def _check_whole_numbers(template: Any) -> None:
+    """Refuse parameters beyond what scikit-learn's compiled parts take: it would name none."""
+    parameters = template.get_params() if hasattr(template, "get_params") else {}
+    for name, value in parameters.items():
+        if isinstance(value, int) and value > MOST_COUNTED:
+            raise ValueError(f"model.{name}={value}; give at most {MOST_COUNTED}")

@@ -17,6 +17,8 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from dal.models.estimator_committee import EstimatorCommittee, Forest, Neighbors
+from dal.utils.memory import check_memory
+from dal.utils.ranges import check_whole
 
 __all__ = [
     "bagging",
@@ -267,6 +269,8 @@ def bagging(
     Reference:
         L. Breiman. Bagging predictors. Machine Learning 24, 1996.
     """
+    check_whole("model.size", size, 2, ": a committee of 1 cannot disagree")
+    check_memory(1000 * size, f"model.size={size}")  # each takes about a kilobyte before its fit
     members = [_kind(kind)(input_shape, num_classes) for _ in range(size)]
     return EstimatorCommittee(members, votes, bootstrap=True)
 

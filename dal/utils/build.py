@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -164,7 +165,8 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        holds = not isinstance(value, int) or abs(value) <= sys.float_info.max
+        return isinstance(value, int | float) and not isinstance(value, bool) and holds
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint in (str, bool):

@@ -213,6 +213,8 @@ def test_iris_split_is_the_papers():
         ({"test_fraction": 0.0}, "test_fraction=0.0 must lie between 0 and 1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0 must lie between 0 and 1"),
         ({"test_fraction": 0.999}, "takes all 100 samples and leaves none to train on; lower it"),
+        ({"test_fraction": 1e-12}, "test_fraction=1e-12 makes no sample of 100; raise it"),
+        ({"validation": 1e-12}, "validation=1e-12 makes no sample of 70; raise it"),
         ({"validation": -1}, "validation=-1 must be 0"),
         ({"validation": 1.0}, "validation=1.0 must be 0"),
         ({"validation": 70}, "validation=70 takes all 70 samples"),

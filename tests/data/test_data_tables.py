@@ -199,6 +199,12 @@ def test_make_classification_follows_its_settings():
     assert dataset.class_names == ("0", "1")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300, -1.0])
+def test_make_classification_distance_out_of_range_raises(value):
+    with pytest.raises(ValueError, match=r"data\.class_sep=.*; give a number of 0 or more"):
+        make_classification(class_sep=value)
+
+
 def test_make_classification_contradiction_raises():
     with pytest.raises(ValueError, match="Number of informative"):
         make_classification(n_features=3)
@@ -214,7 +220,14 @@ def test_two_gaussians_have_the_best_accuracy_they_promise(distance, std):
     assert torch.bincount(dataset.targets).tolist() == [10_000, 10_000]
 
 
-@pytest.mark.parametrize("bad", [{"n_samples": 1}, {"std": 0.0}, {"distance": -1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n_samples": 1},
+        *({"std": value} for value in (0.0, math.nan, math.inf, 1e300)),
+        *({"distance": value} for value in (-1.0, math.nan, math.inf, 1e300)),
+    ],
+)
 def test_two_gaussians_bad_setting_raises(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         two_gaussians(**bad)

@@ -399,13 +399,22 @@ def test_learner_is_chosen_by_what_the_model_function_builds(model: Any, kind: t
         (partial(estimators.sklearn_committee, kinds=["svm"]), "committee of 1 cannot disagree"),
         (partial(estimators.sklearn_committee, kinds=["svm", "svn"]), "no kind of classifier"),
         (partial(estimators.bagging, kind="tree"), "no kind of classifier 'tree'; choose linear"),
-        (partial(estimators.bagging, size=1), "committee of 1"),
+        (partial(estimators.bagging, size=1), r"model\.size=1.*committee of 1"),
+        (partial(estimators.bagging, size=-1), r"model\.size=-1; give at least 2"),
+        (partial(estimators.bagging, size=2**62), r"model\.size=46\d+: .*GiB.*ask for less"),
         (partial(estimators.bagging, votes="loud"), r"model\.votes='loud'; choose soft or hard"),
     ],
 )
 def test_committee_settings_out_of_range_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make((4,), 3)
+
+
+@pytest.mark.parametrize("setting", ["max_depth", "min_samples_leaf"])
+def test_whole_numbers_beyond_scikit_learns_are_refused_by_name(setting: str) -> None:
+    make = partial(estimators.decision_tree, **{setting: 10**19})
+    with pytest.raises(ValueError, match=rf"model\.{setting}=10+; give at most 2147483647"):
+        EstimatorLearner(make, IRIS, Multiclass(3), seed=0)
 
 
 def run(model: Any, folder: Path | None, strategy: Any = None, budget: int = 6, **more: Any) -> Any:
