@@ -187,13 +187,15 @@ def load(
         A predictor.
 
     Raises:
-        FileNotFoundError: The directory holds no model.
+        FileNotFoundError: The directory is none of a run, or holds no model.
         ValueError: The file is damaged or does not fit its model, the network cannot be built
             without ``model``, or there is no such device.
     """
     where = pick_device(device)
     path = Path(run_dir).expanduser() / FILE
     if not path.is_file():
+        if not (path.parent / "status.json").exists():
+            raise FileNotFoundError(f"{path.parent} holds no run; give the directory of one")
         raise FileNotFoundError(
             f"{path} is not there: the run has fitted no model yet, or the file was removed; give "
             "the run's command (again), which writes it"

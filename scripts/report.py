@@ -19,11 +19,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paths", nargs="+", type=Path, help="run directories, folders, results.csv")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to")
-    parser.add_argument("--baseline", default="random", help="strategy the others are compared to")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to; default: report")
+    baseline = "strategy the others are compared to; default: random"
+    parser.add_argument("--baseline", default="random", help=baseline)
     chosen = "values for which the labels needed are shown; default: chosen from the curves"
     parser.add_argument("--targets", nargs="*", type=float, metavar="SHARE", help=chosen)
-    parser.add_argument("--margin", type=float, default=0.5, help="points of area: as good as")
+    margin = "points of area within which strategies are equivalent; default: 0.5"
+    parser.add_argument("--margin", type=float, default=0.5, help=margin)
     parser.add_argument("--partial", action="store_true", help="use runs that are not complete")
     parser.add_argument("--compress", action="store_true", help="write results.csv.gz")
     parser.add_argument("--tensorboard", action="store_true", help="write mean curves to OUT/tb")

@@ -15,7 +15,7 @@ def main() -> None:
     """List the runs at or below some folders."""
     parser = argparse.ArgumentParser(description=__doc__)
     usual = Path(os.environ.get("DAL_SAVED_DIR", SAVED))
-    parser.add_argument("paths", nargs="*", type=Path, default=[usual], help="default: saved/")
+    parser.add_argument("paths", nargs="*", type=Path, default=[usual], help="default: $DAL_SAVED_DIR, else saved/")
     paths = parser.parse_args().paths
     try:
         states = [read_state(folder) for folder in find_runs(paths)]

@@ -103,8 +103,15 @@ def test_network_of_another_package_must_be_allowed(tmp_path: Path) -> None:
 
 
 def test_missing_model_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="give the run's command"):
         dal.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "mistyped"])
+def test_directory_of_no_run_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path / name} holds no run"):
+        dal.load(tmp_path / name)
 
 
 def test_damaged_model_is_a_clear_error(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ def collect(paths: Iterable[Path], options: Options) -> Collection:
     stored = [run for file in files for run in read_csv(file)]
     found += [run for run in stored if (*run.group, run.strategy, run.seed) not in fresh]
     if not found:
-        reasons = "; ".join(left_out[:3]) or "there are none below the paths given"
+        given = ", ".join(map(str, paths))
+        reasons = "; ".join(left_out[:3]) or f"there are none below the paths given: {given}"
         raise RunError(f"no run can be reported: {reasons}")
     return Collection(make_groups(found), left_out, partial)
 

@@ -645,7 +645,7 @@ def test_labels_needed_and_saved(runs: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere"], "there is no nowhere"),
-        (["{runs}"], "there are none below the paths given"),
+        (["{runs}"], "there are none below the paths given: {runs}"),
         (["{runs}", "--margin", "0"], "margin=0; give points of area above 0"),
         (["{runs}", "--targets", "90"], "targets have 90; give shares in (0, 1)"),
         (["{csv}"], "lacks data"),
@@ -664,7 +664,7 @@ def test_bad_input_is_one_error(
     code, _, err = script("report.py", *given, "--out", tmp_path / "out")
     assert code == 1
     assert err.startswith("error: ")
-    assert message in err
+    assert message.format(runs=runs) in err
     assert not (tmp_path / "out").exists()
 
 
