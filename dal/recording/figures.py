@@ -65,7 +65,7 @@ def learning_curve(
     integer_axis(axes)
     faint_grid(axes)
     if label is not None:
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="best", frameon=False)
     if path is not None:
         save(figure, path)
     return figure

@@ -42,6 +42,17 @@ def test_learning_curve_is_written_as_a_whole(
     assert [text.get_text() for text in legend.get_texts()] == ["AUBC 0.6250"]
 
 
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]])
+def test_area_stands_beside_the_points_of_the_curve(values: list[float]) -> None:
+    figure = learning_curve([20, 30, 40], values, title="run", aubc=0.2)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    points = axes.transData.transform(axes.lines[0].get_xydata())
+    assert not legend.get_window_extent().count_contains(points)
+
+
 @pytest.mark.parametrize("count", [1, 100])
 def test_learning_curve_shows_a_marker_where_points_are_few(count: int) -> None:
     figure = learning_curve(list(range(count)), [0.5] * count, title="run")
