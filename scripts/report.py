@@ -19,7 +19,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paths", nargs="+", type=Path, help="run directories, folders, results.csv")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to; default: report")
+    out = "folder to write to; default: report"
+    parser.add_argument("--out", type=Path, default=Path("report"), help=out)
     baseline = "strategy the others are compared to; default: random"
     parser.add_argument("--baseline", default="random", help=baseline)
     chosen = "values for which the labels needed are shown; default: chosen from the curves"

@@ -14,8 +14,9 @@ SAVED = Path(__file__).resolve().parent.parent / "saved"
 def main() -> None:
     """List the runs at or below some folders."""
     parser = argparse.ArgumentParser(description=__doc__)
+    where = "default: $DAL_SAVED_DIR, else saved/"
     usual = Path(os.environ.get("DAL_SAVED_DIR", SAVED))
-    parser.add_argument("paths", nargs="*", type=Path, default=[usual], help="default: $DAL_SAVED_DIR, else saved/")
+    parser.add_argument("paths", nargs="*", type=Path, default=[usual], help=where)
     paths = parser.parse_args().paths
     try:
         states = [read_state(folder) for folder in find_runs(paths)]
