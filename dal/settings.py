@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -237,11 +238,17 @@ def named_leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _leaves(key: str, value: Any, apart: Sequence[str]) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, Mapping) or not value:
-        yield key, value
+        yield key, _spelled(key, value)
         return
     for name, part in value.items():
         if name not in apart:
             yield from _leaves(f"{key}.{name}", part, apart)
+
+
+def _spelled(key: str, value: Any) -> Any:
+    """A path in one spelling: ``./mine.npz`` is ``mine.npz``, and ``saved/run/`` is ``saved/run``."""
+    path = isinstance(value, str) and value and key.endswith("path")
+    return os.path.normpath(value) if path else value
 
 
 def _other(one: Mapping[str, Any], two: Mapping[str, Any], key: str) -> bool:

@@ -432,6 +432,13 @@ def test_names_do_not_know_classes_nor_settings_left_at_their_defaults() -> None
     assert differing(config, defaults) == before == {"strategy.window": 4}
 
 
+def test_spelling_of_a_path_leaves_the_name_as_it_was() -> None:
+    names = [name_of("data=npz", f"data.path={x}") for x in ("a/m.npz", "./a/m.npz", "a//m.npz")]
+    assert len({*names, name_of("data=npz", "data.path=m.npz")}) == 2
+    of_run = [name_of("features=run", f"features.path={x}") for x in ("saved/x", "saved/x/")]
+    assert len(set(of_run)) == 1
+
+
 def test_a_class_of_ones_own_is_a_choice() -> None:
     assert chosen("model._target_=mine.Net").values == {"model._target_": "mine.Net"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ class FilesOracle(Oracle):
         path = self.folder / ticket["file"]
         samples: list[int] = ticket["samples"]
         rows = _rows_in_order(path, read_answers(path), samples)
-        targets = [self._answer(path, row) for row in rows if row.label]
+        self._check(path, rows)
+        targets = [self._answer(row) for row in rows if row.label]
         if missing := len(rows) - len(targets):
             if not path.with_suffix(".png").exists():
                 self._draw(ticket)
@@ -147,29 +149,52 @@ class FilesOracle(Oracle):
         columns["label"] = [""] * len(samples)
         return columns
 
-    def _answer(self, path: Path, row: Row) -> int | list[int]:
-        """What a person wrote as a target; -1 where they abstained."""
-        if not self.multilabel:
-            return UNKNOWN if row.label == ABSTAINED else self._target(path, row, row.label)
-        if row.label == ABSTAINED:
-            return [UNKNOWN] * len(self.class_names)
-        names = [] if row.label == NO_LABEL else row.label.strip(SEPARATOR).split(SEPARATOR)
-        held = {self._target(path, row, name.strip()) for name in names}
-        return [int(number in held) for number in range(len(self.class_names))]
-
-    def _target(self, path: Path, row: Row, label: str) -> int:
-        if label in self.class_names:
-            return self.class_names.index(label)
-        if self._numbers and label in map(str, range(len(self.class_names))):
-            return int(label)
+    def _check(self, path: Path, rows: Sequence[Row]) -> None:
+        """Refuse labels that are no classes, all of them at once."""
+        wrong = [
+            f"{name!r} in line {row.line}"
+            for row in rows
+            for name in self._names(row)
+            if self._number(name) is None
+        ]
+        if not wrong:
+            return
         names = ", ".join(self.class_names[:LISTED])
         if len(self.class_names) > LISTED:
             names += f", ... ({len(self.class_names)} in all)"
         several = f" (several with {SEPARATOR} between them), {NO_LABEL} where none holds"
+        listed = ", ".join(wrong[:LISTED]) + (", ..." if len(wrong) > LISTED else "")
+        fact = f"{len(wrong)} labels are not classes: {listed}"
+        if len(wrong) == 1:
+            fact = f"label {listed} is not a class"
         raise ValueError(
-            f"{path}: label {label!r} in line {row.line} is not a class; give one of {names}"
+            f"{path}: {fact}; give one of {names}"
             f"{several if self.multilabel else ''}, or {ABSTAINED} where no label can be given"
         )
+
+    def _answer(self, row: Row) -> int | list[int]:
+        """What a person wrote as a target; -1 where they abstained."""
+        held = {self._number(name) for name in self._names(row)}
+        if not self.multilabel:
+            return next(number for number in held or {UNKNOWN} if number is not None)
+        if row.label == ABSTAINED:
+            return [UNKNOWN] * len(self.class_names)
+        return [int(number in held) for number in range(len(self.class_names))]
+
+    def _names(self, row: Row) -> list[str]:
+        """The labels in a row; none where there is no answer yet, or a person abstained."""
+        if row.label in ("", ABSTAINED) or (self.multilabel and row.label == NO_LABEL):
+            return []
+        if not self.multilabel:
+            return [row.label]
+        return [name.strip() for name in row.label.strip(SEPARATOR).split(SEPARATOR)]
+
+    def _number(self, name: str) -> int | None:
+        """The class of a name, or of its number where no name looks like one; None for others."""
+        if name in self.class_names:
+            return self.class_names.index(name)
+        known = self._numbers and name in map(str, range(len(self.class_names)))
+        return int(name) if known else None
 
 
 def _looks_like_a_number(name: str) -> bool:

@@ -192,6 +192,12 @@ def test_a_wrong_label_is_refused_before_all_are_there(tmp_path: Path) -> None:
         oracle.collect(ticket)
 
 
+def test_wrong_labels_are_named_all_at_once(tmp_path: Path) -> None:
+    oracle, ticket = answered(tmp_path, rows("catt", "", "brid"))
+    with pytest.raises(ValueError, match="2 labels are not classes: 'catt' in line 2, 'brid' in l"):
+        oracle.collect(ticket)
+
+
 def test_many_class_names_are_not_all_listed(tmp_path: Path) -> None:
     oracle = FilesOracle(tmp_path, tuple(f"class {number}" for number in range(5000)))
     ticket = oracle.submit(QUERY, 2)
