@@ -246,7 +246,7 @@ def _leaves(key: str, value: Any, apart: Sequence[str]) -> Iterator[tuple[str, A
 
 
 def _spelled(key: str, value: Any) -> Any:
-    """A path in one spelling: ``./mine.npz`` is ``mine.npz``, and ``saved/run/`` is ``saved/run``."""
+    """A path in one spelling: ``./mine.npz`` is ``mine.npz``, ``saved/run/`` is ``saved/run``."""
     path = isinstance(value, str) and value and key.endswith("path")
     return os.path.normpath(value) if path else value
 
