@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.utils.memory import check_memory
 
 
 class MLP(nn.Module):
@@ -21,7 +23,8 @@ class MLP(nn.Module):
         dropout: Probability of zeroing a hidden unit while training, in [0, 1).
 
     Raises:
-        ValueError: ``hidden`` is empty, or a width or ``dropout`` is out of range.
+        ValueError: ``hidden`` is empty, or a width or ``dropout`` is out of range, or the weights
+            do not fit into memory.
     """
 
     graphable = True
@@ -41,6 +44,8 @@ class MLP(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout={dropout}; give a number from 0 to below 1")
         widths = [math.prod(input_shape), *hidden]
+        weights = sum(itertools.starmap(operator.mul, itertools.pairwise([*widths, num_classes])))
+        check_memory(8 * weights, f"model.hidden={list(hidden)}")  # the weights and their gradients
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]

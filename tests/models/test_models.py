@@ -93,6 +93,7 @@ def test_other_shapes_are_refused_with_a_remedy_that_helps(
         ({"hidden": []}, "needs a hidden layer"),
         ({"hidden": [4, 0]}, "every width"),
         ({"hidden": [-1]}, "every width"),
+        ({"hidden": [4, 10**12]}, r"model\.hidden=\[4, 10{12}\]: .* GiB .*; ask for less"),
         ({"dropout": -0.1}, "dropout=-0.1"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"dropout": float("nan")}, "dropout=nan"),
