@@ -81,7 +81,9 @@ def cli(
         except SystemExit as end:
             code = end.code or 0
         shown = capsys.readouterr()
-        return Ended(int(code), shown.out, shown.err)
+        if isinstance(code, str):  # the interpreter writes it, and ends with 1
+            return Ended(1, shown.out, f"{shown.err}{code}\n")
+        return Ended(code, shown.out, shown.err)
 
     yield run
     GlobalHydra.instance().clear()
@@ -296,6 +298,10 @@ def check_refused(ended: Ended, fact: str, remedy: str) -> None:
         (["seed=null"], "error: seed=null: field 'seed'", "not Optional"),
         (["nonsense=3"], "Could not override 'nonsense'", "--help lists the settings"),
         (["strategy=foo"], "Could not find 'strategy/foo'", "in 'strategy': badge, bald, "),
+        (["replica_strategies=[foo]"], "error: replica_strategies has foo: In 'config'", "badge, "),
+        (["--resolve"], "--resolve flag can only be used", "correct the command"),
+        (["seed=" + "9" * 6000], "6000 digits", "correct the command"),
+        (["budget=5", "-m", "seed=0,1", "strategy=foo"], "Could not find 'strategy/foo'", "badge"),
         (["trainer.epochs=[1"], "no viable alternative at input '[1'", "check the brackets"),
     ],
 )

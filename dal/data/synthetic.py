@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isclose
 
 import torch
 
@@ -58,6 +59,7 @@ def make_classification(
     from sklearn.datasets import make_classification as draw
 
     check_number("data.class_sep", class_sep, below=MOST)
+    _check_weights(weights, n_classes)
     corners = n_classes * n_clusters_per_class
     size = 8 * (n_samples * n_features + (corners + n_informative) * n_informative)
     asked = f"{n_samples=}, {n_features=}, {n_informative=}, {n_classes=}, {n_clusters_per_class=}"
@@ -82,6 +84,19 @@ def make_classification(
         class_names=tuple(str(label) for label in range(n_classes)),
         standardize=standardize,
     )
+
+
+def _check_weights(weights: Sequence[float] | None, n_classes: int) -> None:
+    """Refuse shares of classes that are none; of the last class scikit-learn can do without."""
+    if weights is None:
+        return
+    given, total = len(weights), sum(weights)
+    whole = isclose(total, 1) or (given == n_classes - 1 and total < 1)
+    if not whole or not all(0 <= share <= 1 for share in weights):
+        raise ValueError(
+            f"data.weights={list(weights)}; give the share of each of the {n_classes} classes, "
+            "from 0 to 1, with the sum 1"
+        )
 
 
 def make_multilabel_classification(

@@ -202,9 +202,13 @@ def random_forest(
         min_samples_leaf: See `decision_tree`.
         max_features: Features tried at a question: ``sqrt``, ``log2`` or a fraction.
 
+    Raises:
+        ValueError: So many trees do not fit into memory.
+
     Reference:
         L. Breiman. Random forests. Machine Learning 45, 2001.
     """
+    check_memory(1000 * n_estimators, f"model.n_estimators={n_estimators}")  # as for `bagging`
     return Forest(
         n_estimators=n_estimators,
         max_depth=max_depth,

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dal.utils import help, replicas
-from dal.utils.explain import exceptions_come_through, explain, in_file
+from dal.utils.explain import exceptions_come_through, explain, in_file, in_one_line
 from dal.utils.logs import log_to_console
 from dal.utils.running import outcome, run_alone, run_together
 from dal.utils.schema import VERSION, Config, choices_of, refuse_other_defaults
@@ -91,7 +91,8 @@ def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
     try:
         composed = hydra.compose("config", overrides, return_hydra_config=True)
     except HydraException as error:
-        raise SystemExit(f"error: replica_strategies has {strategy}: {error}") from None
+        fact = in_one_line(str(error))
+        raise SystemExit(f"error: replica_strategies has {strategy}: {fact}") from None
     names = [str(name) for name in composed if name != "hydra"]
     return OmegaConf.masked_copy(composed, names), composed.hydra.runtime.choices
 
@@ -150,6 +151,8 @@ def main(config_dir: Path) -> None:
     # those they wait for, wherever other work runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     Jobs.begin()
+    # Where they stand between settings, argparse would take the latter for unknown.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     check_groups(sys.argv[1:], config_dir)
     command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
     try:

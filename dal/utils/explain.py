@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -52,9 +53,11 @@ def explain(error: Exception, config_dir: Path) -> str | None:
         return file_error
     if isinstance(error, HydraException):
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        return "error: " + _in_one_line(f"{error}\n{cause}")
+        return "error: " + in_one_line(f"{error}\n{cause}")
     if isinstance(error, OmegaConfBaseException):
         return f"error: {_with_key(str(error))}; correct this setting"
+    if isinstance(error, ValueError) and _raised_within("hydra", error):
+        return f"error: {in_one_line(str(error))}; correct the command"
     if isinstance(error, BrokenExecutor):
         codes = re.search(r"\{(.*)\}", str(error))
         return (
@@ -91,6 +94,25 @@ def in_file(error: Exception, config_dir: Path) -> str | None:
     return f"error: {path}: {fact}; {remedy}"
 
 
+def in_one_line(text: str) -> str:
+    """Hydra's message with the options it lists, without its own insides and advice."""
+    text = text.partition("\nConfig search path:")[0]
+    lines = [line.rstrip(". ") for line in text.splitlines() if not _INSIDES.match(line)]
+    options = ", ".join(line.strip() for line in lines if line[:1] == "\t")
+    facts = "; ".join(line for line in lines if line.strip() and line[:1] != "\t")
+    facts = re.sub(r"^Error merging override ([^;]*);", r"\1:", facts)
+    if facts.startswith("Could not override"):
+        facts += "; --help lists the settings"
+    if "override_grammar" in text:
+        facts += "; check the brackets, quotes and commas of the command"
+    return f"{facts} {options}".strip()
+
+
+def _raised_within(package: str, error: Exception) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and package in Path(frames[-1].filename).parts
+
+
 def _unreadable(path: Path) -> bool:
     try:
         OmegaConf.load(path)
@@ -112,20 +134,6 @@ def _of_submitit(error: Exception) -> str:
         f"error: {fact}; look into multirun/.submitit of saved_dir for what the job said, and run "
         "the same command again when the others have ended: every run goes on where it was"
     )
-
-
-def _in_one_line(text: str) -> str:
-    """Hydra's message with the options it lists, without its own insides and advice."""
-    text = text.partition("\nConfig search path:")[0]
-    lines = [line.rstrip(". ") for line in text.splitlines() if not _INSIDES.match(line)]
-    options = ", ".join(line.strip() for line in lines if line[:1] == "\t")
-    facts = "; ".join(line for line in lines if line.strip() and line[:1] != "\t")
-    facts = re.sub(r"^Error merging override ([^;]*);", r"\1:", facts)
-    if facts.startswith("Could not override"):
-        facts += "; --help lists the settings"
-    if "override_grammar" in text:
-        facts += "; check the brackets, quotes and commas of the command"
-    return f"{facts} {options}".strip()
 
 
 def _with_key(text: str) -> str:

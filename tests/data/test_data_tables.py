@@ -205,6 +205,12 @@ def test_make_classification_distance_out_of_range_raises(value):
         make_classification(class_sep=value)
 
 
+@pytest.mark.parametrize("weights", [[1, 2], [0.5, 0.5, 0.5], [1.5, -0.5, 0], [0.2, 0.2, 0.2]])
+def test_make_classification_shares_that_are_none_raise(weights):
+    with pytest.raises(ValueError, match=r"data\.weights=.* of the 3 classes, .* with the sum 1"):
+        make_classification(weights=weights)
+
+
 def test_make_classification_contradiction_raises():
     with pytest.raises(ValueError, match="Number of informative"):
         make_classification(n_features=3)

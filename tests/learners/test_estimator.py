@@ -402,6 +402,10 @@ def test_learner_is_chosen_by_what_the_model_function_builds(model: Any, kind: t
         (partial(estimators.bagging, size=1), r"model\.size=1.*committee of 1"),
         (partial(estimators.bagging, size=-1), r"model\.size=-1; give at least 2"),
         (partial(estimators.bagging, size=2**62), r"model\.size=46\d+: .*GiB.*ask for less"),
+        (
+            partial(estimators.random_forest, n_estimators=10**9),
+            r"n_estimators=10+: .*ask for less",
+        ),
         (partial(estimators.bagging, votes="loud"), r"model\.votes='loud'; choose soft or hard"),
     ],
 )
