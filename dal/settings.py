@@ -51,7 +51,7 @@ def setting(default: Any, text: str, *, names: bool = False) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run goes; all but the first three may change as a run goes on.
+    """How a run goes; all but seed, query_size and candidates may change as a run goes on.
 
     Raises:
         ValueError: A number is out of range.
@@ -61,11 +61,6 @@ class Settings:
         0, "decides split, initial labels, weights, training order, ties", names=True
     )
     query_size: int = setting(10, "labels asked in a round", names=True)
-    candidates: int | None = setting(
-        None,
-        "choose among so many samples only, drawn by the seed; null for the whole pool",
-        names=True,
-    )
     budget: int = setting(200, "labels asked in all, the initial ones not counted")
     max_rounds: int | None = setting(None, "at most so many queries; 0 fits once; null: no limit")
     device: str = setting("auto", "auto, cpu, cuda, cuda:1")
@@ -78,6 +73,11 @@ class Settings:
     keep_history: bool = setting(False, "keep the predictions of all rounds")
     save_every: int | None = setting(
         None, "save inside a fit as well, every so many epochs; null for never"
+    )
+    candidates: int | None = setting(
+        None,
+        "choose among so many samples only, drawn by the seed; null for the whole pool",
+        names=True,
     )
     keep_models: bool = setting(False, "keep the model of every round, for scripts/replay.py")
     record_epochs: bool = setting(
