@@ -13,10 +13,10 @@ from benchmarks.setup import Setup
 from benchmarks.table import Row
 from dal import Settings, run
 from dal.data import Dataset, Source, initial_labels, make_source
-from dal.full_batch import FullBatch
 from dal.models import LogisticRegression
 from dal.query import Badge, CoreSet, ExpectedGradientLength, Instability, Margin
 from dal.query.base import Strategy
+from dal.training.full_batch import FullBatch
 
 L2 = 10.0
 

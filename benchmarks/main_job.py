@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from benchmarks.setup import Setup, load_source
 from benchmarks.table import Row
-from dal.loop import Result, run
 from dal.models import LeNet5
 from dal.oracles import Answers, SimulatedOracle
 from dal.query import Instability
+from dal.runs.loop import Result, run
 from dal.settings import Settings
 from dal.task import Task
-from dal.trainer import FitContext, FitState, Samples, Trainer
+from dal.training.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.numerics import pick_device
 
 WORK = ("fit_s", "scan_s", "test_s")

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from benchmarks.setup import Setup
 from benchmarks.table import Row
 from benchmarks.timing import interleave
-from dal.fit import FitContext, Samples
 from dal.lockstep.fit import advance
 from dal.models import MLP, LeNet5, LogisticRegression, ResNet18
-from dal.optim import sgd
 from dal.task import Multiclass
-from dal.trainer import Trainer
+from dal.training.fit import FitContext, Samples
+from dal.training.optim import sgd
+from dal.training.trainer import Trainer
 
 CASES = (
     ("20 logistic regressions", LogisticRegression, 20, (64,), 100, 100),

@@ -22,7 +22,7 @@ from dal.data.source import Dataset
 from dal.models import LogisticRegression
 from dal.oracles import Answers, SimulatedOracle
 from dal.query import Entropy, Instability
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 AROUND = 20
 """A round stands for so many before and behind it."""

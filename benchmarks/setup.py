@@ -11,10 +11,10 @@ from torch import Tensor
 from dal.data import Dataset, Source, initial_labels, make_source, mnist
 from dal.learners import RoundContext, TorchLearner
 from dal.models import LeNet5
-from dal.optim import sgd, step
 from dal.pool import Pool
 from dal.task import Multiclass
-from dal.trainer import Trainer
+from dal.training.optim import sgd, step
+from dal.training.trainer import Trainer
 
 TOTAL, TEST_FRACTION = 70_000, 0.3
 

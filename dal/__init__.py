@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from dal.export import Predictor, load
-    from dal.loop import Result, run
-    from dal.scoring import score
+    from dal.runs.loop import Result, run
+    from dal.runs.scoring import score
     from dal.settings import Settings
 
 __all__ = ["Predictor", "Result", "Settings", "__version__", "load", "run", "score"]
@@ -21,9 +21,9 @@ _HOMES = {
     "Predictor": "dal.export",
     "load": "dal.export",
     "Settings": "dal.settings",
-    "Result": "dal.loop",
-    "run": "dal.loop",
-    "score": "dal.scoring",
+    "Result": "dal.runs.loop",
+    "run": "dal.runs.loop",
+    "score": "dal.runs.scoring",
 }
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.data.arrays import as_inputs
 from dal.data.source import Prepare, Source, Split
+from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model
 from dal.models.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
-from dal.query.pool_pass import auto_batch_size, predict_logits
 from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Multilabel, Task
 from dal.utils.build import TARGET, check_arguments, find, spec_of

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from dal.utils.direction import direction
@@ -175,6 +176,21 @@ class Choices:
         """Name of the run directory: ``<data>-<model>-<strategy>-s<seed>-<hash8>``."""
         parts = [str(self.options[group]) for group in ("data", "model", "strategy")]
         return "-".join([*parts, f"s{seed}", digest(self.as_dict())])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs that a command means.
+
+    Attributes:
+        name: Strategy and seed, shown before its lines.
+        config: Its settings, as of a run by itself.
+        run_dir: Its run directory.
+    """
+
+    name: str
+    config: dict[str, Any]
+    run_dir: Path
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dal.utils.config import strategy_settings
+from dal.cli.config import strategy_settings
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -34,7 +34,7 @@ def main() -> None:
         if given.cards < 0:
             raise ValueError(f"--cards={given.cards}; give 0 or more")
         settings = {name: strategy_settings(CONF, name) for name in given.against}
-        from dal.replay import Replay, draw_cards, write_table
+        from dal.runs.replay import Replay, draw_cards, write_table
         from dal.utils.build import build
         from dal.utils.files import make_folder
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dal.utils.config import main
+from dal.cli.config import main
 
 if __name__ == "__main__":
     main(Path(__file__).resolve().parent.parent / "conf")

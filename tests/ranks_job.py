@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dal.fit import FitContext, Samples
+from dal.inference.dropout_masks import DropoutMasks
+from dal.inference.pool_pass import pool_pass, predict_logits
 from dal.models import BayesianCNN, LeNet5
-from dal.optim import sgd
 from dal.query.base import Features, GradNorms, Members, Probs
-from dal.query.dropout_masks import DropoutMasks
-from dal.query.pool_pass import pool_pass, predict_logits
 from dal.task import Multiclass
-from dal.trainer import Trainer
+from dal.training.fit import FitContext, Samples
+from dal.training.optim import sgd
+from dal.training.trainer import Trainer
 from dal.utils.ranks import ALONE, current, interrupts_of, together
 from dal.utils.signals import Interrupts, PreemptedError
 

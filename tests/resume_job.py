@@ -15,11 +15,12 @@ from torch import Tensor, nn
 import dal
 from dal.data import initial_labels, make_source
 from dal.data.source import Dataset, Split
+from dal.inference import pool_pass
 from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
-from dal.optim import adam
-from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy, pool_pass
-from dal.trainer import EarlyStopping, Fit, Trainer
+from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
+from dal.training.optim import adam
+from dal.training.trainer import EarlyStopping, Fit, Trainer
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,

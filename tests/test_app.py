@@ -16,9 +16,15 @@ from omegaconf import OmegaConf
 from sklearn.metrics import classification_report as reference
 
 from dal import metrics
-from dal.app import classification_report, execute, interruptible, multilabel_report, shortened
+from dal.cli.config import compose
 from dal.recording.run_directory import RunDirectory, read_status
-from dal.utils.config import compose
+from dal.runs.from_config import (
+    classification_report,
+    execute,
+    interruptible,
+    multilabel_report,
+    shortened,
+)
 from dal.utils.signals import PreemptedError
 
 CONF = Path(__file__).parents[1] / "conf"

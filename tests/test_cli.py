@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from dal.utils import config
+from dal.cli import config
 from dal.utils.lock import RunLock
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def test_same_command_says_complete_without_torch(complete: Path, saved: Path) -
     before = files(complete)
     code = (
         "import sys; sys.argv = ['train.py', *sys.argv[1:]]; from pathlib import Path\n"
-        "from dal.utils.config import main\n"
+        "from dal.cli.config import main\n"
         "try: main(Path('conf'))\n"
         "finally: print('torch' in sys.modules)\n"
     )

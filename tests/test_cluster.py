@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from dal.utils import config
-from dal.utils.explain import explain
+from dal.cli import config
+from dal.cli.explain import explain
 
 pytest.importorskip("submitit", reason="needs the extra cluster")
 pytest.importorskip("joblib")
@@ -100,7 +100,7 @@ def test_preempted_job_is_queued_again_and_ends_in_the_same_bits(
     assert ended["status"] == "complete"
     assert ended["pid"] != status["pid"]
     log = (saved / name / "train.log").read_text()
-    assert log.count("dal.app: run directory: ") == 2
+    assert log.count("dal.runs.from_config: run directory: ") == 2
     whole = tmp_path / "whole"
     assert launch("strategy=margin", "budget=60", DAL_SAVED_DIR=str(whole)).wait(180) == 0
     resumed, expected = (folder / name / "queries.csv" for folder in (saved, whole))

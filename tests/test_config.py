@@ -15,19 +15,19 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from dal import app
-from dal.data.initial import check_amounts
-from dal.data.source import Dataset
-from dal.features import Raw
-from dal.settings import UNNAMED, Choices, changed_defaults, differing, settled
-from dal.utils.build import build, find
-from dal.utils.config import (
+from dal.cli.config import (
     check_groups,
     check_keys,
     suggestions,
 )
-from dal.utils.running import complete_already
-from dal.utils.schema import GROUPS, VERSION, Config, choices_of
+from dal.cli.running import complete_already
+from dal.cli.schema import GROUPS, VERSION, Config, choices_of
+from dal.data.initial import check_amounts
+from dal.data.source import Dataset
+from dal.features import Raw
+from dal.runs import from_config as app
+from dal.settings import UNNAMED, Choices, changed_defaults, differing, settled
+from dal.utils.build import build, find
 
 CONF = Path(__file__).parents[1] / "conf"
 OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))

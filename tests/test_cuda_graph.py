@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dal.cuda_graph import StepGraphs, step_graphs
 from dal.lockstep.fit import StackedFit
 from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18
-from dal.optim import adam, adamw, constant, cosine, sgd, step
 from dal.task import Multiclass
-from dal.trainer import EarlyStopping, Fit, FitContext, FitState, Samples, Trainer
+from dal.training.cuda_graph import StepGraphs, step_graphs
+from dal.training.optim import adam, adamw, constant, cosine, sgd, step
+from dal.training.trainer import EarlyStopping, Fit, FitContext, FitState, Samples, Trainer
 
 CUDA = torch.device("cuda", 0)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -70,7 +70,7 @@ def fitted(
     with monkeypatch.context() as patch:
         patch.setattr(StepGraphs, "_record", counted)
         if not record:
-            patch.setattr("dal.trainer.step_graphs", lambda *args: None)
+            patch.setattr("dal.training.trainer.step_graphs", lambda *args: None)
         model = made(make, shape)
         state = trainer.fit(
             model, samples(shape, 150, weighted), Multiclass(10), FitContext(seed=3)
@@ -143,7 +143,7 @@ def test_recorded_anew_when_a_setting_changes(monkeypatch: pytest.MonkeyPatch) -
 def test_only_networks_that_say_so_are_recorded(
     model: nn.Module, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dal.cuda_graph.StepGraphs", lambda *args: "recorder")
+    monkeypatch.setattr("dal.training.cuda_graph.StepGraphs", lambda *args: "recorder")
     optimizer = torch.optim.SGD(model.parameters())
     wanted = "recorder" if isinstance(model, MLP) and device == "cuda" else None
     assert step_graphs(optimizer, model, torch.device(device)) == wanted
@@ -238,7 +238,7 @@ def test_refused_once_never_tried_again(recording: Any, caplog: pytest.LogCaptur
 def test_graphs_end_with_their_fit(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Collected later, they would spoil the recording of another fit."""
     _, recorder, _ = recording
-    monkeypatch.setattr("dal.trainer.step_graphs", lambda *args: recorder)
+    monkeypatch.setattr("dal.training.trainer.step_graphs", lambda *args: recorder)
     monkeypatch.setattr("dal.lockstep.fit.step_graphs", lambda *args: recorder)
     data = Samples(torch.randn(40, *ROW).__getitem__, torch.arange(40) % 10)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dal.cli.config import compose
 from dal.settings import APART, UNNAMED
-from dal.utils.config import compose
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -21,7 +21,7 @@ from dal.models import MLP, LeNet5, ResNet18
 from dal.models.estimators import svm
 from dal.oracles import FilesOracle
 from dal.query import Margin
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.numerics import pick_device
 
 TABLE = make_source(two_gaussians(60, standardize=True), seed=0)

@@ -22,13 +22,13 @@ from omegaconf import OmegaConf
 
 import dal
 from dal import checkpoint
-from dal.app import execute
+from dal.cli.config import compose
 from dal.data import digits, make_source
 from dal.export import FILE, save_model
 from dal.models import LeNet5
-from dal.replay import Replay
+from dal.runs.from_config import execute
+from dal.runs.replay import Replay
 from dal.utils.build import PUBLIC, build, find, spec_of
-from dal.utils.config import compose
 from dal.utils.files import DamagedError
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from dal.models import MLP
 from dal.oracles import FilesOracle
 from dal.pool import Pool
 from dal.query import Entropy, Instability, Margin, Strategy
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.files import DamagedError
 
 

@@ -17,13 +17,13 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 import dal
 from dal.checkpoint import Checkpoints
 from dal.data import initial_labels, make_source
-from dal.job import Job
 from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
 from dal.recording.event_file import EventFile
+from dal.runs.job import Job
 from dal.state import FORMAT
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.signals import PreemptedError
 
 SOURCE = make_source(dataset(), seed=0)

@@ -13,7 +13,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import dal
 from dal import checkpoint
-from dal.app import summary
 from dal.data import initial_labels, make_multilabel_classification, make_source
 from dal.data.source import Source
 from dal.models import MLP
@@ -27,7 +26,8 @@ from dal.query import (
     Random,
     Strategy,
 )
-from dal.trainer import EarlyStopping, Trainer
+from dal.runs.from_config import summary
+from dal.training.trainer import EarlyStopping, Trainer
 
 DATASET = make_multilabel_classification(300, n_features=10, n_classes=4)
 SOURCE = make_source(DATASET, seed=0, validation=30)
@@ -102,7 +102,7 @@ def test_run_stopped_and_continued_equals_a_straight_one(
     straight = run(run_dir=tmp_path / "straight", budget=36)
     for stage in ("annotate", "fit", "select"):
         calls = 0
-        original = getattr(dal.loop, stage)
+        original = getattr(dal.runs.loop, stage)
 
         def stopping(*args: Any, original: Any = original) -> Any:
             nonlocal calls
@@ -112,7 +112,7 @@ def test_run_stopped_and_continued_equals_a_straight_one(
             return original(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(dal.loop, stage, stopping)
+            patch.setattr(dal.runs.loop, stage, stopping)
             with pytest.raises(Stop):
                 run(run_dir=tmp_path / "parts", budget=36)
     assert run(run_dir=tmp_path / "parts", budget=18).reason == "budget"

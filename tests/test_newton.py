@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import minimize as scipy_minimize
 from torch import Tensor
 
-from dal.newton import minimize
 from dal.task import Multiclass, Multilabel, Task
+from dal.training.newton import minimize
 
 
 class Summed:

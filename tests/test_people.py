@@ -17,7 +17,7 @@ from dal.models import MLP
 from dal.models.estimators import svm
 from dal.oracles import FilesOracle
 from dal.query import BALD, Entropy, Instability, Query, Random, Strategy
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 NAMES = ("cat", "dog", "größe")
 RNG = torch.Generator().manual_seed(0)

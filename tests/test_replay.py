@@ -18,10 +18,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from dal import checkpoint
-from dal.app import execute
+from dal.cli.config import compose
 from dal.query import Entropy, Margin, MultilabelMargin
-from dal.replay import Replay, draw_cards
-from dal.utils.config import compose
+from dal.runs.from_config import execute
+from dal.runs.replay import Replay, draw_cards
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("query_size=5", "budget=15", "trainer.epochs=5", "threads=1", "keep_models=true")

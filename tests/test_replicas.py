@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from dal.utils import config
+from dal.cli import config
 from dal.utils.lock import RunLock
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 # Importing torch takes seconds: one server imports it, and every process is a fork of that.
 CONTEXT.set_forkserver_preload(
     [
-        "dal.loop",
+        "dal.runs.loop",
         "matplotlib.backends.backend_agg",
         "torch._dynamo",
         "torch.utils.tensorboard",

@@ -10,11 +10,11 @@ from scipy import stats
 
 import dal
 from dal.data import digits, initial_labels, make_source
-from dal.early_stopping import EarlyStopping
 from dal.models import MLP
-from dal.optim import adam
 from dal.query import Badge, Entropy, Instability, Margin, Random, Strategy
-from dal.trainer import Trainer
+from dal.training.early_stopping import EarlyStopping
+from dal.training.optim import adam
+from dal.training.trainer import Trainer
 
 SEEDS = range(10)
 STRATEGIES: tuple[type[Strategy], ...] = (Entropy, Margin, Badge, Instability)

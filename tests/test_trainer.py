@@ -8,11 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import dal.trainer
+import dal.training.trainer
 from dal.models import MLP, BayesianCNN, forward
-from dal.optim import adam, adamw, constant, cosine, milestones, sgd, step
 from dal.task import Multiclass
-from dal.trainer import EarlyStopping, FitContext, FitState, Samples, Trainer, split_batches
+from dal.training.optim import adam, adamw, constant, cosine, milestones, sgd, step
+from dal.training.trainer import (
+    EarlyStopping,
+    FitContext,
+    FitState,
+    Samples,
+    Trainer,
+    split_batches,
+)
 from dal.utils.signals import PreemptedError
 
 TASK = Multiclass(3)
@@ -395,7 +402,7 @@ def test_large_inputs_are_prepared_batch_by_batch_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resident = fitted_weights()
-    monkeypatch.setattr(dal.trainer, "RESIDENT_LIMIT", 0)
+    monkeypatch.setattr(dal.training.trainer, "RESIDENT_LIMIT", 0)
     assert torch.equal(fitted_weights(), resident)
 
 

@@ -6,12 +6,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.systems.experiment import PARTS, Experiment, Outcome
-from dal.loop import run
 from dal.models import LeNet5
-from dal.optim import constant, sgd
 from dal.query import Entropy
+from dal.runs.loop import run
 from dal.settings import Settings
-from dal.trainer import Trainer
+from dal.training.optim import constant, sgd
+from dal.training.trainer import Trainer
 
 SECONDS = dict(zip(PARTS, ("fit_s", "scan_s", "select_s", "test_s"), strict=True))
 

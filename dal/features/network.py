@@ -19,9 +19,9 @@ from dal.export import load
 from dal.features.backbone import Preprocess, torchvision_backbone, weights_digest
 from dal.features.base import Embedding, with_features
 from dal.features.cache import FeatureCache, key_of
+from dal.inference.pool_pass import auto_batch_size, pool_pass
 from dal.models.base import last_layer
 from dal.query.base import Features
-from dal.query.pool_pass import auto_batch_size, pool_pass
 from dal.task import Multiclass
 
 log = logging.getLogger(__name__)

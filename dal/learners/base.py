@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from dal.data.source import Split
-from dal.fit import Save
 from dal.pool import TrainSet
 from dal.query.base import Decision, Need, Needs, PoolView
-from dal.trainer import FitState
+from dal.training.fit import Save
+from dal.training.trainer import FitState
 
 
 @dataclass(frozen=True)

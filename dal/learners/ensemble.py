@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from dal.data.source import Source, Split
-from dal.fit import Save
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Ensemble, check_members
 from dal.learners.network import TorchLearner, same_again
@@ -19,7 +18,8 @@ from dal.models.base import MakeModel
 from dal.pool import TrainSet
 from dal.query.base import Members, Needs, PoolView, Probs
 from dal.task import Task
-from dal.trainer import FitState, Trainer
+from dal.training.fit import Save
+from dal.training.trainer import FitState, Trainer
 from dal.utils.seeding import derive, generator
 
 

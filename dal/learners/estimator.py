@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dal.data.source import Source, Split
 from dal.export import save_estimator
+from dal.inference.pool_pass import batch_size_for
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import check_members
 from dal.learners.look_ahead import reference_positions, retrained_risk
@@ -30,9 +31,8 @@ from dal.query.base import (
     PoolView,
     Probs,
 )
-from dal.query.pool_pass import batch_size_for
 from dal.task import Task
-from dal.trainer import FitState
+from dal.training.trainer import FitState
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator
 

@@ -17,7 +17,7 @@ from dal.learners.network import TorchLearner
 from dal.models.base import MakeModel, build_model
 from dal.query.base import Members, Needs
 from dal.task import Task
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.memory import check_memory
 
 

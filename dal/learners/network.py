@@ -12,6 +12,9 @@ from torch.nn.parameter import is_lazy
 
 from dal.data.source import Source, Split
 from dal.export import save_model
+from dal.inference.dropout_masks import DropoutMasks, why_not
+from dal.inference.pool_pass import batch_size_for, pool_pass, predict_logits
+from dal.inference.probe import probe
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.look_ahead import network_risk, why_not_movable
@@ -27,11 +30,8 @@ from dal.query.base import (
     PoolView,
     Probs,
 )
-from dal.query.dropout_masks import DropoutMasks, why_not
-from dal.query.pool_pass import batch_size_for, pool_pass, predict_logits
-from dal.query.probe import probe
 from dal.task import Task
-from dal.trainer import FitContext, FitState, Samples, Trainer
+from dal.training.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
 from dal.utils.ranks import current, ended_together
 from dal.utils.seeding import derive, generator, seeded

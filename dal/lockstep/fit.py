@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dal.cuda_graph import StepGraphs, step_graphs
-from dal.fit import FitState, Progress, split_batches
 from dal.lockstep.stack import Stack
-from dal.trainer import EVALUATED_AT_ONCE, Fit
+from dal.training.cuda_graph import StepGraphs, step_graphs
+from dal.training.fit import FitState, Progress, split_batches
+from dal.training.trainer import EVALUATED_AT_ONCE, Fit
 from dal.utils.seeding import derive, generator
 from dal.utils.signals import PreemptedError
 

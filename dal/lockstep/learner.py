@@ -21,8 +21,8 @@ from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import why_not
 from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
-from dal.trainer import Fit as TrainerFit
-from dal.trainer import FitState, Trainer
+from dal.training.trainer import Fit as TrainerFit
+from dal.training.trainer import FitState, Trainer
 from dal.utils.signals import PreemptedError
 
 log = logging.getLogger(__name__)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dal.inference.pool_pass import Take, evaluating
 from dal.learners.network import TorchLearner
 from dal.lockstep.stack import Stack
 from dal.models.base import Output
 from dal.query.base import Features, Need, Needs, Probs
-from dal.query.pool_pass import Take, evaluating
 
 
 def stacked_logits(

@@ -22,7 +22,7 @@ PUBLIC = {
     "oracle": ("dal.oracles",),
     "pool": ("dal.data.hard_pools", "dal.data.foreign", "dal.data"),
     "strategy": ("dal.query",),
-    "trainer": ("dal.trainer", "dal.full_batch", "dal.optim", "dal.early_stopping"),
+    "trainer": ("dal.training",),
 }
 """Modules whose ``__all__`` are what may be built, by the part of a run that they are for.
 

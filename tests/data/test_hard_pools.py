@@ -21,7 +21,7 @@ from dal.data.source import UNKNOWN
 from dal.models import LogisticRegression
 from dal.oracles import SimulatedOracle
 from dal.query import CoreSet, Entropy, PoolView, Query, Random, Strategy
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 NAMES = ("ant", "bee", "cat", "dog")
 

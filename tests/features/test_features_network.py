@@ -21,7 +21,7 @@ from dal.features.backbone import torchvision_backbone, weights_digest
 from dal.features.cache import FeatureCache
 from dal.models import LeNet5, LogisticRegression
 from dal.query import Entropy
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -13,15 +13,15 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 
 from dal.data.source import Source, Split
+from dal.inference import pool_pass as module
+from dal.inference.dropout_masks import DropoutMasks
 from dal.learners import Dropout, RoundContext, Rounds, TorchLearner
 from dal.learners.committees import check_members
 from dal.models import MLP, BayesianCNN, LeNet5
 from dal.models.base import Output
 from dal.query import Features, GradNorms, Members, Probs
-from dal.query import pool_pass as module
-from dal.query.dropout_masks import DropoutMasks
 from dal.task import Multiclass
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 COUNT = 50
 EVERYTHING = torch.arange(COUNT)

@@ -25,7 +25,7 @@ from dal.models import MLP
 from dal.pool import TrainSet
 from dal.query import BALD, Entropy, Features, Members, Needs, Probs, Strategy
 from dal.task import Multiclass
-from dal.trainer import FitState, Trainer
+from dal.training.trainer import FitState, Trainer
 
 SOURCE = make_source(two_gaussians(90), seed=0)
 CPU = torch.device("cpu")

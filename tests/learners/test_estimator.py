@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 import dal
-from dal.app import execute
+from dal.cli.config import compose
 from dal.data import digits, initial_labels, iris, make_source, two_gaussians
 from dal.learners import Dropout, EstimatorLearner, RoundContext, TorchLearner, make_learner
 from dal.models import MLP, estimators
@@ -36,9 +36,9 @@ from dal.query import (
     Members,
     Probs,
 )
+from dal.runs.from_config import execute
 from dal.task import Multiclass, Multilabel
-from dal.trainer import Trainer
-from dal.utils.config import compose
+from dal.training.trainer import Trainer
 
 IRIS = make_source(iris(), seed=0)
 GAUSSIANS = make_source(two_gaussians(80), seed=0)

@@ -30,7 +30,7 @@ from dal.models import LogisticRegression as LogisticNetwork
 from dal.pool import TrainSet
 from dal.query import Features, LookAhead, Probs
 from dal.task import Multiclass, Multilabel
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 IRIS = make_source(iris(), seed=0)
 MIXED = torch.randperm(len(IRIS.train), generator=torch.Generator().manual_seed(0))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import dal
 from dal.data import Dataset, Source, make_source
+from dal.inference.probe import probe
 from dal.learners import Dropout, Ensemble
 from dal.models import MLP, Output
 from dal.query import (
@@ -28,8 +29,7 @@ from dal.query import (
     Margin,
     Strategy,
 )
-from dal.query.probe import probe
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(80, 6)).astype(np.float32)

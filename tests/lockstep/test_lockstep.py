@@ -16,15 +16,15 @@ import dal
 from dal import checkpoint
 from dal.data import initial_labels, make_source
 from dal.data.source import Dataset, Prepare, Source
-from dal.full_batch import FullBatch
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep import learner as lockstep_learner
 from dal.lockstep.stack import Stack
-from dal.loop import Result, Together
 from dal.models import MLP, LeNet5, LogisticRegression, Output
-from dal.optim import adam, adamw, cosine, sgd
 from dal.query import BALD, Entropy, Instability, Margin, Random, Strategy
-from dal.trainer import EarlyStopping, Trainer
+from dal.runs.loop import Result, Together
+from dal.training.full_batch import FullBatch
+from dal.training.optim import adam, adamw, cosine, sgd
+from dal.training.trainer import EarlyStopping, Trainer
 from dal.utils.signals import Interrupts, PreemptedError
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
@@ -299,13 +299,13 @@ def test_lockstep_failure_of_one_leaves_the_others_alone(
     experiment = CASES["logistic"]
     runs = [("random", seed) for seed in range(3)]
     experiment.run(tmp_path / "alone", "random", 0)
-    original = dal.trainer.Fit.finite
+    original = dal.training.trainer.Fit.finite
 
     def finite(self: Any, loss: float) -> float:
         diverged = self.context.seed == 1 and self.context.round == 1 and self.state.epoch == 2
         return float(original(self, float("nan") if diverged else loss))
 
-    monkeypatch.setattr(dal.trainer.Fit, "finite", finite)
+    monkeypatch.setattr(dal.training.trainer.Fit, "finite", finite)
     errors = experiment.lockstep(tmp_path / "together", runs)
     assert [type(error) for error in errors] == [type(None), FloatingPointError, type(None)]
     assert_equal(tmp_path / "together/random0", tmp_path / "alone/random0")

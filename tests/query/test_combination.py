@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from scipy.stats import chisquare, rankdata
 from torch import Tensor
 
+from dal.cli.config import compose
 from dal.query import (
     Badge,
     Density,
@@ -38,7 +39,6 @@ from dal.query import (
 )
 from dal.query.combination import min_max, rank_scores
 from dal.utils.build import build
-from dal.utils.config import compose
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -18,7 +18,7 @@ from dal.models import estimators
 from dal.pool import TrainSet
 from dal.query import ExpectedErrorReduction, LookAhead, PoolView, Probs, expected_error_reduction
 from dal.task import Multiclass
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 IRIS = make_source(iris(), seed=0)
 INPUTS = IRIS.train.take(torch.arange(len(IRIS.train))).double().numpy()

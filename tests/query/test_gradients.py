@@ -17,13 +17,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dal.inference import gradients
+from dal.inference import layer_gradients as layer_norms
+from dal.inference.gradients import GradientNorms, gradient_norms, softmax_cotangents
 from dal.models.base import Output
 from dal.models.lenet5 import LeNet5
 from dal.models.linear import LogisticRegression
 from dal.models.mlp import MLP
 from dal.models.resnet18 import ResNet18
-from dal.query import gradients, layer_norms
-from dal.query.gradients import GradientNorms, gradient_norms, softmax_cotangents
 from dal.utils.numerics import full_float32
 
 SLOW = "slower exact path"
@@ -548,7 +549,7 @@ def test_input_changed_in_place_is_noticed() -> None:
 
 
 def test_slow_path_in_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dal.query.sample_gradients.MAX_ELEMENTS", 100)
+    monkeypatch.setattr("dal.inference.sample_gradients.MAX_ELEMENTS", 100)
     model, x = randomized(Head(Scale(5), 5)), images(7, 5)
     with pytest.warns(UserWarning, match=SLOW):
         norms = gradient_norms(model, x)[1]

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dal.inference.pool_pass import auto_batch_size, batch_size_for, pool_pass, predict_logits
 from dal.models import MLP, LeNet5
 from dal.models.base import Output
 from dal.query import Features, GradNorms, Needs, Probs
-from dal.query.pool_pass import auto_batch_size, batch_size_for, pool_pass, predict_logits
 from dal.task import Multiclass
 
 CPU = torch.device("cpu")
@@ -252,7 +252,7 @@ def test_out_of_memory_halves_the_batch(
 ) -> None:
     model = Hungry(16, fail)
     indices = torch.arange(50)
-    with caplog.at_level(logging.WARNING, "dal.query.pool_pass"):
+    with caplog.at_level(logging.WARNING, "dal.inference.pool_pass"):
         got, size = pool_pass(
             model,
             taking(images()),
@@ -276,7 +276,7 @@ def test_prediction_halves_the_batch_too(
     fail: Callable[[], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     model = Hungry(16, fail)
-    with caplog.at_level(logging.WARNING, "dal.query.pool_pass"):
+    with caplog.at_level(logging.WARNING, "dal.inference.pool_pass"):
         got = predict_logits(model, taking(images()), 50, device=CPU, batch_size=32)
     assert model.sizes == [32, 16, 16, 16, 16]
     assert [r.getMessage() for r in caplog.records] == [

@@ -32,7 +32,7 @@ from dal.query import (
     Strategy,
 )
 from dal.task import task_of
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.build import build, find
 
 FOLDER = Path(__file__).parents[2] / "conf" / "strategy"

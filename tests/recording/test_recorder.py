@@ -14,7 +14,7 @@ from dal.data import Dataset, initial_labels, make_source
 from dal.models import MLP
 from dal.query import Random
 from dal.reporting.records import RunError, read_run
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 
 NAMES = ("katze, groß", 'the "other" one', "c")
 INPUTS = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))

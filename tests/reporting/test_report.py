@@ -42,7 +42,7 @@ from dal.reporting.records import RunError, read_run
 from dal.reporting.report import Options, collect, write
 from dal.reporting.results_file import read_csv, write_csv
 from dal.reporting.states import RunState, read_state, table
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.lock import RunLock
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 
 from dal.models import MLP
 from dal.query import Parallel
-from dal.trainer import EarlyStopping, Trainer
+from dal.training.trainer import EarlyStopping, Trainer
 from dal.utils.build import TARGET, build, check_arguments, factory, find, fits, spec_of
 
 HERE = __name__
@@ -77,9 +77,9 @@ def test_fits_checks_plain_types(value: object, hint: Any, expected: bool) -> No
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], fact: str) -> None:
     with pytest.raises(TypeError) as caught:
-        check_arguments(Trainer, arguments, "dal.trainer.Trainer")
+        check_arguments(Trainer, arguments, "dal.training.trainer.Trainer")
     assert fact in str(caught.value)
-    assert "dal.trainer.Trainer" in str(caught.value)
+    assert "dal.training.trainer.Trainer" in str(caught.value)
 
 
 def test_weights_that_are_no_numbers_are_refused() -> None:
@@ -89,10 +89,10 @@ def test_weights_that_are_no_numbers_are_refused() -> None:
 
 def test_build_makes_nested_targets_first() -> None:
     settings = {
-        TARGET: "dal.trainer.Trainer",
+        TARGET: "dal.training.trainer.Trainer",
         "epochs": 3,
-        "early_stopping": {TARGET: "dal.trainer.EarlyStopping", "patience": None},
-        "optimizer": {TARGET: "dal.optim.adam", "lr": 1},
+        "early_stopping": {TARGET: "dal.training.trainer.EarlyStopping", "patience": None},
+        "optimizer": {TARGET: "dal.training.optim.adam", "lr": 1},
     }
     trainer = build(settings)
     assert isinstance(trainer, Trainer)
@@ -117,9 +117,9 @@ def test_mistakes_in_lists_name_the_nested_target() -> None:
 
 
 def test_nested_mistakes_name_the_nested_target() -> None:
-    nested = {TARGET: "dal.trainer.EarlyStopping", "patients": 3}
+    nested = {TARGET: "dal.training.trainer.EarlyStopping", "patients": 3}
     with pytest.raises(TypeError, match=r"EarlyStopping has no setting patients.*patience"):
-        build({TARGET: "dal.trainer.Trainer", "early_stopping": nested})
+        build({TARGET: "dal.training.trainer.Trainer", "early_stopping": nested})
 
 
 def test_factory_waits_for_the_extra_arguments() -> None:
@@ -142,7 +142,8 @@ def test_find_refuses_other_packages(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dal.models.Nope", "dal.nope.MLP", "dal", "dal.", "dal.query", "dal.trainer.DTYPES"]
+    "name",
+    ["dal.models.Nope", "dal.nope.MLP", "dal", "dal.", "dal.query", "dal.training.trainer.DTYPES"],
 )
 def test_find_refuses_what_is_no_class_or_function(name: str) -> None:
     with pytest.raises(ValueError, match="check the _target_"):

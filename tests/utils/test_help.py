@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from dal.utils import help
-from dal.utils.config import compose
+from dal.cli import help
+from dal.cli.config import compose
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initial", "features")

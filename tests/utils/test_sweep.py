@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dal.utils.sweep import check_launcher
+from dal.cli.sweep import check_launcher
 
 SLURM = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"}
 JOBLIB = {"_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"}

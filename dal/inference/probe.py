@@ -7,8 +7,8 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from dal.inference.pool_pass import evaluating
 from dal.models.base import Output, forward
-from dal.query.pool_pass import evaluating
 from dal.utils.memory import out_of_memory
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dal.query.layer_tape import NotCovered
+from dal.inference.layer_tape import NotCovered
 
 SAMPLES = 16
 """So many samples are checked; what a network does to fewer than one in ten may pass unseen."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dal.inference.layer_gradients import MAX_ELEMENTS
+from dal.inference.layer_tape import layer_title
 from dal.models.base import Output
-from dal.query.layer_norms import MAX_ELEMENTS
-from dal.query.layer_tape import layer_title
 from dal.utils.memory import out_of_memory
 
 

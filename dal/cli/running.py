@@ -10,10 +10,10 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from dal.cli.sweep import Jobs
 from dal.recording.run_directory import MODEL, read_status
-from dal.utils import replicas
+from dal.settings import Run
 from dal.utils.logs import OUTCOME, working_for
-from dal.utils.sweep import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bo
     )
 
 
-def _is_complete(run: replicas.Run) -> bool:
+def _is_complete(run: Run) -> bool:
     """Whether nothing is left to do, which is then said."""
     status = read_status(run.run_dir)
     labels, accuracy = status.get("labels"), status.get("accuracy")
@@ -50,7 +50,7 @@ def _is_complete(run: replicas.Run) -> bool:
     return True
 
 
-def run_alone(run: replicas.Run, sweep: bool) -> None:
+def run_alone(run: Run, sweep: bool) -> None:
     """Do a run, unless it is complete.
 
     Raises:
@@ -58,7 +58,7 @@ def run_alone(run: replicas.Run, sweep: bool) -> None:
     """
     if _is_complete(run):
         return
-    from dal.app import execute  # the first import of torch
+    from dal.runs.from_config import execute  # the first import of torch
     from dal.utils.ranks import together
     from dal.utils.signals import PreemptedError
 
@@ -75,7 +75,7 @@ def run_alone(run: replicas.Run, sweep: bool) -> None:
         _end(sweep, error)
 
 
-def run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
+def run_together(runs: Sequence[Run], mode: str, sweep: bool) -> None:
     """Do those of several runs that are not complete, in lockstep.
 
     Raises:
@@ -84,7 +84,7 @@ def run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
     left = [run for run in runs if not _is_complete(run)]
     if not left:
         return
-    from dal import replicas as together  # the first import of torch
+    from dal.lockstep import replicas as together  # the first import of torch
     from dal.utils.signals import PreemptedError
 
     try:
@@ -103,7 +103,7 @@ def run_together(runs: Sequence[replicas.Run], mode: str, sweep: bool) -> None:
         _end(sweep, failed[0])
 
 
-def _report(error: BaseException, run: replicas.Run) -> None:
+def _report(error: BaseException, run: Run) -> None:
     """Say what ended a run: of several in one line, the rest is in its log."""
     from dal.utils.signals import PreemptedError
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
-from dal.cuda_graph import StepGraphs, step_graphs
-from dal.early_stopping import EarlyStopping
-from dal.fit import FitContext, FitState, Progress, Samples, split_batches
 from dal.models.base import forward
-from dal.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.task import Task
+from dal.training.cuda_graph import StepGraphs, step_graphs
+from dal.training.early_stopping import EarlyStopping
+from dal.training.fit import FitContext, FitState, Progress, Samples, split_batches
+from dal.training.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
 from dal.utils.ranks import current
@@ -38,8 +38,8 @@ class Trainer:
     Args:
         epochs: At most so many passes over the labeled samples.
         batch_size: Samples a step; a last batch of one joins the batch before it.
-        optimizer: One of `dal.optim`; made anew for every fit.
-        scheduler: One of `dal.optim`; stepped once an epoch, made anew for every fit.
+        optimizer: One of `dal.training.optim`; made anew for every fit.
+        scheduler: One of `dal.training.optim`; stepped once an epoch, made anew for every fit.
         early_stopping: Which epoch's weights are kept, and when to stop; None keeps the last.
         restart: ``warm`` fine-tunes the best weights of the round before, ``cold`` starts every
             round from fresh weights.
@@ -137,7 +137,7 @@ class Trainer:
         if len(samples) == 0:
             raise ValueError("there are no labeled samples to train on; raise initial.count")
         if current().count > 1:
-            from dal.parallel import ParallelFit  # which builds on this file
+            from dal.training.parallel import ParallelFit  # which builds on this file
 
             return ParallelFit(self, model, samples, task, context)
         return Fit(self, model, samples, task, context)

@@ -12,9 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from dal import checkpoint
-from dal.app import source_of
 from dal.data.source import Source, Split
-from dal.job import MODELS, Job, from_history
 from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext, make_learner
 from dal.learners.ensemble import EnsembleLearner
@@ -24,6 +22,8 @@ from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
 from dal.recording.figures import prediction_history, save
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import read_status
+from dal.runs.from_config import source_of
+from dal.runs.job import MODELS, Job, from_history
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.files import DamagedError, csv_text, write_text_atomically

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from dal.app import execute
-from dal.job import own_threads
 from dal.lockstep import Lockstep, Mode, Replica
-from dal.loop import Together
+from dal.runs.from_config import execute
+from dal.runs.job import own_threads
+from dal.runs.loop import Together
+from dal.settings import Run
 from dal.utils.logs import files_may_come_and_go
-from dal.utils.replicas import Run
 from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)

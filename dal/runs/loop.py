@@ -27,8 +27,6 @@ from torch import Tensor
 from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import UNKNOWN, Source
-from dal.fitting import context_of, fit_and_test
-from dal.job import Job, own_threads
 from dal.learners import Committee, Dropout, Learner, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
@@ -37,9 +35,11 @@ from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
+from dal.runs.fitting import context_of, fit_and_test
+from dal.runs.job import Job, own_threads
 from dal.settings import Settings
 from dal.task import likeliest
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
@@ -79,7 +79,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Together:
-    """What a run shares with others of the same process; see `dal.replicas`.
+    """What a run shares with others of the same process; see `dal.lockstep.replicas`.
 
     Attributes:
         interrupts: Notes signals for all.

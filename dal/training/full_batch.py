@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dal.models.base import forward, last_layer
-from dal.newton import minimize
 from dal.task import Task
-from dal.trainer import FitContext, FitState, Samples, Trainer
+from dal.training.newton import minimize
+from dal.training.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.ranks import ended_together
 
 __all__ = ["FullBatch"]
@@ -39,9 +39,9 @@ class FullBatch(Trainer):
     labels that may hold together of ``C=1 / (K l2)``, as the loss is the mean over these. A class
     without labels has no finite optimum of its bias; its probability falls until the fit ends.
 
-    Linear models take Newton steps (`dal.newton`), which end there; networks with hidden layers
-    L-BFGS, which ends at a local optimum, a different one from each start. Meant for features that
-    do not change (``features=...``, tables): on 1,000 labels of 512 numbers a fit takes a fraction
+    Linear models take Newton steps (`dal.training.newton`), which end there; networks with hidden
+    layers L-BFGS, which ends at a local optimum, a different one from each start. Meant for
+    features that do not change (``features=...``, tables): on 1,000 labels of 512 numbers a fit takes a fraction
     of a second. Computed in float64; the weights are rounded to the network's own type at the end.
     Deterministic on a CPU.
 

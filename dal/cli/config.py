@@ -19,12 +19,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dal.utils import help, replicas
-from dal.utils.explain import exceptions_come_through, explain, in_file, in_one_line
+from dal.cli import help, replicas
+from dal.cli.explain import exceptions_come_through, explain, in_file, in_one_line
+from dal.cli.running import outcome, run_alone, run_together
+from dal.cli.schema import VERSION, Config, choices_of, refuse_other_defaults
+from dal.cli.sweep import End, Jobs
 from dal.utils.logs import log_to_console
-from dal.utils.running import outcome, run_alone, run_together
-from dal.utils.schema import VERSION, Config, choices_of, refuse_other_defaults
-from dal.utils.sweep import End, Jobs
 from dal.utils.torchrun import first
 
 LISTS = ("pool", "experiment", "debug")

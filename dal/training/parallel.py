@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from dal.models.base import forward
-from dal.trainer import Fit
+from dal.training.trainer import Fit
 from dal.utils.ranks import current
 from dal.utils.seeding import derive
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from dal.models.base import Output, forward, last_layer
-from dal.query.gradient_check import (
+from dal.inference.gradient_check import (
     SAMPLES,
     check_alone,
     compare_layers,
@@ -21,8 +20,9 @@ from dal.query.gradient_check import (
     rounding,
     spread,
 )
-from dal.query.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
-from dal.query.sample_gradients import sample_squares
+from dal.inference.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
+from dal.inference.sample_gradients import sample_squares
+from dal.models.base import Output, forward, last_layer
 from dal.task import softmax_cotangents
 from dal.utils.numerics import full_float32
 
@@ -63,9 +63,9 @@ class GradientNorms:
     expected gradient length, where each label counts with its predicted probability.
 
     Costs one forward and, per label, one backward pass that forms no weight gradient, plus the
-    inner products of `dal.query.layer_norms`; all samples at once. (C gradients ∇z_c and their
-    C×C Gram matrix cost as many passes; the cotangents p − e_y used here need C lengths instead of
-    C² products, and lose no precision by cancellation.) Cotangents run through the network at unit
+    inner products of `dal.inference.layer_gradients`; all samples at once. (C gradients ∇z_c and
+    their C×C Gram matrix cost as many passes; the cotangents p − e_y used here need C lengths
+    instead of C² products, and lose no precision by cancellation.) Cotangents run through the network at unit
     size and lengths are scaled afterwards, so that squares of tiny gradients do not underflow.
     The last layer alone has the closed form ``‖p − e_y‖ √(‖h‖² + 1)`` and costs one forward pass.
 
@@ -74,9 +74,9 @@ class GradientNorms:
     (LeNet-5) samples more. A network whose output for a sample depends on the rest of the batch is
     refused. One that the fast path cannot measure (unknown parametrised layers, shared parameters,
     a layer used twice, for some samples only, or without being called) goes, with one warning,
-    through `dal.query.sample_gradients`: exact too, but slower. Nothing is left out silently but
-    what a network does to few samples, none of the 16 among them. The network's parameters, their
-    ``grad``, buffers, modes and hooks, and the global random state stay as they are. On CUDA, TF32
+    through `dal.inference.sample_gradients`: exact too, but slower. Nothing is left out silently
+    but what a network does to few samples, none of the 16 among them. The network's parameters,
+    their ``grad``, buffers, modes and hooks, and the global random state stay as they are. On CUDA, TF32
     is off while measuring.
 
     Args:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dal.settings import Choices, settled
+from dal.settings import Choices, Run, settled
 
 MOST = 10_000
 """Runs in one process; each takes about a megabyte besides its network, and a thread."""
@@ -20,21 +19,6 @@ _OTHER_FILES = 32
 """Files that the process has open besides those of its runs, about."""
 
 Composed = tuple[DictConfig, Mapping[str, str]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One of several runs.
-
-    Attributes:
-        name: Strategy and seed, shown before its lines.
-        config: Its settings, as of a run by itself.
-        run_dir: Its run directory.
-    """
-
-    name: str
-    config: dict[str, Any]
-    run_dir: Path
 
 
 def runs_of(

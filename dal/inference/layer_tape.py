@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from dal.query.layer_norms import covers, squared_lengths
+from dal.inference.layer_gradients import covers, squared_lengths
 
 
 class NotCovered(Exception):  # noqa: N818 - a verdict that the caller acts on, not an error

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from dal.fit import FitState, Save
-from dal.job import Job
 from dal.learners import RoundContext
 from dal.pool import TrainSet
+from dal.runs.job import Job
+from dal.training.fit import FitState, Save
 from dal.utils.clock import clock
 from dal.utils.signals import PreemptedError
 

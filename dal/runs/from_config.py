@@ -21,13 +21,13 @@ from dal.data.initial import check_amounts
 from dal.data.splits import check_split
 from dal.features import Embedding
 from dal.learners import Committee
-from dal.loop import Result, Together, run
 from dal.models.base import MakeModel
 from dal.oracles import Oracle
 from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
+from dal.runs.loop import Result, Together, run
 from dal.settings import Settings
-from dal.trainer import Trainer
+from dal.training.trainer import Trainer
 from dal.utils.build import TARGET, build, factory
 from dal.utils.logs import OUTCOME, REPLICA
 from dal.utils.numerics import pick_device

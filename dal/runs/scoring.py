@@ -17,6 +17,9 @@ from torch import Tensor, nn
 import dal.query
 from dal.data.items import Items
 from dal.export import Predictor
+from dal.inference.dropout_masks import DropoutMasks, why_not
+from dal.inference.pool_pass import auto_batch_size, evaluating, pool_pass
+from dal.inference.probe import device_of, dtype_of, probe
 from dal.learners.committees import Dropout, check_members
 from dal.models.base import RETURN_FEATURES, Output
 from dal.query.base import (
@@ -29,9 +32,6 @@ from dal.query.base import (
     ScoreStrategy,
     Strategy,
 )
-from dal.query.dropout_masks import DropoutMasks, why_not
-from dal.query.pool_pass import auto_batch_size, evaluating, pool_pass
-from dal.query.probe import device_of, dtype_of, probe
 from dal.task import Multiclass, Multilabel, Task
 from dal.utils.numerics import pick_device
 from dal.utils.ranges import check_whole

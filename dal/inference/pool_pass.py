@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dal.inference.dropout_masks import DropoutMasks
+from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
 from dal.query.base import Features, GradNorms, Members, Need, Needs, Probs
-from dal.query.dropout_masks import DropoutMasks
-from dal.query.gradients import GradientNorms
 from dal.task import Task
 from dal.utils.memory import out_of_memory
 from dal.utils.ranks import current
