@@ -65,9 +65,10 @@ class GradientNorms:
     Costs one forward and, per label, one backward pass that forms no weight gradient, plus the
     inner products of `dal.inference.layer_gradients`; all samples at once. (C gradients ∇z_c and
     their C×C Gram matrix cost as many passes; the cotangents p − e_y used here need C lengths
-    instead of C² products, and lose no precision by cancellation.) Cotangents run through the network at unit
-    size and lengths are scaled afterwards, so that squares of tiny gradients do not underflow.
-    The last layer alone has the closed form ``‖p − e_y‖ √(‖h‖² + 1)`` and costs one forward pass.
+    instead of C² products, and lose no precision by cancellation.) Cotangents run through the
+    network at unit size and lengths are scaled afterwards, so that squares of tiny gradients do not
+    underflow. The last layer alone has the closed form ``‖p − e_y‖ √(‖h‖² + 1)`` and costs one
+    forward pass.
 
     The first call takes up to 16 samples of its batch and compares each layer's share, as a batch,
     with plain autograd on each sample alone; once a round, and as long as 20 (ResNet-18) to 60
@@ -76,8 +77,8 @@ class GradientNorms:
     a layer used twice, for some samples only, or without being called) goes, with one warning,
     through `dal.inference.sample_gradients`: exact too, but slower. Nothing is left out silently
     but what a network does to few samples, none of the 16 among them. The network's parameters,
-    their ``grad``, buffers, modes and hooks, and the global random state stay as they are. On CUDA, TF32
-    is off while measuring.
+    their ``grad``, buffers, modes and hooks, and the global random state stay as they are. On CUDA,
+    TF32 is off while measuring.
 
     Args:
         model: The network, in evaluation mode; its logits for a sample must not depend on the rest

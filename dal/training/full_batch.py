@@ -41,9 +41,9 @@ class FullBatch(Trainer):
 
     Linear models take Newton steps (`dal.training.newton`), which end there; networks with hidden
     layers L-BFGS, which ends at a local optimum, a different one from each start. Meant for
-    features that do not change (``features=...``, tables): on 1,000 labels of 512 numbers a fit takes a fraction
-    of a second. Computed in float64; the weights are rounded to the network's own type at the end.
-    Deterministic on a CPU.
+    features that do not change (``features=...``, tables): on 1,000 labels of 512 numbers a fit
+    takes a fraction of a second. Computed in float64; the weights are rounded to the network's own
+    type at the end. Deterministic on a CPU.
 
     Args:
         l2: Strength of the penalty, above 0: without one, separable labels have no optimum.
