@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dal.utils.files import DamagedError, remove_temporary, saving, write_atomically
+from dal.utils.safe_files import DamagedError, remove_temporary, saving, write_atomically
 
 log = logging.getLogger(__name__)
 

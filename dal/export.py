@@ -18,7 +18,7 @@ from dal.data.arrays import as_inputs
 from dal.data.source import Prepare, Source, Split
 from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model
-from dal.models.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
+from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
 from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Multilabel, Task
@@ -32,7 +32,7 @@ class Predictor:
     """A trained network with all it takes to use it on raw data.
 
     Attributes:
-        model: The network, in evaluation mode; or a `dal.models.fitted.EstimatorModule`.
+        model: The network, in evaluation mode; or a `dal.models.estimators.fitted.EstimatorModule`.
         class_names: The C class names.
         prepare: How raw inputs are prepared.
         input_shape: Shape of one prepared sample: (channels, H, W) or (D,).
@@ -148,7 +148,7 @@ def save_estimator(
         make_model: Gives the unfitted estimator.
         source: The data.
         train_set: The labeled samples it was fitted on.
-        seed: Of the fit; see `dal.models.fitted.fit_estimator`.
+        seed: Of the fit; see `dal.models.estimators.fitted.fit_estimator`.
 
     Raises:
         OSError: The disk is full or not writable.

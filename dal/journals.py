@@ -16,8 +16,8 @@ from typing import Any
 
 from dal.checkpoint import load, save
 from dal.pool import Pool
-from dal.utils.files import DamagedError
 from dal.utils.journal import Journal
+from dal.utils.safe_files import DamagedError
 
 LEDGER = "ledger.jsonl"
 ROWS = "rows.jsonl"

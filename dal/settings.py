@@ -30,7 +30,7 @@ SHOWN = ("guess", "pictures")
 APART: Mapping[str, Sequence[str]] = {
     "data": PLACES,
     "features": PLACES,
-    "pool": PLACES,
+    "difficulty": PLACES,
     "oracle": SHOWN,
 }
 """Settings of each group that make no other run, on whatever level they stand."""
@@ -179,7 +179,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One of the runs that a command means.
 
     Attributes:

@@ -36,7 +36,7 @@ def main() -> None:
         settings = {name: strategy_settings(CONF, name) for name in given.against}
         from dal.runs.replay import Replay, draw_cards, write_table
         from dal.utils.build import build
-        from dal.utils.files import make_folder
+        from dal.utils.safe_files import make_folder
 
         others = {name: build(s, "strategy") for name, s in settings.items()}
         replay = Replay(given.run, others, given.plugins)

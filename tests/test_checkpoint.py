@@ -9,7 +9,7 @@ import torch
 
 from dal import checkpoint
 from dal.checkpoint import KEPT, Checkpoints
-from dal.utils.files import DamagedError
+from dal.utils.safe_files import DamagedError
 
 
 def state(number: int) -> dict[str, Any]:

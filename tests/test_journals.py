@@ -21,7 +21,7 @@ from dal.oracles import FilesOracle
 from dal.pool import Pool
 from dal.query import Entropy, Instability, Margin, Strategy
 from dal.training.trainer import Trainer
-from dal.utils.files import DamagedError
+from dal.utils.safe_files import DamagedError
 
 
 def ints(*values: int) -> torch.Tensor:

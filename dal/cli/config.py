@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dal.cli import help, replicas
+from dal.cli import help, planned
 from dal.cli.explain import exceptions_come_through, explain, in_file, in_one_line
 from dal.cli.running import outcome, run_alone, run_together
 from dal.cli.schema import VERSION, Config, choices_of, refuse_other_defaults
@@ -27,7 +27,7 @@ from dal.cli.sweep import End, Jobs
 from dal.utils.logs import log_to_console
 from dal.utils.torchrun import first
 
-LISTS = ("pool", "experiment", "debug")
+LISTS = ("difficulty", "experiment", "debug")
 """Groups of which several options may be taken."""
 
 
@@ -42,7 +42,7 @@ def start(settings: DictConfig) -> None:
     choices = HydraConfig.get().runtime.choices
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        runs = replicas.runs_of(settings, choices, compose_with, choices_of)
+        runs = planned.runs_of(settings, choices, compose_with, choices_of)
         for run in runs:
             refuse_other_defaults(run.config, run.run_dir)
     except SystemExit as end:

@@ -100,7 +100,7 @@ def _comments(config: DictConfig, config_dir: Path) -> tuple[dict[str, str], dic
     comments = TEXTS | _of_file(config_dir / "config.yaml", "")
     options = {}
     chosen = [(str(choice), option) for choice, option in config.hydra.runtime.choices.items()]
-    listed = [(f"pool@pool.{option}", option) for option in config.pool]
+    listed = [(f"difficulty@difficulty.{option}", option) for option in config.difficulty]
     for choice, option in [*chosen, *listed]:
         group, _, package = choice.partition("@")
         key = package or group.replace("/", ".")

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from dal.cli.sweep import Jobs
 from dal.recording.run_directory import MODEL, read_status
-from dal.settings import Run
+from dal.settings import PlannedRun
 from dal.utils.logs import OUTCOME, working_for
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bo
     )
 
 
-def _is_complete(run: Run) -> bool:
+def _is_complete(run: PlannedRun) -> bool:
     """Whether nothing is left to do, which is then said."""
     status = read_status(run.run_dir)
     labels, accuracy = status.get("labels"), status.get("accuracy")
@@ -50,7 +50,7 @@ def _is_complete(run: Run) -> bool:
     return True
 
 
-def run_alone(run: Run, sweep: bool) -> None:
+def run_alone(run: PlannedRun, sweep: bool) -> None:
     """Do a run, unless it is complete.
 
     Raises:
@@ -59,11 +59,11 @@ def run_alone(run: Run, sweep: bool) -> None:
     if _is_complete(run):
         return
     from dal.runs.from_config import execute  # the first import of torch
-    from dal.utils.ranks import together
+    from dal.utils.ranks import joined
     from dal.utils.signals import PreemptedError
 
     try:
-        with working_for(run.name), together():
+        with working_for(run.name), joined():
             execute(run.config, run.run_dir)
     except PreemptedError as end:
         _report(end, run)
@@ -75,7 +75,7 @@ def run_alone(run: Run, sweep: bool) -> None:
         _end(sweep, error)
 
 
-def run_together(runs: Sequence[Run], mode: str, sweep: bool) -> None:
+def run_together(runs: Sequence[PlannedRun], mode: str, sweep: bool) -> None:
     """Do those of several runs that are not complete, in lockstep.
 
     Raises:
@@ -103,7 +103,7 @@ def run_together(runs: Sequence[Run], mode: str, sweep: bool) -> None:
         _end(sweep, failed[0])
 
 
-def _report(error: BaseException, run: Run) -> None:
+def _report(error: BaseException, run: PlannedRun) -> None:
     """Say what ended a run: of several in one line, the rest is in its log."""
     from dal.utils.signals import PreemptedError
 

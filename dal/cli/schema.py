@@ -33,7 +33,7 @@ GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initia
 NAMED = ("data", "model", "strategy")
 """Groups whose options stand in the name of a run."""
 
-NO_CHOICE = ("experiment", "debug", "cluster", "pool")
+NO_CHOICE = ("experiment", "debug", "cluster", "difficulty")
 """Groups that only set others, or say where jobs run; and the one whose options form a list."""
 
 _TYPES = get_type_hints(Settings) | get_type_hints(CommandSettings)
@@ -44,7 +44,7 @@ Config = make_dataclass(
         *((f.name, _TYPES[f.name], copy(f)) for f in DECLARED),
         ("split", SplitSettings, field(default_factory=SplitSettings)),
         *((name, Any, MISSING) for name in GROUPS),
-        ("pool", Any, field(default_factory=dict)),
+        ("difficulty", Any, field(default_factory=dict)),
     ],
 )
 """All settings with their types and defaults."""
@@ -62,18 +62,18 @@ def choices_of(settings: DictConfig, chosen: Mapping[str, str | None]) -> Choice
         chosen: The option of each group, as Hydra has them.
     """
     ours = {key: value for key, value in chosen.items() if _is_choice(key) and value is not None}
-    pool = ",".join(sorted(map(str, settings.pool)))
+    difficulty = ",".join(sorted(map(str, settings.difficulty)))
     _, usual = _defaults(())
     top = {key: value for key, value in ours.items() if "/" not in key and "@" not in key}
-    _, below = _defaults(_overrides(top, usual, pool))
-    defaults, _ = _defaults(_overrides(ours, below, pool))
+    _, below = _defaults(_overrides(top, usual, difficulty))
+    defaults, _ = _defaults(_overrides(ours, below, difficulty))
     options = {
         key: value
         for key, value in ours.items()
         if key in NAMED or value != (usual if key in top else below).get(key)
     }
-    if pool:
-        options["pool"] = pool
+    if difficulty:
+        options["difficulty"] = difficulty
     plain: dict[str, Any] = OmegaConf.to_container(settings)  # type: ignore[assignment]
     return Choices(dict(sorted(options.items())), differing(plain, defaults))
 
@@ -102,11 +102,11 @@ def _is_choice(group: str) -> bool:
 
 
 def _overrides(
-    chosen: Mapping[str, str], known: Mapping[str, str | None], pool: str
+    chosen: Mapping[str, str], known: Mapping[str, str | None], difficulty: str
 ) -> tuple[str, ...]:
     """A command line that makes these choices; a group that no defaults list names is added."""
     given = [f"{'' if key in known else '+'}{key}={value}" for key, value in chosen.items()]
-    return (*given, f"pool=[{pool}]")
+    return (*given, f"difficulty=[{difficulty}]")
 
 
 @cache

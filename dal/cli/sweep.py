@@ -15,8 +15,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dal.recording.run_directory import read_status
-from dal.utils.files import write_text_atomically
 from dal.utils.logs import log_to_console
+from dal.utils.safe_files import write_text_atomically
 
 log = logging.getLogger(__name__)
 

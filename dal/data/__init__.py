@@ -6,7 +6,9 @@ Every data function returns a `Dataset`; `make_source` divides it into a `Source
 
 from dal.data.cifar10 import cifar10
 from dal.data.digits import digits
+from dal.data.foreign import Ood
 from dal.data.goemotions import goemotions
+from dal.data.hard_pools import Imbalanced, Noisy, Repeated
 from dal.data.idx import fashion_mnist, mnist
 from dal.data.initial import initial_labels
 from dal.data.npz import npz
@@ -23,7 +25,11 @@ from dal.data.tabular import breast_cancer, clean1, digits_tabular, iris, new_th
 __all__ = [
     "UNKNOWN",
     "Dataset",
+    "Imbalanced",
+    "Noisy",
+    "Ood",
     "Prepare",
+    "Repeated",
     "Source",
     "Split",
     "breast_cancer",

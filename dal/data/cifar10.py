@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.data.files import downloading, require_intact
+from dal.data.faults import downloading, require_intact
 from dal.data.source import Dataset
 
 _CLASSES = (

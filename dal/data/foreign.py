@@ -43,11 +43,13 @@ class Ood(HardPool):
     def __post_init__(self) -> None:
         if (self.data is None) == (self.classes is None):
             raise ValueError(
-                "pool=ood needs foreign samples, of one kind: those of another data set, "
-                "data@pool.ood.data=fashion_mnist, or of classes, pool.ood.classes=[8,9]"
+                "difficulty=ood needs foreign samples, of one kind: of another data set, "
+                "data@difficulty.ood.data=fashion_mnist, or classes, difficulty.ood.classes=[8,9]"
             )
         if self.ratio is not None and not (self.ratio > 0 and math.isfinite(self.ratio)):
-            raise ValueError(f"pool.ood.ratio={self.ratio}; give a number above 0, or null for all")
+            raise ValueError(
+                f"difficulty.ood.ratio={self.ratio}; give a number above 0, or null for all"
+            )
 
     def embedded(self, embed: Embed) -> HardPool:
         """The same with features of the foreign samples, if those are another data set's."""
@@ -71,12 +73,12 @@ class Ood(HardPool):
             kinds = [f"{x.dtype} {tuple(x.shape[1:])}" for x in (own.inputs, other)]
             raise ValueError(
                 f"samples of {source.name} are {kinds[0]} and those of {data.name} {kinds[1]}; "
-                "foreign samples must be alike: choose another data@pool.ood.data"
+                "foreign samples must be alike: choose another data@difficulty.ood.data"
             )
         if bool((other == own.inputs[0]).flatten(1).all(1).any()):
             raise ValueError(
                 f"{data.name} holds a sample of {source.name} itself, which is not foreign to it; "
-                "choose another data@pool.ood.data"
+                "choose another data@difficulty.ood.data"
             )
         drawn = self._draw(torch.arange(len(other)), len(own), data.name, rng)
         assert own.positions is not None
@@ -97,7 +99,7 @@ class Ood(HardPool):
         names = tuple(name for name in source.class_names if name not in classes)
         if unknown or not classes or len(names) < 2:
             raise ValueError(
-                f"pool.ood.classes={classes}: name some of the classes of {source.name}, "
+                f"difficulty.ood.classes={classes}: name some of the classes of {source.name}, "
                 f"{', '.join(source.class_names)}, and leave at least 2"
             )
         numbers = torch.tensor(
@@ -126,8 +128,8 @@ class Ood(HardPool):
         count = round(self.ratio * own)
         if not 0 < count <= len(candidates):
             raise ValueError(
-                f"pool.ood.ratio={self.ratio} asks for {count} foreign samples, and {name} has "
-                f"{len(candidates)}; give at most {len(candidates) / own:.4g}, or null for all"
+                f"difficulty.ood.ratio={self.ratio} asks for {count} foreign samples, and {name} "
+                f"has {len(candidates)}; give at most {len(candidates) / own:.4g}, or null for all"
             )
         order = torch.randperm(len(candidates), generator=rng)
         return candidates[order[:count]].sort().values
@@ -143,7 +145,9 @@ def _renumbered(split: Split, numbers: Tensor) -> Split:
 def _known_only(split: Split) -> Split:
     known = is_known(split.targets).nonzero().flatten()
     if len(known) == 0:
-        raise ValueError("pool.ood.classes leaves no test or validation sample; hold out fewer")
+        raise ValueError(
+            "difficulty.ood.classes leaves no test or validation sample; hold out fewer"
+        )
     return split.part(known)
 
 

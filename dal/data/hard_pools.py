@@ -105,9 +105,13 @@ class Imbalanced(HardPool):
 
     def __post_init__(self) -> None:
         if not (self.ratio >= 1 and math.isfinite(self.ratio)):
-            raise ValueError(f"pool.imbalanced.ratio={self.ratio}; give a number of at least 1")
+            raise ValueError(
+                f"difficulty.imbalanced.ratio={self.ratio}; give a number of at least 1"
+            )
         if self.kind not in ("long_tailed", "step"):
-            raise ValueError(f"pool.imbalanced.kind={self.kind!r}; choose long_tailed or step")
+            raise ValueError(
+                f"difficulty.imbalanced.kind={self.kind!r}; choose long_tailed or step"
+            )
 
     def __call__(self, source: Source, *, seed: int) -> Source:
         """Drop samples of the smaller classes.
@@ -132,7 +136,8 @@ class Imbalanced(HardPool):
         if (sizes == 0).any():
             name = names[int((sizes == 0).nonzero()[0])]
             raise ValueError(
-                f"pool.imbalanced.ratio={self.ratio} leaves no sample of class {name!r}; lower it"
+                f"difficulty.imbalanced.ratio={self.ratio} leaves no sample of class {name!r}; "
+                "lower it"
             )
         return sizes
 
@@ -167,9 +172,9 @@ class Repeated(HardPool):
 
     def __post_init__(self) -> None:
         if self.copies < 1:
-            raise ValueError(f"pool.repeated.copies={self.copies}; give at least 1")
+            raise ValueError(f"difficulty.repeated.copies={self.copies}; give at least 1")
         if not (self.noise >= 0 and math.isfinite(self.noise)):
-            raise ValueError(f"pool.repeated.noise={self.noise}; give a number from 0 on")
+            raise ValueError(f"difficulty.repeated.noise={self.noise}; give a number from 0 on")
 
     def __call__(self, source: Source, *, seed: int) -> Source:
         """Put the copies behind the samples, one whole copy of the pool after the other.
@@ -179,7 +184,7 @@ class Repeated(HardPool):
         """
         train, times = source.train, self.copies + 1
         size = times * (train.inputs.nbytes + train.targets.nbytes)
-        with fitting(size, f"pool.repeated.copies={self.copies}"):
+        with fitting(size, f"difficulty.repeated.copies={self.copies}"):
             return self._repeated(source, times, seed)
 
     def _repeated(self, source: Source, times: int, seed: int) -> Source:
@@ -204,7 +209,7 @@ class Repeated(HardPool):
             chunk.copy_(chunk.float() + noise)
             if not chunk.isfinite().all():
                 raise ValueError(
-                    f"pool.repeated.noise={self.noise} takes inputs beyond float32; lower it"
+                    f"difficulty.repeated.noise={self.noise} takes inputs beyond float32; lower it"
                 )
 
 
@@ -233,7 +238,7 @@ class Noisy(HardPool):
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
-            raise ValueError(f"pool.noisy.rate={self.rate}; give a number from 0 to below 1")
+            raise ValueError(f"difficulty.noisy.rate={self.rate}; give a number from 0 to below 1")
 
     def __call__(self, source: Source, *, seed: int) -> Source:
         """Make labels wrong.
@@ -266,7 +271,7 @@ class Noisy(HardPool):
         same = [name for name, wrong in pairs.items() if name == wrong]
         if bad or same or not pairs:
             raise ValueError(
-                f"pool.noisy.mapping={pairs}: map classes to other classes, by the names "
+                f"difficulty.noisy.mapping={pairs}: map classes to other classes, by the names "
                 f"{', '.join(names)}"
             )
         return torch.tensor([names.index(pairs[n]) if n in pairs else UNKNOWN for n in names])
@@ -298,15 +303,17 @@ def require_classes(source: Source, name: str, *, all_known: bool) -> None:
     targets = source.train.targets
     if targets.ndim != 1:
         raise ValueError(
-            f"pool={name} is made for one class a sample, and {source.name} has several labels a "
-            "sample; leave it out"
+            f"difficulty={name} is made for one class a sample, and {source.name} has several "
+            "labels a sample; leave it out"
         )
     if all_known and (targets == UNKNOWN).any():
         raise ValueError(
-            f"pool={name} must know every label of the pool, and {int((targets == UNKNOWN).sum())} "
-            f"of {source.name} are unknown; leave it out"
+            f"difficulty={name} must know every label of the pool, and "
+            f"{int((targets == UNKNOWN).sum())} of {source.name} are unknown; leave it out"
         )
     present = torch.bincount(targets[targets >= 0], minlength=source.num_classes)
     if all_known and (present == 0).any():
         absent = source.class_names[int((present == 0).nonzero()[0])]
-        raise ValueError(f"pool={name}: the pool has no sample of class {absent!r}; leave it out")
+        raise ValueError(
+            f"difficulty={name}: the pool has no sample of class {absent!r}; leave it out"
+        )

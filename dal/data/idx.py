@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dal.data.files import damaged, downloading
+from dal.data.faults import damaged, downloading
 from dal.data.source import Dataset
 
 _IMAGES_MAGIC = 2051

@@ -180,7 +180,7 @@ class Dataset:
         contents: What each sample is in words, its file name or its text, the training samples
             followed by the test samples; for people who label. None where nothing tells.
         seen: int64, rows of the data set's own arrays on which a network was fitted that gives the
-            inputs (see `dal.features.Run`): they are no test samples. None for none.
+            inputs (see `dal.features.RunEmbedding`): they are no test samples. None for none.
     """
 
     name: str

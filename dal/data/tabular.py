@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dal.data.files import damaged, downloading
+from dal.data.faults import damaged, downloading
 from dal.data.source import Dataset
 
 _Floats = npt.NDArray[np.float64]

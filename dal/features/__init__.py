@@ -7,6 +7,14 @@ strategies, resume) works on the vectors as on any table of numbers.
 from dal.features.arrays import Arrays
 from dal.features.backbone import Preprocess
 from dal.features.base import Embedding, Raw
-from dal.features.network import NetworkEmbedding, Run, Torchvision
+from dal.features.network import NetworkEmbedding, RunEmbedding, Torchvision
 
-__all__ = ["Arrays", "Embedding", "NetworkEmbedding", "Preprocess", "Raw", "Run", "Torchvision"]
+__all__ = [
+    "Arrays",
+    "Embedding",
+    "NetworkEmbedding",
+    "Preprocess",
+    "Raw",
+    "RunEmbedding",
+    "Torchvision",
+]

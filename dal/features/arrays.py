@@ -75,8 +75,8 @@ class Arrays(Embedding):
             ValueError: Always.
         """
         raise ValueError(
-            f"pool.ood mixes samples of {dataset.name} into the pool, and features=file has no "
-            "features of them; hold out classes instead (pool.ood.classes), or use "
+            f"difficulty.ood mixes samples of {dataset.name} into the pool, and features=file has "
+            "no features of them; hold out classes instead (difficulty.ood.classes), or use "
             "features=torchvision"
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.utils.files import (
+from dal.utils.safe_files import (
     DamagedError,
     remove_temporary,
     write_array,

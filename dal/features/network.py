@@ -260,7 +260,7 @@ class Torchvision(NetworkEmbedding):
         return Frozen(model, prepare, f"{self.backbone} ({Path(self.weights).name})")
 
 
-class Run(NetworkEmbedding):
+class RunEmbedding(NetworkEmbedding):
     """Features from the network that an earlier run of dal left behind, see `dal.load`.
 
     Of the data set that it was trained on, `dal.data.make_source` then refuses a division that

@@ -128,7 +128,7 @@ def pool_pass(
 
     results, size = _halving(run, batch_size, device, "the pool pass")
     rows = [len(own) for own in _rows_of(len(indices), size)]
-    current().join(results, rows, {Members(): 1})
+    current().all_gather_rows(results, rows, {Members(): 1})
     return results, size
 
 
@@ -164,7 +164,7 @@ def predict_logits(
         return {} if joined is None else {"logits": joined.clone()}
 
     results, size = _halving(run, batch_size, device, "the prediction")
-    current().join(results, [len(own) for own in _rows_of(count, size)], {})
+    current().all_gather_rows(results, [len(own) for own in _rows_of(count, size)], {})
     return results["logits"]
 
 
@@ -185,8 +185,8 @@ def _halving(
             if not out_of_memory(error):
                 raise
             failed = error
-        current().end_together(signum)
-        if not current().highest(failed is not None):
+        current().end_all(signum)
+        if not current().all_reduce_max(failed is not None):
             return result, batch_size
         if batch_size == 1:
             where = "" if failed else ", in another process"
@@ -301,7 +301,7 @@ def _forward(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:
 def _rows_of(count: int, batch_size: int) -> list[range]:
     """Which rows each process works on: whole batches of those that one process would make."""
     ranks, batches = current(), -(-count // batch_size)
-    parts = [ranks.part_of(rank, batches) for rank in range(ranks.count)]
+    parts = [ranks.part_of(rank, batches) for rank in range(ranks.world_size)]
     return [range(p.start * batch_size, min(p.stop * batch_size, count)) for p in parts]
 
 
@@ -323,7 +323,7 @@ def _batches(
     """
     indices = indices[own.start : own.stop]
     starts = range(0, len(indices), batch_size)
-    silent = description is None or not current().first
+    silent = description is None or not current().is_main
     bar = tqdm(starts, description, leave=False, disable=True if silent else None)
     for start in bar:
         on_batch()

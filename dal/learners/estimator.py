@@ -18,7 +18,7 @@ from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import check_members
 from dal.learners.look_ahead import reference_positions, retrained_risk
 from dal.models.base import MakeModel, build_model
-from dal.models.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
+from dal.models.estimators.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
 from dal.pool import TrainSet
 from dal.query.base import (
     Decision,
@@ -73,7 +73,7 @@ class EstimatorLearner(Learner):
                 f"scikit-learn models take multiclass targets, and those of {source.name} are "
                 f"{task.kind}; choose a network, such as model=mlp"
             )
-        if current().count > 1:
+        if current().world_size > 1:
             raise TypeError(
                 "scikit-learn models are fitted by one process; start the run without torchrun"
             )
@@ -154,7 +154,7 @@ class EstimatorLearner(Learner):
         )
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
-        """Logarithms of the class probabilities, those below `dal.models.fitted.FLOOR` as it."""
+        """Logarithms of the class probabilities, no lower than that of `fitted.FLOOR`."""
         return self._logits(split, torch.arange(len(split)), context)
 
     def state_dict(self) -> dict[str, Any]:

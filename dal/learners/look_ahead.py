@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dal.models.fitted import Floats, Integers, fit_estimator
+from dal.models.estimators.fitted import Floats, Integers, fit_estimator
 from dal.query.selection import random_keys
 from dal.utils.numerics import full_float32
 

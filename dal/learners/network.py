@@ -33,7 +33,7 @@ from dal.query.base import (
 from dal.task import Task
 from dal.training.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
-from dal.utils.ranks import current, ended_together
+from dal.utils.ranks import current, leaving_together
 from dal.utils.seeding import derive, generator, seeded
 
 
@@ -226,7 +226,7 @@ class TorchLearner(Learner):
     ) -> Tensor:
         head = last_layer(self.model)
         assert head is not None
-        with ended_together():
+        with leaving_together():
             return network_risk(
                 head,
                 indices,
@@ -278,7 +278,7 @@ class TorchLearner(Learner):
         return {
             "batch_size": self.batch_size,
             "precision": str(self.trainer.dtype).removeprefix("torch."),
-            "world_size": current().count,
+            "world_size": current().world_size,
             "replicas": 1,
         }
 

@@ -21,8 +21,7 @@ from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import why_not
 from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
-from dal.training.trainer import Fit as TrainerFit
-from dal.training.trainer import FitState, Trainer
+from dal.training.trainer import Fit, FitState, Trainer
 from dal.utils.signals import PreemptedError
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ STACKABLE_NEEDS = frozenset({Probs(), Features(), Features("labeled")})
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitWork:
     """A round's fit."""
 
     learner: TorchLearner
@@ -48,7 +47,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Predict:
+class PredictWork:
     """Logits of a split."""
 
     learner: TorchLearner
@@ -61,7 +60,7 @@ class Predict:
 
 
 @dataclass(frozen=True)
-class Scan:
+class ScanWork:
     """The pass over the candidates."""
 
     learner: TorchLearner
@@ -75,8 +74,8 @@ class Scan:
         return self.learner.scan(self.indices, self.needs, self.context, self.train_set)
 
 
-Work = Fit | Predict | Scan
-STEPS: dict[type, int] = {Fit: 0, Predict: 1, Scan: 2}
+Work = FitWork | PredictWork | ScanWork
+STEPS: dict[type, int] = {FitWork: 0, PredictWork: 1, ScanWork: 2}
 
 
 class LockstepLearner(Learner):
@@ -95,7 +94,7 @@ class LockstepLearner(Learner):
 
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
         """See `TorchLearner.fit`."""
-        work, saved = Fit(self.learner, train_set, context), context.resume or {}
+        work, saved = FitWork(self.learner, train_set, context), context.resume or {}
         equal = bool((train_set.weights == 1).all())
         result: FitState
         if saved.get("stopped"):  # saved after its last epoch: only its end is left to do
@@ -113,7 +112,7 @@ class LockstepLearner(Learner):
         train_set: TrainSet | None = None,
     ) -> PoolView:
         """See `TorchLearner.scan`."""
-        work = Scan(self.learner, indices, needs, context, train_set)
+        work = ScanWork(self.learner, indices, needs, context, train_set)
         labeled = 0 if train_set is None else len(train_set)
         if needs - STACKABLE_NEEDS:
             alone: PoolView = self._ask_alone(work)
@@ -123,7 +122,7 @@ class LockstepLearner(Learner):
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """See `TorchLearner.predict`."""
-        logits: Tensor = self._ask(Predict(self.learner, split, context), len(split))
+        logits: Tensor = self._ask(PredictWork(self.learner, split, context), len(split))
         return logits
 
     def _ask(self, work: Work, *sizes: Hashable) -> Any:
@@ -211,10 +210,10 @@ class Lockstep:
         works = [request.work for request in requests]
         go_on = None
         try:
-            if isinstance(works[0], Fit):
+            if isinstance(works[0], FitWork):
                 go_on = _begin_fit(requests, works)
             else:
-                results = _scan(works) if isinstance(works[0], Scan) else _predict(works)
+                results = _scan(works) if isinstance(works[0], ScanWork) else _predict(works)
         except PreemptedError as error:
             for request in requests:
                 request.error = PreemptedError(error.signum)
@@ -235,7 +234,7 @@ class Lockstep:
             log.warning("these runs go on one by one, as they cannot be stacked: %s", reason)
 
 
-def _begin_fit(requests: Sequence[Request], works: Sequence[Fit]) -> Any:
+def _begin_fit(requests: Sequence[Request], works: Sequence[FitWork]) -> Any:
     fits = [_begun(work) for work in works]
 
     def attempt(number: int, function: Any) -> bool:
@@ -248,7 +247,7 @@ def _begin_fit(requests: Sequence[Request], works: Sequence[Fit]) -> Any:
     return advance(fits, attempt, evaluate)
 
 
-def _begun(work: Fit) -> TrainerFit:
+def _begun(work: FitWork) -> Fit:
     learner = work.learner
     learner.restart(work.context)
     samples, context = learner.prepare(work.train_set, work.context)
@@ -276,7 +275,7 @@ def _evaluate(
     ]
 
 
-def _predict(works: Sequence[Predict]) -> list[Tensor]:
+def _predict(works: Sequence[PredictWork]) -> list[Tensor]:
     first = works[0]
     logits = stacked_logits(
         [work.learner.model for work in works],
@@ -289,7 +288,7 @@ def _predict(works: Sequence[Predict]) -> list[Tensor]:
     return [own.clone() for own in logits.cpu()]
 
 
-def _scan(works: Sequence[Scan]) -> list[PoolView]:
+def _scan(works: Sequence[ScanWork]) -> list[PoolView]:
     """One pass for all computes what any of them needs; none where none does."""
     needs = frozenset[Need]().union(*(work.needs for work in works))
     learners = [work.learner for work in works]

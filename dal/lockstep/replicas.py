@@ -12,7 +12,7 @@ from dal.lockstep import Lockstep, Mode, Replica
 from dal.runs.from_config import execute
 from dal.runs.job import own_threads
 from dal.runs.loop import Together
-from dal.settings import Run
+from dal.settings import PlannedRun
 from dal.utils.logs import files_may_come_and_go
 from dal.utils.signals import Interrupts
 
@@ -37,9 +37,9 @@ class Shared:
 
 
 def run_together(
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     mode: Mode = "auto",
-    report: Callable[[BaseException, Run], None] | None = None,
+    report: Callable[[BaseException, PlannedRun], None] | None = None,
 ) -> list[BaseException | None]:
     """Do several runs in lockstep, each in its own run directory.
 
@@ -60,7 +60,7 @@ def run_together(
     lockstep, shared = Lockstep(len(runs), mode), Shared()
     with own_threads(), files_may_come_and_go(), Interrupts() as interrupts:
 
-        def body(run: Run, replica: Replica) -> None:
+        def body(run: PlannedRun, replica: Replica) -> None:
             together = Together(
                 interrupts, partial(lockstep.wrap, replica=replica), shared, len(runs)
             )

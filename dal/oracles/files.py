@@ -18,7 +18,7 @@ from dal.oracles.pictures import draw
 from dal.oracles.table import Row, read_answers
 from dal.query.base import Query
 from dal.task import likeliest
-from dal.utils.files import csv_text, write_text_atomically
+from dal.utils.safe_files import csv_text, write_text_atomically
 
 log = logging.getLogger(__name__)
 

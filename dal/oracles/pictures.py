@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dal.recording.figures import image_grid
-from dal.utils.files import make_folder, write_atomically
+from dal.utils.safe_files import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from PIL.Image import Image

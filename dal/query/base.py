@@ -50,7 +50,8 @@ class Members:
 class Decision:
     """Decision values of the classes: float32, (N, C), the highest is predicted.
 
-    For two classes (N, 1), positive for the second. See `dal.models.fitted.Fitted.decision`.
+    For two classes (N, 1), positive for the second. See `Fitted.decision` of
+    `dal.models.estimators`.
     """
 
 

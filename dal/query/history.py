@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.utils.files import DamagedError, saving, write_array
+from dal.utils.safe_files import DamagedError, saving, write_array
 
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of history kept in memory; beyond it the files are memory-mapped."""

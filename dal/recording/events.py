@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from dal.utils.files import remove_temporary, write_atomically
+from dal.utils.safe_files import remove_temporary, write_atomically
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dal.recording.palette import BLUE, COLORS, DPI, GREY, MARKERS
-from dal.utils.files import write_atomically
+from dal.utils.safe_files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,9 +28,9 @@ from dal.recording.tensorboard import (
     TensorBoard,
 )
 from dal.recording.throttle import Throttle
-from dal.utils.files import csv_text
 from dal.utils.journal import Journal
 from dal.utils.numerics import environment
+from dal.utils.safe_files import csv_text
 from dal.utils.signals import PreemptedError
 
 if TYPE_CHECKING:

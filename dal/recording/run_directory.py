@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dal.utils.files import remove_temporary, saving, write_text_atomically
 from dal.utils.lock import RunLock
 from dal.utils.logs import log_to_file
+from dal.utils.safe_files import remove_temporary, saving, write_text_atomically
 
 log = logging.getLogger(__name__)
 

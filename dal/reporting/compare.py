@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from dal.reporting.records import Run, RunError
+from dal.reporting.records import RunError, RunRecord
 from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired, paired_p
 from dal.reporting.titles import flat, told_apart
 from dal.settings import changed_defaults
@@ -34,7 +34,7 @@ class Group:
     data: str
     model: str
     protocol: str
-    curves: Mapping[str, Mapping[int, Run]]
+    curves: Mapping[str, Mapping[int, RunRecord]]
     span: tuple[int, int]
     unpaired: Mapping[int, str] = field(default_factory=dict)
     about: str = ""
@@ -45,7 +45,7 @@ class Group:
         return f"{self.name}: {self.about}" if self.about else self.name
 
     @property
-    def every(self) -> list[Run]:
+    def every(self) -> list[RunRecord]:
         """All runs."""
         return [run for runs in self.curves.values() for run in runs.values()]
 
@@ -96,7 +96,7 @@ class Line:
     p_holm: float | None
 
 
-def make_groups(runs: Iterable[Run]) -> list[Group]:
+def make_groups(runs: Iterable[RunRecord]) -> list[Group]:
     """Put runs that differ in strategy and seed alone together.
 
     Args:
@@ -106,7 +106,7 @@ def make_groups(runs: Iterable[Run]) -> list[Group]:
         RunError: A strategy has two runs at one seed, or the runs of a group share no labels or
             were begun under other defaults.
     """
-    gathered: dict[tuple[str, str, str], dict[str, dict[int, Run]]] = {}
+    gathered: dict[tuple[str, str, str], dict[str, dict[int, RunRecord]]] = {}
     for run in runs:
         seeds = gathered.setdefault(run.group, {}).setdefault(run.strategy, {})
         if run.seed in seeds:
@@ -134,7 +134,7 @@ def _with_titles(groups: list[Group]) -> list[Group]:
     ]
 
 
-def _group(key: tuple[str, str, str], curves: dict[str, dict[int, Run]]) -> Group:
+def _group(key: tuple[str, str, str], curves: dict[str, dict[int, RunRecord]]) -> Group:
     every = Group(*key, curves, (0, 0)).every
     recorded = [run for run in every if run.settings]
     for run in recorded[1:]:
@@ -154,10 +154,10 @@ def _group(key: tuple[str, str, str], curves: dict[str, dict[int, Run]]) -> Grou
     return Group(*key, curves, span, _mismatches(curves))
 
 
-def _mismatches(curves: Mapping[str, Mapping[int, Run]]) -> dict[int, str]:
+def _mismatches(curves: Mapping[str, Mapping[int, RunRecord]]) -> dict[int, str]:
     """Seeds at which recorded starts differ, with what differs and where."""
     found: dict[int, str] = {}
-    by_seed: dict[int, list[Run]] = defaultdict(list)
+    by_seed: dict[int, list[RunRecord]] = defaultdict(list)
     for runs in curves.values():
         for seed, run in runs.items():
             by_seed[seed].append(run)
@@ -190,7 +190,7 @@ def _settings(group: Group) -> dict[str, object]:
     return flat(next((run.settings for run in group.every if run.settings), {}))
 
 
-def area_between(run: Run, span: tuple[int, int]) -> float:
+def area_between(run: RunRecord, span: tuple[int, int]) -> float:
     """Area in percent under a run's curve between two numbers of labels; linear at the ends."""
     inside = [n for n in run.labels if span[0] < n < span[1]]
     labels = sorted({span[0], *inside, span[1]})
@@ -243,12 +243,12 @@ def lines(group: Group, baseline: str, margin: float) -> list[Line]:
     return sorted(table, key=lambda line: -line.area)
 
 
-def needed(run: Run, value: float) -> float:
+def needed(run: RunRecord, value: float) -> float:
     """Labels at which the curve first reaches a value; infinite where it never does."""
     return next((float(r.labels) for r in run.rounds if r.value >= value), math.inf)
 
 
-def median_needed(runs: Iterable[Run], value: float) -> tuple[float, int]:
+def median_needed(runs: Iterable[RunRecord], value: float) -> tuple[float, int]:
     """Median over seeds of `needed`, and how many seeds got there."""
     found = [needed(run, value) for run in runs]
     return float(median(found)), sum(map(math.isfinite, found))
@@ -330,7 +330,7 @@ def _share_won(
     return float(((gains.mean(axis=0) > 0) & (p < LEVEL)).mean())
 
 
-def picked(runs: Iterable[Run]) -> Counter[str]:
+def picked(runs: Iterable[RunRecord]) -> Counter[str]:
     """How many samples of each class were picked in some runs, by class name."""
     total: Counter[str] = Counter()
     for run in runs:

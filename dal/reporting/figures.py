@@ -15,7 +15,7 @@ import numpy as np
 
 from dal.recording.palette import COLORS, DPI, MARKERS
 from dal.reporting.compare import Group, areas
-from dal.reporting.records import Run
+from dal.reporting.records import RunRecord
 from dal.reporting.statistics import FEW_SEEDS, Floats, half_widths
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _MARKS = 8
 def mean_curve(
     group: Group,
     strategy: str,
-    values_of: Callable[[Run], Sequence[float]] = lambda run: run.values,
+    values_of: Callable[[RunRecord], Sequence[float]] = lambda run: run.values,
 ) -> tuple[Floats, Floats, Floats]:
     """Numbers of labels, mean over seeds, and half the width of its 95 % interval.
 
@@ -65,7 +65,7 @@ def draw_curve(
     dashed: bool,
     marks: int = _MARKS,
     aside: float = 0.0,
-    values_of: Callable[[Run], Sequence[float]] = lambda run: run.values,
+    values_of: Callable[[RunRecord], Sequence[float]] = lambda run: run.values,
 ) -> None:
     """Draw the mean curve of a strategy with its 95 % interval; of few seeds, every run instead.
 
@@ -133,7 +133,7 @@ def foreign_curves(group: Group, baseline: str) -> Figure:
         baseline: Drawn dashed.
     """
 
-    def so_far(run: Run) -> list[float]:
+    def so_far(run: RunRecord) -> list[float]:
         wasted = [0, *(r.wasted for r in run.rounds[:-1])]
         return [float(n) for n in np.cumsum(wasted)]
 
@@ -157,7 +157,7 @@ def _panels(
     group: Group,
     baseline: str,
     ylabel: str,
-    values_of: Callable[[Run], Sequence[float]] = lambda run: run.values,
+    values_of: Callable[[RunRecord], Sequence[float]] = lambda run: run.values,
 ) -> Figure:
     """Curves of every strategy over labels, few in a panel, all panels with the same axes."""
     from matplotlib.ticker import MaxNLocator

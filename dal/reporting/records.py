@@ -33,7 +33,7 @@ class RunError(ValueError):
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundRecord:
     """One round of a run; NaN-free: what a run does not have is None.
 
     Attributes:
@@ -61,7 +61,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """One run.
 
     Attributes:
@@ -73,7 +73,7 @@ class Run:
         seed: Seed.
         status: As in ``status.json``; ``complete`` for runs from a CSV.
         reason: Why it stands as it does.
-        metric: What `Round.value` is.
+        metric: What `RoundRecord.value` is.
         rounds: Its rounds, labels increasing.
         start: Digests of split, initial labels, candidates and first weights, by name; runs
             compared at one seed must share them. Empty where they were not recorded.
@@ -91,7 +91,7 @@ class Run:
     status: str
     reason: str
     metric: str
-    rounds: tuple[Round, ...]
+    rounds: tuple[RoundRecord, ...]
     start: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     recall: Mapping[str, float] = field(default_factory=dict)
@@ -130,7 +130,7 @@ def find_runs(paths: Iterable[Path]) -> Iterator[Path]:
     yield from sorted(found)
 
 
-def check_rounds(rounds: Sequence[Round]) -> None:
+def check_rounds(rounds: Sequence[RoundRecord]) -> None:
     """Refuse rounds that no run writes.
 
     Raises:
@@ -148,7 +148,7 @@ def check_rounds(rounds: Sequence[Round]) -> None:
             raise ValueError(f"{wrong[0]} at {r.labels} labels is not finite")
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunRecord:
     """Read a run directory, complete or not.
 
     Raises:
@@ -171,7 +171,7 @@ def read_run(folder: Path) -> Run:
         raise RunError(f"{folder} is damaged: {error}") from error
 
 
-def _read_run(folder: Path) -> Run:
+def _read_run(folder: Path) -> RunRecord:
     status, config = read_status(folder), _config(folder)
     # The seed's place tells where the options end; hyphens beyond the second are the strategy's.
     parts = folder.name.rpartition(f"-s{config['seed']}-")[0].split("-", 2)
@@ -198,7 +198,7 @@ def _read_run(folder: Path) -> Run:
         for row, number in zip(rows, numbers, strict=True)
     )
     check_rounds(rounds)
-    return Run(
+    return RunRecord(
         where=folder,
         data=parts[0],
         model=parts[1],
@@ -296,9 +296,9 @@ def _round(
     metric: str,
     picks: Mapping[str, int],
     scores: Sequence[float],
-) -> Round:
+) -> RoundRecord:
     asked = "select_s" in row
-    return Round(
+    return RoundRecord(
         initial + row["queried"],
         float(row[f"test/{metric}"]),
         row.get("test/ece"),
@@ -312,7 +312,7 @@ def _round(
 
 
 def _drawn(row: Mapping[str, Any], scores: Sequence[float]) -> int | None:
-    """See `Round.drawn`: of tied picks those with the lowest score taken, all of a random query."""
+    """See `RoundRecord.drawn`: the tied picks of the lowest score taken; all of a random query."""
     if row.get("query/random"):
         return len(scores)
     tied = row.get("query/tied")

@@ -19,9 +19,9 @@ from dal.reporting.compare import (
     wins,
 )
 from dal.reporting.figures import FORMATS, foreign_curves, learning_curves, save, win_matrix
-from dal.reporting.records import Run, RunError, counted, find_runs, read_run
+from dal.reporting.records import RunError, RunRecord, counted, find_runs, read_run
 from dal.reporting.results_file import read_csv, write_csv
-from dal.utils.files import make_folder
+from dal.utils.safe_files import make_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ class Collection:
     partial: Sequence[str] = ()
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunRecord]:
         """All runs used."""
         of_groups = (runs.values() for g in self.groups for runs in g.curves.values())
         return [run for runs in of_groups for run in runs]

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dal.reporting.records import Round, Run, RunError, check_rounds
-from dal.utils.files import open_text
+from dal.reporting.records import RoundRecord, RunError, RunRecord, check_rounds
+from dal.utils.safe_files import open_text
 
 FIELDS = (
     "data",
@@ -35,7 +35,7 @@ LATER = ("drawn",)
 """Fields that files written before them lack."""
 
 
-def write_csv(runs: Iterable[Run], path: Path) -> None:
+def write_csv(runs: Iterable[RunRecord], path: Path) -> None:
     """Write one line a round; `read_csv` gives the same runs back, but for their settings.
 
     Args:
@@ -55,13 +55,13 @@ def write_csv(runs: Iterable[Run], path: Path) -> None:
                 writer.writerow([*row, " ".join(f"{k}={n}" for k, n in sorted(r.picks.items()))])
 
 
-def read_csv(path: Path) -> list[Run]:
+def read_csv(path: Path) -> list[RunRecord]:
     """Read what `write_csv` wrote.
 
     Raises:
         RunError: It is no such file, or a line of it is damaged.
     """
-    runs: dict[tuple[str, ...], Run] = {}
+    runs: dict[tuple[str, ...], RunRecord] = {}
     try:
         with open_text(path, "r") as file:
             reader = csv.DictReader(file)
@@ -79,13 +79,13 @@ def read_csv(path: Path) -> list[Run]:
     return list(runs.values())
 
 
-def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -> None:
+def _add(runs: dict[tuple[str, ...], RunRecord], row: Mapping[str, str], path: Path) -> None:
     """Add a line of a CSV to its run."""
     key = tuple(row.get(name) or "" for name in ("data", "model", "protocol", "strategy", "seed"))
     starts = dict(part.split("=") for part in (row.get("start") or "").split())
     metric = row.get("metric") or "accuracy"
     if key not in runs:
-        runs[key] = Run(
+        runs[key] = RunRecord(
             path,
             key[0],
             key[1],
@@ -102,7 +102,7 @@ def _add(runs: dict[tuple[str, ...], Run], row: Mapping[str, str], path: Path) -
     ece, loss, fit_s, query_s = (
         float(row[name]) if row.get(name) else None for name in ("ece", "loss", "fit_s", "query_s")
     )
-    point = Round(
+    point = RoundRecord(
         int(row["labels"]),
         float(row["value"]),
         ece,

@@ -16,7 +16,7 @@ from dal.reporting.compare import (
     picked,
     saved,
 )
-from dal.reporting.records import Run, counted
+from dal.reporting.records import RunRecord, counted
 from dal.reporting.statistics import FEW_SEEDS, LEVEL, detectable, evenness, half_width
 
 MOST_CLASSES = 20
@@ -198,7 +198,7 @@ def _ordered(group: Group) -> list[str]:
     return sorted(means, key=lambda name: -means[name])
 
 
-def drawn(runs: Iterable[Run]) -> str:
+def drawn(runs: Iterable[RunRecord]) -> str:
     """Share of the picks that a draw decided, among equal scores or for want of any."""
     rounds = [r for run in runs for r in run.rounds if r.drawn is not None]
     picks = sum(sum(r.picks.values()) + r.wasted for r in rounds)

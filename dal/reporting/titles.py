@@ -45,7 +45,7 @@ def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def _differs(key: str, every: Sequence[Mapping[str, object]]) -> bool:
     """Whether groups differ in a setting: one of a harder pool among those that have it."""
     parts = key.split(".")
-    if parts[0] == "pool":
+    if parts[0] == "difficulty":
         every = [one for one in every if len(parts) > 2 and parts[1] in _pools(one)]
     return len({repr(one.get(key)) for one in every}) > 1
 
@@ -53,7 +53,7 @@ def _differs(key: str, every: Sequence[Mapping[str, object]]) -> bool:
 def _pools(settings: Mapping[str, object]) -> tuple[str, ...]:
     """What makes the pool harder: ``("noisy", "ood")``."""
     parts = [key.split(".") for key in settings]
-    return tuple(sorted({part[1] for part in parts if part[0] == "pool" and len(part) > 2}))
+    return tuple(sorted({part[1] for part in parts if part[0] == "difficulty" and len(part) > 2}))
 
 
 def _pool_words(pool: Sequence[str], pools: Sequence[Sequence[str]]) -> list[str]:
@@ -71,7 +71,7 @@ def _words(settings: Mapping[str, object], keys: Sequence[str]) -> list[str]:
 
 
 def _name(key: str) -> str:
-    return key.removesuffix("._target_").removeprefix("pool.")
+    return key.removesuffix("._target_").removeprefix("difficulty.")
 
 
 def _value(value: object) -> str:

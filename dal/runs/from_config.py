@@ -75,9 +75,11 @@ class Parts:
         check_split(**config["split"])
         factory(config["data"], "data", allow=allow)
         build(config["features"], "features", allow=allow)
-        for options in config["pool"].values():
+        for options in config["difficulty"].values():
             if not any(isinstance(part, Mapping) and TARGET in part for part in options.values()):
-                build(options, "pool", allow=allow)  # others hold data, and are made with them
+                build(
+                    options, "difficulty", allow=allow
+                )  # others hold data, and are made with them
         initial = factory(config["initial"], "initial", allow=allow)
         if initial.func is initial_labels:
             check_amounts(**initial.keywords)
@@ -116,13 +118,13 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
     parts = Parts.of(config, allow, shared)  # refused settings leave nothing behind
     settings = parts.settings
     with (
-        RunDirectory(run_dir) if ranks.first else nullcontext() as directory,
-        profiled(run_dir, config["profile"] and ranks.first),
+        RunDirectory(run_dir) if ranks.is_main else nullcontext() as directory,
+        profiled(run_dir, config["profile"] and ranks.is_main),
     ):
         log.info("run directory: %s", run_dir)
-        of_data = [config[name] for name in ("data", "features", "pool", "split", "seed")]
+        of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
         make = partial(source_of, config, settings, directory, allow)
-        source = shared(of_data, make if ranks.count == 1 else lambda: ranks.in_turn(make))
+        source = shared(of_data, make if ranks.world_size == 1 else lambda: ranks.main_first(make))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
@@ -291,9 +293,9 @@ def source_of(
     """The data: embedded where features are asked for, divided, and with a harder pool."""
     embedding: Embedding = build(config["features"], "features", allow=allow)
     embedding.plugins = allow
-    pools = [build(options, "pool", allow=allow) for options in config["pool"].values()]
+    pools = [build(options, "difficulty", allow=allow) for options in config["difficulty"].values()]
     dataset: Dataset = build(config["data"], "data", allow=allow)
-    device = current().own(pick_device(settings.device))
+    device = current().local_device(pick_device(settings.device))
     with interruptible(directory) as check:
         dataset = embedding(dataset, device, check)
         source = make_source(dataset, seed=settings.seed, **config["split"])

@@ -26,9 +26,9 @@ from dal.state import FORMAT, State, check_format
 from dal.task import Task
 from dal.utils.clock import clock
 from dal.utils.digest import digest_tensors
-from dal.utils.files import DamagedError
 from dal.utils.numerics import differences, signature
 from dal.utils.ranks import ALONE, Ranks
+from dal.utils.safe_files import DamagedError
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
@@ -80,7 +80,7 @@ class Job:
             keep=None if self.settings.keep_history else max(self.from_history.values(), default=0),
             folder=folder,
         )
-        shared = self.ranks.count > 1
+        shared = self.ranks.world_size > 1
         self.fingerprint = self.source.fingerprint() if self.checkpoints or shared else ""
         self._start()
         self.start = self._digests() if self.checkpoints or shared else {}
@@ -136,7 +136,7 @@ class Job:
 
     def _compare(self) -> None:
         """Several processes must begin alike."""
-        if (first := self.ranks.from_first(lambda: self.start)) != self.start:
+        if (first := self.ranks.broadcast(lambda: self.start)) != self.start:
             names = ", ".join(name for name in first if first[name] != self.start[name])
             raise RuntimeError(
                 f"process {self.ranks.rank} has other {names} than the first; give all of them the "
@@ -146,10 +146,10 @@ class Job:
     def _share(self, saved: dict[str, Any] | None) -> dict[str, Any] | None:
         """Give what the first process restored to the others, but for what it alone looks at."""
         known = saved and {name: saved[name] for name in ("numerics", "learner")}
-        self.resumed, saved, events, state = self.ranks.from_first(
+        self.resumed, saved, events, state = self.ranks.broadcast(
             lambda: (self.resumed, known, self.pool.events(), vars(self.state))
         )
-        if self.resumed and not self.ranks.first:
+        if self.resumed and not self.ranks.is_main:
             self.pool, self.state = self.new_pool(events), State(**state)
             if saved is not None:
                 self.learner.load_state_dict(saved["learner"])

@@ -144,7 +144,7 @@ def run(
     initial = as_tensor(initial, "initial").long()
     ranks = current()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
-    directory = directory if ranks.first else None
+    directory = directory if ranks.is_main else None
     noted = interrupts_of(ranks) if together is None else nullcontext(together.interrupts)
     with (
         own_threads(),
@@ -155,7 +155,7 @@ def run(
         task = source.task
         oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
         oracle.open(source)
-        device = ranks.own(pick_device(settings.device))
+        device = ranks.local_device(pick_device(settings.device))
         learner = make_learner(
             model,
             trainer or Trainer(),
@@ -261,7 +261,7 @@ def predict(job: Job) -> PoolView:
 
 def remember(job: Job, view: PoolView) -> PoolView:
     """Keep the class probabilities, and show the strategy those of the last rounds."""
-    if not (job.remembers and job.ranks.first):
+    if not (job.remembers and job.ranks.is_main):
         return view
     with clock(job.state.row, "history_s"):
         job.history.append(job.state.round, view.indices, view[Probs()])
@@ -276,7 +276,7 @@ def select(job: Job, view: PoolView) -> None:
     size = min(settings.query_size, settings.budget - job.pool.num_queried, len(view))
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
-        query = job.ranks.from_first(lambda: _choose(job, view, size, rng))
+        query = job.ranks.broadcast(lambda: _choose(job, view, size, rng))
     scores = query.scores.double()
     state.row |= {
         "query/size": len(query.indices),
@@ -294,7 +294,7 @@ def select(job: Job, view: PoolView) -> None:
         "scores": scores.tolist(),
         "pool_scores": query.pool_scores,
         "guesses": likeliest(query.probs, job.task.kind == "multilabel"),
-        "ticket": job.ranks.from_first(lambda: job.oracle.submit(query, state.round)),
+        "ticket": job.ranks.broadcast(lambda: job.oracle.submit(query, state.round)),
     }
 
 
@@ -317,7 +317,7 @@ def annotate(job: Job) -> bool:
     assert state.pending is not None
     with clock(state.row, "oracle_s"):
         ticket = state.pending["ticket"]
-        answers = job.ranks.from_first(lambda: job.oracle.collect(ticket))
+        answers = job.ranks.broadcast(lambda: job.oracle.collect(ticket))
     if answers is None:
         return False
     state.row["query/wasted"] = int(answers.abstained.sum())

@@ -26,18 +26,18 @@ from dal.runs.from_config import source_of
 from dal.runs.job import MODELS, Job, from_history
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
-from dal.utils.files import DamagedError, csv_text, write_text_atomically
+from dal.utils.safe_files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
 
-PLAIN = {"seed": int, "pool": dict, "split": dict}
+PLAIN = {"seed": int, "difficulty": dict, "split": dict}
 PARTS = ("data", "features", "model", "strategy", "trainer", "committee", "initial")
 """Settings that a replay reads; those of parts name what is built."""
 _ANEW = "make the run anew with keep_models=true and another saved_dir"
 
 
 @dataclass(frozen=True)
-class Round:
+class ReplayedRound:
     """One query, replayed.
 
     Attributes:
@@ -125,7 +125,7 @@ class Replay:
         """The rounds that have a query, ascending."""
         return sorted({number for number, *_ in self._ledger.queries()})
 
-    def rounds(self) -> Iterator[Round]:
+    def rounds(self) -> Iterator[ReplayedRound]:
         """Replay query after query.
 
         Raises:
@@ -151,7 +151,7 @@ class Replay:
                 f"{path} does not fit the model of {self.run_dir / 'config.yaml'}; {remedy}"
             ) from error
 
-    def _round(self, number: int) -> Round:
+    def _round(self, number: int) -> ReplayedRound:
         self._load_model(number)
         job = self._job
         strategies = [job.strategy, *self.others.values()]
@@ -166,7 +166,7 @@ class Replay:
         query = self._select(job.strategy, view, size, number)
         scores = dict(zip(query.indices.tolist(), query.scores.tolist(), strict=True))
         known = [abs(scores[i] - score) for _, i, score, _ in recorded if i in scores]
-        return Round(
+        return ReplayedRound(
             number=number,
             size=size,
             confirmed=len(known),
@@ -204,7 +204,7 @@ class Replay:
         return ""
 
 
-def draw_cards(replay: Replay, replayed: Round, folder: Path, count: int) -> list[Path]:
+def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int) -> list[Path]:
     """Draw why the first picks of a round were picked: image, predictions so far, score, rank.
 
     Args:
@@ -244,7 +244,7 @@ def draw_cards(replay: Replay, replayed: Round, folder: Path, count: int) -> lis
     return paths
 
 
-def write_table(rounds: Sequence[Round], folder: Path) -> str:
+def write_table(rounds: Sequence[ReplayedRound], folder: Path) -> str:
     """Write ``replay.csv``; gives the same as a Markdown table.
 
     Raises:

@@ -93,12 +93,16 @@ class Progress:
         """
         if not any(parts):
             return cls()
-        if len(parts) == ranks.count:
+        if len(parts) == ranks.world_size:
             own = parts[ranks.rank]
         else:  # a process's losses are its share of each batch times the number of processes
-            losses = torch.stack([part["losses"] for part in parts]).mean(0) * ranks.count
+            losses = torch.stack([part["losses"] for part in parts]).mean(0) * ranks.world_size
             correct = torch.stack([part["correct"] for part in parts]).sum(0)
-            own = {"losses": losses * ranks.first, "correct": correct * ranks.first, "noise": {}}
+            own = {
+                "losses": losses * ranks.is_main,
+                "correct": correct * ranks.is_main,
+                "noise": {},
+            }
         losses, correct = own["losses"].to(device), own["correct"].to(device)
         return cls(list(losses.unbind()), list(correct.unbind()), own["noise"])
 

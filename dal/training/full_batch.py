@@ -17,7 +17,7 @@ from dal.models.base import forward, last_layer
 from dal.task import Task
 from dal.training.newton import minimize
 from dal.training.trainer import FitContext, FitState, Samples, Trainer
-from dal.utils.ranks import ended_together
+from dal.utils.ranks import leaving_together
 
 __all__ = ["FullBatch"]
 
@@ -101,7 +101,7 @@ class FullBatch(Trainer):
             saved = dict(context.resume)
             model.load_state_dict(saved.pop("model"))
             return FitState(**saved)
-        with ended_together():
+        with leaving_together():
             state = self._solve(model, samples, task, context)
         if context.evaluate is not None:
             state.history[0] |= {f"val/{k}": value for k, value in context.evaluate().items()}

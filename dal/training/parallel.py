@@ -25,7 +25,7 @@ class ParallelFit(Fit):
     def noise(self, epoch: int) -> int:
         """Seed of an epoch's noise: that of a single process in the first one, else another."""
         ranks = current()
-        own = () if ranks.first else ("rank", ranks.rank)
+        own = () if ranks.is_main else ("rank", ranks.rank)
         return derive(self.context.seed, self.context.round, "noise", epoch, *own)
 
     def sums(self) -> tuple[float, float]:
@@ -33,9 +33,9 @@ class ParallelFit(Fit):
         ranks = current()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for loss, right in zip(self.progress.losses, self.progress.correct, strict=True):
-            sums[0] += loss / ranks.count
+            sums[0] += loss / ranks.world_size
             sums[1] += right
-        loss_sum, correct = ranks.total(sums.cpu()).tolist()
+        loss_sum, correct = ranks.all_reduce_sum(sums.cpu()).tolist()
         return loss_sum, correct
 
     def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ class ParallelFit(Fit):
         else:
             losses = self.task.losses(logits, targets) * weights[own]
             share = losses.sum() / weights[batch].sum()
-        loss = share * (ranks.count if self._has_part(batch) else 0)
+        loss = share * (ranks.world_size if self._has_part(batch) else 0)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)

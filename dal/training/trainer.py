@@ -136,7 +136,7 @@ class Trainer:
         """A fit that has not begun, or stands where the context resumes it; see `fit`."""
         if len(samples) == 0:
             raise ValueError("there are no labeled samples to train on; raise initial.count")
-        if current().count > 1:
+        if current().world_size > 1:
             from dal.training.parallel import ParallelFit  # which builds on this file
 
             return ParallelFit(self, model, samples, task, context)
@@ -168,7 +168,7 @@ class Fit:
         if context.resume is not None:
             self.load_state_dict(context.resume)
         self._graphs: StepGraphs | None = None
-        if not scaling and current().count == 1:  # scaling waits for the device at every step
+        if not scaling and current().world_size == 1:  # scaling waits for the device at every step
             self._graphs = step_graphs(self.optimizer, model, self.device)
 
     def run_epoch(self) -> None:
@@ -186,7 +186,7 @@ class Fit:
             raise
         self.progress = Progress()
         # Of several processes all must come to the same verdict.
-        self.conclude(*current().from_first(lambda: (metrics, measured, validation)))
+        self.conclude(*current().broadcast(lambda: (metrics, measured, validation)))
 
     def noise(self, epoch: int) -> int:
         """Seed of what layers draw in an epoch."""
@@ -335,7 +335,7 @@ class Fit:
             progress.noise = generator_states(self.device)
         return {
             **vars(self.state),
-            "within": current().gather(progress.state_dict()),
+            "within": current().all_gather(progress.state_dict()),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": _plain(self.scheduler.state_dict()),

@@ -20,7 +20,7 @@ PUBLIC = {
     "initial": ("dal.data.initial",),
     "model": ("dal.models", "dal.models.estimators"),
     "oracle": ("dal.oracles",),
-    "pool": ("dal.data.hard_pools", "dal.data.foreign", "dal.data"),
+    "difficulty": ("dal.data",),
     "strategy": ("dal.query",),
     "trainer": ("dal.training",),
 }

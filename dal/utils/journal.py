@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dal.utils.files import DamagedError, saving, write_atomically
+from dal.utils.safe_files import DamagedError, saving, write_atomically
 
 
 class Journal:

@@ -31,47 +31,47 @@ class Ranks:
 
     Attributes:
         rank: Its number, from 0.
-        count: How many there are.
+        world_size: How many there are.
     """
 
     rank = 0
-    count = 1
+    world_size = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that chooses and writes."""
         return self.rank == 0
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def broadcast(self, make: Callable[[], T]) -> T:
         """What the first process makes; the others get a copy, or an error like its own."""
         return make()
 
-    def in_turn(self, make: Callable[[], T]) -> T:
+    def main_first(self, make: Callable[[], T]) -> T:
         """What each process makes alone, the first before the others: it may leave them files."""
         return make()
 
-    def highest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the processes' numbers."""
         return number
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         """The sum over the processes, element by element."""
         return values
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """The processes' values, which hold tensors on the CPU."""
         return [value]
 
-    def end_together(self, signum: int) -> None:
+    def end_all(self, signum: int) -> None:
         """End all processes where a signal has ended the work of any; 0 for none.
 
         Raises:
             PreemptedError: Naming the signal.
         """
-        if agreed := self.highest(signum):
+        if agreed := self.all_reduce_max(signum):
             raise PreemptedError(agreed)
 
-    def own(self, device: torch.device) -> torch.device:
+    def local_device(self, device: torch.device) -> torch.device:
         """This process's device, where the run is to work on such a one."""
         return device
 
@@ -81,9 +81,11 @@ class Ranks:
 
     def part_of(self, rank: int, count: int) -> range:
         """Which of ``count`` things are another's."""
-        return range(rank * count // self.count, (rank + 1) * count // self.count)
+        return range(rank * count // self.world_size, (rank + 1) * count // self.world_size)
 
-    def join(self, parts: dict[Any, Tensor], rows: list[int], dims: dict[Any, int]) -> None:
+    def all_gather_rows(
+        self, parts: dict[Any, Tensor], rows: list[int], dims: dict[Any, int]
+    ) -> None:
         """Put the parts of all processes together, in place of one's own.
 
         Args:
@@ -97,11 +99,11 @@ class _Group(Ranks):
     """Processes joined by `torch.distributed`."""
 
     def __init__(self) -> None:
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def broadcast(self, make: Callable[[], T]) -> T:
         made: list[Any] = [None, None]
-        if self.first:
+        if self.is_main:
             try:
                 made[0] = make()
             except Exception as error:
@@ -112,38 +114,40 @@ class _Group(Ranks):
             raise made[1]
         if sent[1] is not None:
             raise RuntimeError(f"the first process failed: {sent[1]}")
-        result: T = made[0] if self.first else sent[0]
+        result: T = made[0] if self.is_main else sent[0]
         return result
 
-    def in_turn(self, make: Callable[[], T]) -> T:
+    def main_first(self, make: Callable[[], T]) -> T:
         def alone() -> T:
             with _now(ALONE):
                 return make()
 
         made: list[T] = []
-        self.from_first(lambda: made.append(alone()))
+        self.broadcast(lambda: made.append(alone()))
         return made[0] if made else alone()
 
-    def own(self, device: torch.device) -> torch.device:
+    def local_device(self, device: torch.device) -> torch.device:
         return device_of(device.type)
 
-    def highest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         value = torch.tensor(int(number))
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
 
-    def gather(self, value: T) -> list[T]:
-        found: list[Any] = [None] * self.count
+    def all_gather(self, value: T) -> list[T]:
+        found: list[Any] = [None] * self.world_size
         dist.all_gather_object(found, value)
         return found
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
         return values
 
-    def join(self, parts: dict[Any, Tensor], rows: list[int], dims: dict[Any, int]) -> None:
-        owner = next(rank for rank in range(self.count) if rows[rank])
+    def all_gather_rows(
+        self, parts: dict[Any, Tensor], rows: list[int], dims: dict[Any, int]
+    ) -> None:
+        owner = next(rank for rank in range(self.world_size) if rows[rank])
         shapes = {name: (tuple(t.shape), t.dtype, t.device.type) for name, t in parts.items()}
         sent: list[Any] = [shapes]
         dist.broadcast_object_list(sent, src=owner, device=torch.device("cpu"))
@@ -151,7 +155,7 @@ class _Group(Ranks):
             shape, dtype, kind = sent[0][name]
             dim = dims.get(name, 0)
             pieces = []
-            for rank in range(self.count):
+            for rank in range(self.world_size):
                 if rank == self.rank and rows[rank]:
                     piece = parts[name].contiguous()
                 else:
@@ -168,7 +172,7 @@ _CURRENT: contextvars.ContextVar[Ranks] = contextvars.ContextVar("ranks", defaul
 
 
 def current() -> Ranks:
-    """This process among those that share the run; alone outside of `together`."""
+    """This process among those that share the run; alone outside of `joined`."""
     return _CURRENT.get()
 
 
@@ -190,7 +194,7 @@ def _now(ranks: Ranks) -> Iterator[Ranks]:
 
 
 @contextmanager
-def together() -> Iterator[Ranks]:
+def joined() -> Iterator[Ranks]:
     """Join the processes that torchrun started for the time of a block; alone without it.
 
     Raises:
@@ -211,7 +215,7 @@ def together() -> Iterator[Ranks]:
 
 
 @contextmanager
-def ended_together() -> Iterator[None]:
+def leaving_together() -> Iterator[None]:
     """A block that every process goes through, and that all leave where a signal ends it for one.
 
     Raises:
@@ -220,8 +224,8 @@ def ended_together() -> Iterator[None]:
     try:
         yield
     except PreemptedError as error:
-        current().end_together(error.signum)
-    current().end_together(0)
+        current().end_all(error.signum)
+    current().end_all(0)
 
 
 class AgreedInterrupts(Interrupts):
@@ -238,13 +242,13 @@ class AgreedInterrupts(Interrupts):
     def pending(self) -> bool:
         """Whether a signal has come to any process."""
         own = 0 if self._pending is None else int(self._pending[0])
-        self._agreed = self._ranks.highest(own)
+        self._agreed = self._ranks.all_reduce_max(own)
         return self._agreed > 0
 
     def check(self) -> None:
         """Raise if all know of a signal, or one has come to this process.
 
-        The others have to be told by `Ranks.end_together`, unless `pending` has just told all.
+        The others have to be told by `Ranks.end_all`, unless `pending` has just told all.
 
         Raises:
             PreemptedError: Naming it.
@@ -256,4 +260,4 @@ class AgreedInterrupts(Interrupts):
 
 def interrupts_of(ranks: Ranks) -> Interrupts:
     """Notes signals, together with the other processes where there are any."""
-    return Interrupts() if ranks.count == 1 else AgreedInterrupts(ranks)
+    return Interrupts() if ranks.world_size == 1 else AgreedInterrupts(ranks)

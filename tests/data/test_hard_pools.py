@@ -155,7 +155,7 @@ def test_copies_have_noise_of_the_given_size(copies: int) -> None:
 
 
 def test_noise_beyond_float32_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"pool\.repeated\.noise=1e\+300 .* lower it"):
+    with pytest.raises(ValueError, match=r"difficulty\.repeated\.noise=1e\+300 .* lower it"):
         Repeated(1, 1e300)(features(), seed=0)
 
 
@@ -171,7 +171,9 @@ def test_noise_of_images_is_in_units_of_normalized_pixels() -> None:
 
 @pytest.mark.parametrize("copies", [10**12, 2**63 - 1, 10**25])
 def test_more_copies_than_memory_holds_are_refused(copies: int) -> None:
-    with pytest.raises(ValueError, match=rf"pool\.repeated\.copies={copies}: .* ask for less"):
+    with pytest.raises(
+        ValueError, match=rf"difficulty\.repeated\.copies={copies}: .* ask for less"
+    ):
         Repeated(copies)(source(), seed=0)
 
 
@@ -292,7 +294,7 @@ MULTILABEL = make_source(
         (lambda: Noisy(0.1, {"ant": "wasp"})(source(), seed=0), "by the names ant, bee, cat, dog"),
         (lambda: Noisy(0.1, {"ant": "ant"})(source(), seed=0), "classes to other classes"),
         (lambda: Noisy(0.1)(MULTILABEL, seed=0), "several labels a sample"),
-        (lambda: Ood(), r"data@pool\.ood\.data=fashion_mnist"),
+        (lambda: Ood(), r"data@difficulty\.ood\.data=fashion_mnist"),
         (lambda: Ood(data=FOREIGN, classes=["cat"]), "of one kind"),
         (lambda: Ood(classes=["cat"], ratio=0.0), r"ood\.ratio=0\.0"),
         (lambda: Ood(classes=["cow"])(source(), seed=0), "name some of the classes of insects"),

@@ -23,7 +23,7 @@ from dal.cli.config import compose
 from dal.data import digits, initial_labels, iris, make_source, two_gaussians
 from dal.learners import Dropout, EstimatorLearner, RoundContext, TorchLearner, make_learner
 from dal.models import MLP, estimators
-from dal.models.fitted import FLOOR, Fitted, fit_estimator
+from dal.models.estimators.fitted import FLOOR, Fitted, fit_estimator
 from dal.pool import TrainSet
 from dal.query import (
     Decision,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dal.query import PredictionHistory
-from dal.utils.files import DamagedError
+from dal.utils.safe_files import DamagedError
 
 TOTAL, CLASSES = 12, 3
 MODES = ["memory", "files", "mapped"]

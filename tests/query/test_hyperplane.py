@@ -14,7 +14,7 @@ from dal.data.source import Source, Split
 from dal.learners import EstimatorLearner, RoundContext
 from dal.models import estimators
 from dal.models.base import MakeModel
-from dal.models.fitted import behind_winner
+from dal.models.estimators.fitted import behind_winner
 from dal.pool import TrainSet
 from dal.query import Decision, Hyperplane, PoolView, hyperplane
 from dal.task import Multiclass

@@ -20,9 +20,12 @@ EIGHT = {"ood": {"_target_": "dal.data.foreign.Ood", "classes": ["8", 9]}}
         ([{"a": 1, "b": 1}, {"a": 1, "b": None}], ["b=1", "b=null"]),
         ([{"a": True}, {"a": "dal.models.MLP"}], ["a=true", "a=MLP"]),
         ([{"m": {"_target_": "dal.x.One"}}, {"m": {"_target_": "dal.x.Two"}}], ["m=One", "m=Two"]),
-        ([{"pool": {}, "a": 1}, {"pool": NOISY, "a": 1}], ["pool as it is", "pool noisy"]),
         (
-            [{"pool": NOISY}, {"pool": NOISIER}, {"pool": NOISY | EIGHT}],
+            [{"difficulty": {}, "a": 1}, {"difficulty": NOISY, "a": 1}],
+            ["pool as it is", "pool noisy"],
+        ),
+        (
+            [{"difficulty": NOISY}, {"difficulty": NOISIER}, {"difficulty": NOISY | EIGHT}],
             [
                 "pool noisy, noisy.rate=0.1",
                 "pool noisy, noisy.rate=0.3",
@@ -30,11 +33,11 @@ EIGHT = {"ood": {"_target_": "dal.data.foreign.Ood", "classes": ["8", 9]}}
             ],
         ),
         (
-            [{"pool": EIGHT, "a": 1}, {"pool": NOISY, "a": 2}],
+            [{"difficulty": EIGHT, "a": 1}, {"difficulty": NOISY, "a": 2}],
             ["pool ood, a=1", "pool noisy, a=2"],
         ),
-        ([{"pool": NOISY}, {"pool": NOISIER}], ["noisy.rate=0.1", "noisy.rate=0.3"]),
-        ([{"pool.noisy.rate": 0.1}, {"a": 1}], ["pool noisy", "pool as it is, a=1"]),
+        ([{"difficulty": NOISY}, {"difficulty": NOISIER}], ["noisy.rate=0.1", "noisy.rate=0.3"]),
+        ([{"difficulty.noisy.rate": 0.1}, {"a": 1}], ["pool noisy", "pool as it is, a=1"]),
         ([{"a": 1}, {}], ["", ""]),
         ([{"a": 1}, {"a": 1}], ["", ""]),
         (

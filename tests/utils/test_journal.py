@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dal.utils.files import DamagedError
 from dal.utils.journal import Journal
+from dal.utils.safe_files import DamagedError
 
 LINES = [f"line {number}\n" for number in range(9)]
 

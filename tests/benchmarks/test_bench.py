@@ -15,7 +15,7 @@ import torch
 from benchmarks import rounds
 from benchmarks.setup import Sizes
 
-SCRIPT = Path(__file__).resolve().parent.parent / "scripts/bench.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/bench.py"
 
 
 @pytest.fixture(scope="module")

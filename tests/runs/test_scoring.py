@@ -40,7 +40,7 @@ from dal.utils.build import find
 N, D, C = 41, 5, 3
 INPUTS = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 TENSOR = torch.from_numpy(INPUTS)
-OPTIONS = Path(__file__).parents[1] / "conf" / "strategy"
+OPTIONS = Path(__file__).parents[2] / "conf" / "strategy"
 
 
 class Net(nn.Module):

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from dal.models.fitted import Fitted, Floats, Integers, fit_estimator
+from dal.models.estimators.fitted import Fitted, Floats, Integers, fit_estimator
 from dal.utils.seeding import derive
 
 VOTES = ("soft", "hard")

@@ -18,7 +18,7 @@ from dal.task import Multiclass
 from dal.training.fit import FitContext, Samples
 from dal.training.optim import sgd
 from dal.training.trainer import Trainer
-from dal.utils.ranks import ALONE, current, interrupts_of, together
+from dal.utils.ranks import ALONE, current, interrupts_of, joined
 from dal.utils.signals import Interrupts, PreemptedError
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def starved(batch_size: int) -> tuple[Tensor, int]:
     """A pass in which the last process runs out of memory with more than 8 samples at once."""
 
     def hungry(indices: Tensor, device: torch.device) -> Tensor:
-        if current().rank == current().count - 1 and len(indices) > 8:
+        if current().rank == current().world_size - 1 and len(indices) > 8:
             raise MemoryError
         return take(indices, device)
 
@@ -101,7 +101,7 @@ def failing() -> str:
         raise ValueError("no such thing")
 
     try:
-        current().from_first(fail)
+        current().broadcast(fail)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
@@ -124,7 +124,7 @@ def interrupted() -> dict[str, Any]:
         def pending() -> bool:
             nonlocal looks
             looks += 1
-            if looks == 4 and current().rank == current().count - 1:
+            if looks == 4 and current().rank == current().world_size - 1:
                 signal.raise_signal(signal.SIGUSR1)
             return interrupts is not None and interrupts.pending
 
@@ -150,7 +150,7 @@ def interrupted() -> dict[str, Any]:
 
 def preempted_in_a_pass() -> int:
     """The signal that ends a pass in all processes, having come to the last one alone."""
-    last, needs = current().rank == current().count - 1, frozenset({Probs()})
+    last, needs = current().rank == current().world_size - 1, frozenset({Probs()})
 
     def check() -> None:
         if last:
@@ -175,13 +175,15 @@ def preempted_in_a_pass() -> int:
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     torch.set_num_threads(1)
-    with together() as ranks:
+    with joined() as ranks:
         found = everything()
         found["told"] = failing()
         found["interrupted"] = interrupted()
         found["preempted"] = preempted_in_a_pass()
-        found["highest"] = ranks.highest(ranks.rank)
-        found["in_turn"] = ranks.in_turn(lambda: (current().count, scan(20, 8)["Probs()"]))
+        found["all_reduce_max"] = ranks.all_reduce_max(ranks.rank)
+        found["main_first"] = ranks.main_first(
+            lambda: (current().world_size, scan(20, 8)["Probs()"])
+        )
         found["together"] = current() is ranks
     found["after"] = current() is ALONE
     torch.save(found, Path(sys.argv[1]) / f"rank{ranks.rank}.pt")

@@ -29,9 +29,9 @@ from dal.models import LeNet5
 from dal.runs.from_config import execute
 from dal.runs.replay import Replay
 from dal.utils.build import PUBLIC, build, find, spec_of
-from dal.utils.files import DamagedError
+from dal.utils.safe_files import DamagedError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ("query_size=5", "budget=5", "trainer.epochs=2", "threads=1", "keep_models=true")
 CLOSED = ("dal.utils.build.build", "dal.utils.build.find", "dal.load", "dal.utils.build.partial")
 
@@ -65,7 +65,7 @@ def attacks(victim: Path) -> dict[str, dict[str, Any]]:
         "subprocess": {"_target_": "dal.utils.numerics.subprocess.run", "args": command},
         "attribute": {"_target_": "dal.export.Path.touch", "self": str(victim)},
         "writer": {
-            "_target_": "dal.utils.files.write_text_atomically",
+            "_target_": "dal.utils.safe_files.write_text_atomically",
             "path": {"_target_": "dal.export.Path", "args": str(victim)},
             "text": "",
         },
@@ -276,7 +276,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("part", ["model", "strategy", "data", "trainer", "features", "pool"])
+@pytest.mark.parametrize("part", ["model", "strategy", "data", "trainer", "features", "difficulty"])
 def test_replaying_a_foreign_run_executes_nothing(
     tmp_path: Path, finished: Path, name: str, part: str
 ) -> None:

@@ -23,7 +23,7 @@ from dal.query import Entropy, Margin, MultilabelMargin
 from dal.runs.from_config import execute
 from dal.runs.replay import Replay, draw_cards
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ("query_size=5", "budget=15", "trainer.epochs=5", "threads=1", "keep_models=true")
 
 
@@ -50,7 +50,7 @@ def made(folder: Path, *overrides: str) -> Path:
         ("data=iris", "model=mlp", "strategy=mean_std", "committee=rounds"),
         ("data=iris", "model=mlp", "strategy=expected_gradient_length", "candidates=40"),
         ("data=iris", "model=sklearn_logistic_regression", "strategy=margin"),
-        ("data=iris", "model=mlp", "strategy=random", "pool=[noisy,repeated]"),
+        ("data=iris", "model=mlp", "strategy=random", "difficulty=[noisy,repeated]"),
     ],
     ids=lambda options: options[2].partition("=")[2],
 )

@@ -18,7 +18,7 @@ import torch
 
 from dal.utils.ranks import ALONE, current
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 RUN = (
     str(ROOT / "scripts" / "train.py"),
@@ -38,8 +38,11 @@ RUN = (
 def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [*TORCHRUN, str(ROOT / "tests" / "ranks_job.py"), str(folder)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]),
+    }
+    command = [*TORCHRUN, str(ROOT / "tests" / "helpers" / "ranks_job.py"), str(folder)]
     subprocess.run(command, check=True, env=environment, timeout=180, capture_output=True)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
 
@@ -92,7 +95,7 @@ def test_ten_steps_equal_those_of_one_process(shared: list[dict[str, Any]], part
 def test_failure_of_the_first_process_is_told_to_the_others(shared: list[dict[str, Any]]) -> None:
     assert shared[0]["told"] == "ValueError: no such thing"
     assert shared[1]["told"] == "RuntimeError: the first process failed: ValueError: no such thing"
-    assert [found["highest"] for found in shared] == [1, 1]
+    assert [found["all_reduce_max"] for found in shared] == [1, 1]
 
 
 def test_fit_ended_between_batches_goes_on_to_the_same_bits_in_each(
@@ -116,7 +119,7 @@ def test_what_is_made_in_turn_is_made_by_each_alone(shared: list[dict[str, Any]]
     """Such as features of a network that is not trained: the others wait meanwhile."""
     expected = ranks_job.scan(20, 8)["Probs()"]
     for found in shared:
-        count, probs = found["in_turn"]
+        count, probs = found["main_first"]
         assert count == 1
         assert torch.equal(probs, expected)
 
@@ -130,8 +133,8 @@ def test_processes_are_together_again_after_their_turns_and_alone_at_the_end(
 def test_without_torchrun_a_process_is_alone() -> None:
     ranks = current()
     assert ranks is ALONE
-    assert (ranks.first, ranks.part(5), ranks.highest(3)) == (True, range(5), 3)
-    assert ranks.from_first(lambda: 7) == ranks.in_turn(lambda: 7) == 7
+    assert (ranks.is_main, ranks.part(5), ranks.all_reduce_max(3)) == (True, range(5), 3)
+    assert ranks.broadcast(lambda: 7) == ranks.main_first(lambda: 7) == 7
 
 
 def start(saved: Path, *arguments: str) -> subprocess.Popen[bytes]:

@@ -16,7 +16,7 @@ import dal
 from dal import checkpoint
 from dal.data import Dataset, initial_labels, make_source
 from dal.export import FILE, save_model
-from dal.features import Preprocess, Run, Torchvision
+from dal.features import Preprocess, RunEmbedding, Torchvision
 from dal.features.backbone import torchvision_backbone, weights_digest
 from dal.features.cache import FeatureCache
 from dal.models import LeNet5, LogisticRegression
@@ -317,7 +317,7 @@ def test_network_of_an_earlier_run_gives_its_features(tmp_path: Path) -> None:
         settings=settings,
         run_dir=tmp_path / "run",
     )
-    frozen = Run(str(tmp_path / "run"), str(tmp_path / "cache"), dtype="float32")
+    frozen = RunEmbedding(str(tmp_path / "run"), str(tmp_path / "cache"), dtype="float32")
     found = frozen(data, CPU).inputs
     predictor = dal.load(tmp_path / "run")
     with torch.no_grad():
@@ -354,7 +354,9 @@ def small(tests: int = 0, change: int = 0) -> Dataset:
 
 def test_features_of_a_run_are_not_tested_on_what_its_network_was_fitted_to(tmp_path: Path) -> None:
     data = small()
-    run = Run(str(a_run(tmp_path / "run", data, seed=0, validation=10)), str(tmp_path / "cache"))
+    run = RunEmbedding(
+        str(a_run(tmp_path / "run", data, seed=0, validation=10)), str(tmp_path / "cache")
+    )
     found = run(data, CPU)
     tested = {int(n) for n in make_source(data, seed=0).test.positions}
     other = {int(n) for n in make_source(data, seed=1).test.positions}
@@ -371,7 +373,7 @@ def test_features_of_a_run_are_not_tested_on_what_its_network_was_fitted_to(tmp_
 
 def test_features_of_a_run_with_an_official_test_part_go_with_every_seed(tmp_path: Path) -> None:
     data = small(tests=20)
-    run = Run(str(a_run(tmp_path / "run", data, seed=0)), str(tmp_path / "cache"))
+    run = RunEmbedding(str(a_run(tmp_path / "run", data, seed=0)), str(tmp_path / "cache"))
     assert make_source(run(data, CPU), seed=1)
     with pytest.raises(ValueError, match="test samples were in the training"):
         make_source(run(data, CPU), seed=0, kind="merged")
@@ -384,5 +386,7 @@ def test_models_of_earlier_versions_do_not_say_what_they_saw(
     file = a_run(tmp_path / "run", data, seed=0) / FILE
     old = {k: v for k, v in checkpoint.load(file).items() if k not in ("data", "seen")}
     checkpoint.save(file, old)
-    assert make_source(Run(str(tmp_path / "run"), str(tmp_path / "cache"))(data, CPU), seed=1)
+    assert make_source(
+        RunEmbedding(str(tmp_path / "run"), str(tmp_path / "cache"))(data, CPU), seed=1
+    )
     assert "keep the seed and the split of that run" in caplog.text

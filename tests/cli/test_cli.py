@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from dal.cli import config
 from dal.utils.lock import RunLock
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "data=iris",
     "model=logistic_regression",
@@ -349,7 +349,7 @@ def test_settings_that_do_not_compose_are_refused(
         (["trainer.early_stopping.min_delta=inf"], "early_stopping.min_delta=inf", "0 or more"),
         (["strategy._target_=os.system"], "os.system is outside", "plugins"),
         (["strategy._target_=dal.query.Nope"], "there is no dal.query.Nope", "_target_"),
-        (["pool=noisy", "pool.noisy.rate=2"], "pool.noisy.rate=2", "below 1"),
+        (["difficulty=noisy", "difficulty.noisy.rate=2"], "difficulty.noisy.rate=2", "below 1"),
         (["+data.foo=1"], "has no setting foo", "it takes"),
         (["initial.count=null"], "nothing given", "exactly one"),
         (["features=torchvision", "features.dtype=int8"], "features.dtype='int8'", "float16"),

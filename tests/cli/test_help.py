@@ -40,11 +40,13 @@ def test_every_setting_of_an_option_has_a_comment(option: str) -> None:
 
 
 def test_every_plain_setting_and_pool_option_has_a_comment() -> None:
-    found = lines("pool=[imbalanced,noisy,ood,repeated]", "data@pool.ood.data=mnist")
+    found = lines("difficulty=[imbalanced,noisy,ood,repeated]", "data@difficulty.ood.data=mnist")
     assert [line for line in found if " # " not in line] == []
-    assert any(line.startswith("pool.noisy.rate: 0.1  ") for line in found)
-    assert any(line.startswith("pool.ood.data: mnist  ") for line in found)
-    assert "pool.ood.data.root: /where/data/are      # where the files are" in "\n".join(found)
+    assert any(line.startswith("difficulty.noisy.rate: 0.1  ") for line in found)
+    assert any(line.startswith("difficulty.ood.data: mnist  ") for line in found)
+    assert "difficulty.ood.data.root: /where/data/are # where the files are" in "\n".join(
+        found
+    )
 
 
 def test_settings_are_those_of_the_command_line() -> None:
@@ -83,6 +85,6 @@ def test_help_that_is_asked_otherwise_is_left_to_hydra(arguments: list[str], our
 
 
 def test_help_of_a_sweep_is_that_of_its_first_job() -> None:
-    arguments = ["--help", "-m", "strategy=badge,bald", "pool=[noisy,ood]", "seed=3"]
-    assert help.overrides(arguments) == ["strategy=badge", "pool=[noisy,ood]", "seed=3"]
+    arguments = ["--help", "-m", "strategy=badge,bald", "difficulty=[noisy,ood]", "seed=3"]
+    assert help.overrides(arguments) == ["strategy=badge", "difficulty=[noisy,ood]", "seed=3"]
     assert isinstance(compose(CONF, help.overrides(arguments), whole=True), DictConfig)

@@ -21,7 +21,7 @@ from dal.cli.explain import explain
 pytest.importorskip("submitit", reason="needs the extra cluster")
 pytest.importorskip("joblib")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "data=iris",
     "model=logistic_regression",

@@ -13,7 +13,7 @@ import yaml
 
 from dal.settings import TEXTS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initial", "features")
 OF_CODE = {"model.eval", "features.flatten", "labels"}  # for people who write code
@@ -57,10 +57,10 @@ def keys(settings: Any, prefix: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def known() -> set[str]:
     """Every key that some option has, and what a group is filled with by others."""
-    found = {*TEXTS, *GROUPS, "pool"}
+    found = {*TEXTS, *GROUPS, "difficulty"}
     for path in CONF.rglob("*.yaml"):
         group = ".".join(path.relative_to(CONF).parts[:-1])
-        prefix = f"{group}.{path.stem}." if group == "pool" else f"{group}."
+        prefix = f"{group}.{path.stem}." if group == "difficulty" else f"{group}."
         settings = yaml.safe_load(path.read_text()) or {}
         found |= {prefix[:-1], *keys(settings, prefix)}
         for entry in settings.get("defaults", []):

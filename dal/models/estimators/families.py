@@ -16,23 +16,9 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from dal.models.estimator_committee import EstimatorCommittee, Forest, Neighbors
+from dal.models.estimators.committee import EstimatorCommittee, Forest, Neighbors
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
-
-__all__ = [
-    "bagging",
-    "decision_tree",
-    "knn",
-    "linear_svm",
-    "naive_bayes",
-    "passive_aggressive",
-    "polynomial_svm",
-    "random_forest",
-    "sklearn_committee",
-    "sklearn_logistic_regression",
-    "svm",
-]
 
 Shape = tuple[int, ...]
 
@@ -54,8 +40,8 @@ def svm(
 
     Returns:
         An unfitted `sklearn.svm.SVC`. Its own decision values are votes of the pairs plus a
-        fraction from their distances, one column a class; `dal.models.fitted.Fitted` makes
-        probabilities of them, and takes the distances of the pairs for `Decision`.
+        fraction from their distances, one column a class; `fitted.Fitted` makes probabilities
+        of them, and takes the distances of the pairs for `Decision`.
 
     Reference:
         C. Cortes and V. Vapnik. Support-vector networks. Machine Learning 20, 1995.

@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from dal.cli import config
 from dal.utils.lock import RunLock
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "data=iris",
     "model=logistic_regression",

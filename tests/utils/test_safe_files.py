@@ -4,7 +4,7 @@ from typing import IO
 
 import pytest
 
-from dal.utils.files import remove_temporary, write_atomically, write_text_atomically
+from dal.utils.safe_files import remove_temporary, write_atomically, write_text_atomically
 
 
 def names(folder: Path) -> list[str]:

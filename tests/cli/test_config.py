@@ -29,7 +29,7 @@ from dal.runs import from_config as app
 from dal.settings import UNNAMED, Choices, changed_defaults, differing, settled
 from dal.utils.build import build, find
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))
 FILES = sorted(path for path in OURS if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
@@ -47,7 +47,7 @@ def option(path: Path) -> tuple[str, str]:
     return str(relative.parent), relative.name
 
 
-NUMBERED = {"strategy", "committee", "initial", "pool"} | {
+NUMBERED = {"strategy", "committee", "initial", "difficulty"} | {
     f"trainer{group}" for group in ("", "/optimizer", "/scheduler")
 }
 """Groups whose numbers are refused as soon as they are built."""
@@ -92,7 +92,7 @@ def test_option_composes_with_resolved_values(path: Path) -> None:
     part: Any = config
     for key in group.split("/") if group not in ("experiment", "debug") else []:
         part = part[key]
-    part = part[choice] if group == "pool" else part  # a list of options, side by side
+    part = part[choice] if group == "difficulty" else part  # a list of options, side by side
     for key, value in settings.items():
         if key not in ("defaults", "initial", "trainer", "split") and "$" not in str(value):
             assert part[key] == value
@@ -120,7 +120,7 @@ def test_numbers_out_of_range_are_refused_in_one_line_naming_the_key(path: Path)
     group, choice = option(path)
     part = group.partition("/")[0]
     settings = compose(f"{group}={choice}")[0][part]
-    settings = settings[choice] if part == "pool" else settings
+    settings = settings[choice] if part == "difficulty" else settings
     make: Any = check_initial if part == "initial" else partial(build, part=part)
     for holder, key in list(numbers(settings)):
         number = holder[key]
@@ -157,7 +157,7 @@ def test_schema_knows_exactly_the_plain_settings() -> None:
     settings = yaml.safe_load((CONF / "config.yaml").read_text())
     assert set(settings) == {"defaults", "hydra"}
     listed = {group for entry in settings["defaults"] if isinstance(entry, dict) for group in entry}
-    groups = {*GROUPS, "pool"}
+    groups = {*GROUPS, "difficulty"}
     assert groups == {group for group in listed if " " not in group} - {
         "cluster",
         "experiment",
@@ -391,11 +391,11 @@ def test_number_for_a_group_is_refused_with_its_options(argument: str) -> None:
 def test_list_for_a_group_is_refused_with_its_options(argument: str) -> None:
     with pytest.raises(SystemExit, match=r"one option is taken: choose one of .*; a sweep .*: -m"):
         check_groups([argument], CONF)
-    check_groups(["pool=[noisy,ood]", "trainer.optimizer.betas=[0.9,0.99]"], CONF)
+    check_groups(["difficulty=[noisy,ood]", "trainer.optimizer.betas=[0.9,0.99]"], CONF)
 
 
 def test_what_is_the_default_anyway_leaves_the_name_as_it_was() -> None:
-    said = ("features=none", "pool=[]", "trainer/optimizer=adam", "trainer.epochs=200")
+    said = ("features=none", "difficulty=[]", "trainer/optimizer=adam", "trainer.epochs=200")
     assert name_of(*said, "trainer.early_stopping.min_delta=1e-3") == name_of()
     assert name_of("features=torchvision") != name_of()
 
@@ -477,21 +477,24 @@ def test_what_people_are_shown_leaves_the_name_as_it_was() -> None:
 
 
 def test_pool_options_compose_in_any_order_to_one_name() -> None:
-    one, other = (name_of(f"pool=[{x}]", "pool.noisy.rate=0.2") for x in ("noisy,ood", "ood,noisy"))
+    one, other = (
+        name_of(f"difficulty=[{x}]", "difficulty.noisy.rate=0.2")
+        for x in ("noisy,ood", "ood,noisy")
+    )
     assert one == other
-    assert one not in (name_of("pool=noisy", "pool.noisy.rate=0.2"), name_of())
+    assert one not in (name_of("difficulty=noisy", "difficulty.noisy.rate=0.2"), name_of())
 
 
 def test_place_of_foreign_data_leaves_the_name_as_it_was() -> None:
-    overrides = ("pool=[ood]", "data@pool.ood.data=fashion_mnist")
+    overrides = ("difficulty=[ood]", "data@difficulty.ood.data=fashion_mnist")
     assert name_of(*overrides, "data_dir=/a") == name_of(*overrides, "data_dir=/b")
 
 
 def test_suggestions_read_lists_of_options() -> None:
-    found = list(suggestions(["pool=[noisy,od]", "pool.noisy.rat=0.2"], CONF))
-    assert "did you mean pool=ood?" in found
-    found = list(suggestions(["pool=[noisy,ood]", "pool.noisy.rat=0.2"], CONF))
-    assert found == ["did you mean pool.noisy.rate=0.2?"]
+    found = list(suggestions(["difficulty=[noisy,od]", "difficulty.noisy.rat=0.2"], CONF))
+    assert "did you mean difficulty=ood?" in found
+    found = list(suggestions(["difficulty=[noisy,ood]", "difficulty.noisy.rat=0.2"], CONF))
+    assert found == ["did you mean difficulty.noisy.rate=0.2?"]
 
 
 @pytest.mark.parametrize(

@@ -115,5 +115,5 @@ def test_widths_that_differ_and_useless_test_file_are_refused(tmp_path: Path) ->
 
 
 def test_foreign_data_have_no_rows_in_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"pool\.ood\.classes"):
+    with pytest.raises(ValueError, match=r"difficulty\.ood\.classes"):
         Arrays(save(tmp_path / "x.npy", rows(14))).foreign(dataset(), CPU)

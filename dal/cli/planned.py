@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dal.settings import Choices, Run, settled
+from dal.settings import Choices, PlannedRun, settled
 
 MOST = 10_000
 """Runs in one process; each takes about a megabyte besides its network, and a thread."""
@@ -26,7 +26,7 @@ def runs_of(
     choices: Mapping[str, str],
     compose_with: Callable[[str], Composed],
     choices_of: Callable[[DictConfig, Mapping[str, str]], Choices],
-) -> list[Run]:
+) -> list[PlannedRun]:
     """The runs that one job is.
 
     Args:
@@ -51,7 +51,7 @@ def runs_of(
             )
             config = settled(plain) | {"choices": made.as_dict()}
             run_dir = Path(config["saved_dir"]).expanduser() / made.run_name(seed)
-            runs.append(Run(f"{chosen['strategy']} s{seed}", config, run_dir))
+            runs.append(PlannedRun(f"{chosen['strategy']} s{seed}", config, run_dir))
     return runs
 
 
