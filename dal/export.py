@@ -21,7 +21,7 @@ from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
 from dal.recording.run_directory import MODEL
-from dal.task import Multiclass, Multilabel, Task
+from dal.task import Multiclass, Task, task_named
 from dal.utils.build import TARGET, check_arguments, find, spec_of
 from dal.utils.numerics import pick_device
 
@@ -104,11 +104,7 @@ class Predictor:
         Where a sample may have several labels: the names of those more probable than not, a list
         for each input, empty where there is none.
         """
-        probs = self.predict_proba(inputs)
-        names = self.class_names
-        if self.task.kind == "multilabel":
-            return [[names[c] for c in row.nonzero().flatten().tolist()] for row in probs > 0.5]
-        return [names[c] for c in probs.argmax(1).tolist()]
+        return self.task.names(self.predict_proba(inputs), self.class_names)
 
 
 def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: Source) -> None:
@@ -118,8 +114,6 @@ def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: S
         OSError: The disk is full or not writable.
     """
     state = _described(make_model, source) | {"weights": model.state_dict()}
-    if source.task.kind != "multiclass":
-        state["task"] = source.task.kind
     checkpoint.save(run_dir / FILE, state)
 
 
@@ -127,6 +121,7 @@ def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
     """How to build a model, what it takes, and which rows of which data decided it."""
     return {
         "spec": spec_of(make_model),
+        "task": source.task.kind,
         "input_shape": list(source.input_shape),
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
@@ -226,7 +221,7 @@ def _predictor(
         model = _refit(model, state["fitted_on"], prepare, len(names))
     else:
         model.load_state_dict(state["weights"])
-    task = Multilabel(len(names)) if state.get("task") == "multilabel" else Multiclass(len(names))
+    task = task_named(state.get("task", "multiclass"), len(names))  # once, this alone was named
     shape, on = tuple(state["input_shape"]), (state.get("data", ""), state.get("seen"))
     return Predictor(model, names, prepare, shape, device, task, *on)
 

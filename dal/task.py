@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -44,15 +45,34 @@ class Task(ABC):
     """What a model's C outputs mean.
 
     Attributes:
-        kind: Which strategies make sense: ``multiclass`` or ``multilabel``.
+        kind: ``multiclass`` or ``multilabel``; a strategy lists the kinds that it is meant for.
+        exclusive: Whether every sample has exactly one of the classes.
         headline: The metric of `evaluate` that the learning curve shows.
         num_classes: C; outputs always have C columns in class-name order, whatever labels have
             been seen.
     """
 
     kind: ClassVar[Literal["multiclass", "multilabel"]]
+    exclusive: ClassVar[bool]
     headline: ClassVar[str]
     num_classes: int
+
+    def check_kind(self, kinds: Collection[str], name: str, of: str) -> None:
+        """Refuse a strategy that is meant for other kinds of tasks.
+
+        Args:
+            kinds: Those that the strategy is meant for.
+            name: The strategy's.
+            of: Whose targets these are, for the error.
+
+        Raises:
+            TypeError: This kind is not among them.
+        """
+        if self.kind not in kinds:
+            raise TypeError(
+                f"{name} is meant for {' and '.join(sorted(kinds))} targets, and those of {of} are "
+                f"{self.kind}; choose another strategy"
+            )
 
     @property
     def headline_name(self) -> str:
@@ -88,6 +108,14 @@ class Task(ABC):
         """Which predictions of logits (B, C) are right, as ``accuracy`` counts them: bool, (B,)."""
 
     @abstractmethod
+    def guess(self, probs: Tensor) -> list[tuple[int | list[int], float]]:
+        """The likeliest target of each row of probabilities (N, C), and its probability."""
+
+    @abstractmethod
+    def names(self, probs: Tensor, class_names: Sequence[str]) -> list[str] | list[list[str]]:
+        """What is predicted by each row of probabilities (N, C), by name."""
+
+    @abstractmethod
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions, ``accuracy`` and ``loss`` among them, and confusion counts."""
 
@@ -113,6 +141,7 @@ class Multiclass(Task):
     """
 
     kind: ClassVar[Literal["multiclass", "multilabel"]] = "multiclass"
+    exclusive: ClassVar[bool] = True
     headline: ClassVar[str] = "accuracy"
     num_classes: int
 
@@ -173,6 +202,15 @@ class Multiclass(Task):
         """Where the class of the highest logit is the target: bool, (B,)."""
         return logits.argmax(1) == targets
 
+    def guess(self, probs: Tensor) -> list[tuple[int | list[int], float]]:
+        """See `Task.guess`: the class of the highest probability."""
+        found, targets = probs.double().max(1)
+        return list(zip(targets.tolist(), found.tolist(), strict=True))
+
+    def names(self, probs: Tensor, class_names: Sequence[str]) -> list[str] | list[list[str]]:
+        """See `Task.names`: one name a sample."""
+        return [class_names[c] for c in probs.argmax(1).tolist()]
+
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions.
 
@@ -216,6 +254,7 @@ class Multilabel(Task):
     """
 
     kind: ClassVar[Literal["multiclass", "multilabel"]] = "multilabel"
+    exclusive: ClassVar[bool] = False
     headline: ClassVar[str] = "micro_f1"
     num_classes: int
 
@@ -294,6 +333,17 @@ class Multilabel(Task):
         """Where every label of the sample is right: bool, (B,)."""
         return ((logits > 0) == targets.bool()).all(1)
 
+    def guess(self, probs: Tensor) -> list[tuple[int | list[int], float]]:
+        """See `Task.guess`: the set of labels, whose probability takes them as independent."""
+        probs = probs.double()
+        held = probs > 0.5
+        found = torch.where(held, probs, 1 - probs).prod(1)
+        return list(zip(held.long().tolist(), found.tolist(), strict=True))
+
+    def names(self, probs: Tensor, class_names: Sequence[str]) -> list[str] | list[list[str]]:
+        """See `Task.names`: of each sample the labels more probable than not, none as well."""
+        return [[class_names[c] for c in row.nonzero().flatten().tolist()] for row in probs > 0.5]
+
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions.
 
@@ -329,24 +379,23 @@ class Multilabel(Task):
         return targets.clamp(min=0).sum(0)
 
 
-def likeliest(probs: Tensor | None, multilabel: bool) -> list[tuple[int | list[int], float]]:
-    """The likeliest target of each sample and its probability; none where nothing is known.
+def task_named(kind: str, num_classes: int) -> Task:
+    """The task of a kind.
 
-    Args:
-        probs: Float, (b, C), class probabilities; or None.
-        multilabel: A target is a set of labels, which are taken as independent.
+    Raises:
+        ValueError: There is no such kind.
     """
-    if probs is None:
-        return []
-    probs = probs.double()
-    if not multilabel:
-        found, targets = probs.max(1)
-        return list(zip(targets.tolist(), found.tolist(), strict=True))
-    held = probs > 0.5
-    found = torch.where(held, probs, 1 - probs).prod(1)
-    return list(zip(held.long().tolist(), found.tolist(), strict=True))
+    if kind not in TASKS:
+        raise ValueError(f"{kind!r} is no kind of task; there are {', '.join(TASKS)}")
+    return TASKS[kind](num_classes)
 
 
 def task_of(targets: Tensor, num_classes: int) -> Task:
     """The task that targets belong to: multi-label for rows (N, C), else one class a sample."""
     return Multilabel(num_classes) if targets.ndim == 2 else Multiclass(num_classes)
+
+
+TASKS: dict[str, type[Multiclass] | type[Multilabel]] = {
+    task.kind: task for task in (Multiclass, Multilabel)
+}
+"""Every task by its kind."""

@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 from sklearn.metrics import recall_score
 from torch import Tensor
 
-from dal.task import Multiclass, Multilabel, likeliest, task_of
+from dal.task import Multiclass, Multilabel, task_named, task_of
 
 
 def predictions(classes: int) -> tuple[Tensor, Tensor]:
@@ -209,12 +209,18 @@ def test_recall_is_that_of_scikit_learn() -> None:
 
 def test_likeliest_target_of_each_sample() -> None:
     probs = torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.06, 0.04]])
-    assert likeliest(probs, multilabel=False) == [
+    assert Multiclass(3).guess(probs) == [
         (1, pytest.approx(0.5)),
         (0, pytest.approx(0.9)),
     ]
-    assert likeliest(probs, multilabel=True) == [
+    assert Multilabel(3).guess(probs) == [
         ([0, 0, 0], pytest.approx(0.8 * 0.5 * 0.7)),
         ([1, 0, 0], pytest.approx(0.9 * 0.94 * 0.96)),
     ]
-    assert likeliest(None, multilabel=True) == []
+
+
+def test_a_task_is_found_by_its_kind() -> None:
+    assert task_named("multilabel", 3) == Multilabel(3)
+    assert task_named("multiclass", 3) == Multiclass(3)
+    with pytest.raises(ValueError, match="'regression' is no kind of task; there are multiclass"):
+        task_named("regression", 3)

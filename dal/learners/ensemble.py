@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class EnsembleLearner(Learner):
         seed: Seed of the run.
         device: Where the networks live.
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
+        built: The main network of round 0 where `first_model` has built it already.
 
     Raises:
         ValueError: The trainer monitors validation metrics and the source has no validation split;
@@ -59,14 +61,14 @@ class EnsembleLearner(Learner):
         seed: int,
         device: torch.device,
         batch_size: int | None = None,
+        built: nn.Module | None = None,
     ) -> None:
         self.committee, self.seed = committee, seed
         seeds = [seed, *(derive(seed, "member", k) for k in range(1, committee.size))]
+        where: dict[str, Any] = {"device": device, "batch_size": batch_size}
         self.members = [
-            TorchLearner(
-                make_model, trainer, source, task, seed=own, device=device, batch_size=batch_size
-            )
-            for own in seeds
+            TorchLearner(make_model, trainer, source, task, seed=own, built=first, **where)
+            for own, first in zip_longest(seeds, [built])
         ]
         self.main = self.members[0]
         name = type(self.main.model).__name__

@@ -54,6 +54,7 @@ class EstimatorLearner(Learner):
         task: Loss and metrics.
         seed: Seed of the run.
         batch_size: Samples predicted at once; None for automatic.
+        built: The classifier that `make_model` gives, where it has been called already.
 
     Raises:
         TypeError: The targets are not classes.
@@ -67,8 +68,9 @@ class EstimatorLearner(Learner):
         *,
         seed: int,
         batch_size: int | None = None,
+        built: Any = None,
     ) -> None:
-        if task.kind != "multiclass":
+        if not task.exclusive:
             raise TypeError(
                 f"scikit-learn models take multiclass targets, and those of {source.name} are "
                 f"{task.kind}; choose a network, such as model=mlp"
@@ -78,7 +80,9 @@ class EstimatorLearner(Learner):
                 "scikit-learn models are fitted by one process; start the run without torchrun"
             )
         self.make_model, self.source, self.task, self.seed = make_model, source, task, seed
-        self.template: Any = build_model(make_model, source.input_shape, source.num_classes)
+        if built is None:
+            built = build_model(make_model, source.input_shape, source.num_classes)
+        self.template: Any = built
         self.name = type(self.template).__name__
         _check_whole_numbers(self.template)
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +12,8 @@ from dal.learners.base import Learner
 from dal.learners.committees import Committee, Ensemble, Rounds
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
-from dal.learners.network import TorchLearner
-from dal.models.base import MakeModel, build_model
+from dal.learners.network import TorchLearner, first_model
+from dal.models.base import MakeModel
 from dal.query.base import Members, Needs
 from dal.task import Task
 from dal.training.trainer import Trainer
@@ -49,26 +48,13 @@ def make_learner(
     Raises:
         ValueError: The predictions of so many members do not fit into memory.
     """
-    if not _builds_network(model, source):
-        return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size)
+    built = first_model(model, source, seed)
+    if not isinstance(built, nn.Module):
+        return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size, built=built)
     if Members() in needs and not isinstance(committee, Rounds):  # kept at one time, as float32
         size = 4 * committee.size * len(source.train) * source.num_classes
         check_memory(size, f"committee.size={committee.size}")
+    where: dict[str, Any] = {"seed": seed, "device": device, "batch_size": batch_size}
     if isinstance(committee, Ensemble) and Members() in needs:
-        return EnsembleLearner(
-            model, trainer, source, task, committee, seed=seed, device=device, batch_size=batch_size
-        )
-    return TorchLearner(
-        model, trainer, source, task, committee, seed=seed, device=device, batch_size=batch_size
-    )
-
-
-def _builds_network(model: MakeModel, source: Source) -> bool:
-    """Whether a model function builds a network; only one that is no class is called to see."""
-    function = model.func if isinstance(model, partial) else model
-    if inspect.isclass(function):
-        return issubclass(function, nn.Module)
-    if isinstance(function, nn.Module):
-        return True
-    with torch.random.fork_rng(devices=[]):
-        return isinstance(build_model(model, source.input_shape, source.num_classes), nn.Module)
+        return EnsembleLearner(model, trainer, source, task, committee, built=built, **where)
+    return TorchLearner(model, trainer, source, task, committee, built=built, **where)

@@ -45,6 +45,12 @@ def same_again(name: str) -> str:
     )
 
 
+def first_model(make_model: MakeModel, source: Source, seed: int, round_number: int = 0) -> Any:
+    """What a model function builds for a round: weights depend on seed and round alone."""
+    with seeded(derive(seed, round_number, "weights"), torch.device("cpu")):
+        return build_model(make_model, source.input_shape, source.num_classes)
+
+
 def _is_lazy(model: nn.Module) -> bool:
     """Whether layers wait for their first input."""
     return any(is_lazy(parameter) for parameter in model.parameters())
@@ -64,6 +70,7 @@ class TorchLearner(Learner):
         seed: Seed of the run.
         device: Where the network lives.
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
+        built: The network of round 0 where `first_model` has built it already.
 
     Raises:
         ValueError: The trainer monitors validation metrics and the source has no validation split;
@@ -82,6 +89,7 @@ class TorchLearner(Learner):
         seed: int,
         device: torch.device,
         batch_size: int | None = None,
+        built: nn.Module | None = None,
     ) -> None:
         if isinstance(make_model, nn.Module):
             make_model = copy.deepcopy(make_model)  # whatever becomes of the caller's
@@ -99,18 +107,14 @@ class TorchLearner(Learner):
                 "set split.validation=0.1, or monitor train/loss"
             )
         self.gives_features = False
-        self.model = self._fresh(0)
+        self.model = self._fresh(0, built)
         numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size
         kinds: set[type[Need]] = {Probs, GradNorms}
         if self.gives_features:
             kinds.add(Features)
-        if (
-            task.kind == "multiclass"
-            and self.gives_features
-            and not why_not_movable(last_layer(self.model))
-        ):
+        if task.exclusive and self.gives_features and not why_not_movable(last_layer(self.model)):
             kinds.add(LookAhead)
         if isinstance(committee, Dropout) and not why_not(self.model):
             kinds.add(Members)
@@ -286,11 +290,14 @@ class TorchLearner(Learner):
         """See `dal.export.save_model`."""
         save_model(run_dir, self.model, self.make_model, self.source)
 
-    def _fresh(self, round_number: int) -> nn.Module:
+    def _fresh(self, round_number: int, built: nn.Module | None = None) -> nn.Module:
         """A network whose weights depend on seed and round alone; the global RNG is untouched."""
         with seeded(derive(self.seed, round_number, "weights"), torch.device("cpu")):
             shape, classes = self.source.input_shape, self.source.num_classes
-            model: nn.Module = build_model(self.make_model, shape, classes)
+            # Lazy layers draw their weights at the first input, after all others have been drawn.
+            if built is None or _is_lazy(built):
+                built = build_model(self.make_model, shape, classes)
+            model: nn.Module = built
             if round_number == 0 or _is_lazy(model):
                 few = self.source.train.take(torch.zeros(2, dtype=torch.int64))
                 self.gives_features = probe(model, few, classes).features is not None

@@ -17,7 +17,7 @@ from dal.oracles.base import Answers, Oracle
 from dal.oracles.pictures import draw
 from dal.oracles.table import Row, read_answers
 from dal.query.base import Query
-from dal.task import likeliest
+from dal.task import Multiclass, Multilabel
 from dal.utils.safe_files import csv_text, write_text_atomically
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class FilesOracle(Oracle):
         self.class_names = class_names
         self.positions = positions
         self.multilabel = multilabel
+        self._task = (Multilabel if multilabel else Multiclass)(len(class_names))
         self.wants_probs = guess
         self.pictures = pictures
         self._source: Source | None = None
@@ -142,7 +143,7 @@ class FilesOracle(Oracle):
         if self._source is not None and self._source.contents is not None:
             columns["content"] = [self._source.content(index) for index in query.indices.tolist()]
         if self.wants_probs and query.probs is not None:
-            guesses = likeliest(query.probs, self.multilabel)
+            guesses = self._task.guess(query.probs)
             columns["guess"] = [target_name(target, self.class_names) for target, _ in guesses]
             columns["probability"] = [f"{probability:.4f}" for _, probability in guesses]
         columns["score"] = [f"{score:.6g}" for score in query.scores.tolist()]

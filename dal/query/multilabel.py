@@ -111,8 +111,7 @@ class MultilabelMargin(ScoreStrategy):
     """Query where the labels' probabilities lie closest to one half; see `multilabel_margin`.
 
     Attributes:
-        lower_bound: -L/2 for L labels, from the first scoring on; NaN before, while L is not known,
-            so that a wrapper that reads it too early fails instead of weighting wrongly.
+        lower_bound: NaN: it is -L/2 for L labels; `heights` is the distance of scores from it.
     """
 
     needs = frozenset({Probs()})
@@ -121,7 +120,6 @@ class MultilabelMargin(ScoreStrategy):
 
     def score(self, view: PoolView) -> Tensor:
         """See `multilabel_margin`."""
-        self.lower_bound = -0.5 * view.num_classes
         return multilabel_margin(view[Probs()])
 
     def heights(self, view: PoolView, scores: Tensor) -> Tensor:

@@ -67,11 +67,7 @@ class Job:
 
     def __post_init__(self) -> None:
         name = type(self.strategy).__name__
-        if self.task.kind not in self.strategy.tasks:
-            raise TypeError(
-                f"{name} is meant for {' and '.join(sorted(self.strategy.tasks))} targets, and "
-                f"those of {self.source.name} are {self.task.kind}; choose another strategy"
-            )
+        self.task.check_kind(self.strategy.tasks, name, self.source.name)
         self.learner.check_needs(self.strategy.needs - set(self.from_history), name)
         folder = self.checkpoints.folder.parent / "history" if self.checkpoints else None
         self.history = PredictionHistory(

@@ -38,7 +38,6 @@ from dal.recording.run_directory import RunDirectory
 from dal.runs.fitting import context_of, fit_and_test
 from dal.runs.job import Job, own_threads
 from dal.settings import Settings
-from dal.task import likeliest
 from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
@@ -293,7 +292,7 @@ def select(job: Job, view: PoolView) -> None:
         "indices": query.indices.tolist(),
         "scores": scores.tolist(),
         "pool_scores": query.pool_scores,
-        "guesses": likeliest(query.probs, job.task.kind == "multilabel"),
+        "guesses": [] if query.probs is None else job.task.guess(query.probs),
         "ticket": job.ranks.broadcast(lambda: job.oracle.submit(query, state.round)),
     }
 

@@ -195,9 +195,8 @@ class Replay:
     def _why_not(self, name: str) -> str:
         job, strategy = self._job, self.others[name]
         asked = strategy.needs - set(from_history(strategy, job.committee))
-        if job.task.kind not in strategy.tasks:
-            return f"it is not meant for {job.task.kind} targets"
         try:
+            job.task.check_kind(strategy.tasks, name, job.source.name)
             job.learner.check_needs(asked, name)
         except TypeError as error:
             return str(error)

@@ -140,8 +140,7 @@ def _masks(how: Strategy, network: nn.Module, members: int, seed: int) -> Dropou
 def _check_answerable(how: Strategy, network: nn.Module, output: Output, task: Task) -> None:
     """Refuse a score that needs what this network cannot give."""
     title, name = type(how).__name__, type(network).__name__
-    if task.kind not in how.tasks:
-        raise TypeError(f"{title} is not meant for {task.kind} models; choose another score")
+    task.check_kind(how.tasks, title, name)
     if Features() in how.needs and output.features is None:
         raise TypeError(
             f"{title} looks at features, and {name} returns logits only; {RETURN_FEATURES}"

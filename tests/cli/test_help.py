@@ -44,9 +44,7 @@ def test_every_plain_setting_and_pool_option_has_a_comment() -> None:
     assert [line for line in found if " # " not in line] == []
     assert any(line.startswith("difficulty.noisy.rate: 0.1  ") for line in found)
     assert any(line.startswith("difficulty.ood.data: mnist  ") for line in found)
-    assert "difficulty.ood.data.root: /where/data/are # where the files are" in "\n".join(
-        found
-    )
+    assert "difficulty.ood.data.root: /where/data/are # where the files are" in "\n".join(found)
 
 
 def test_settings_are_those_of_the_command_line() -> None:

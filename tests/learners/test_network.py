@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.data import make_source, two_gaussians
-from dal.learners import RoundContext, TorchLearner
+from dal.learners import Dropout, RoundContext, TorchLearner, make_learner
 from dal.models import MLP
 from dal.pool import TrainSet
 from dal.query import Decision, Features, GradNorms, Probs
@@ -159,3 +159,20 @@ def test_batches_asked_for_beyond_the_pool_are_no_larger_than_those_that_are_cho
     huge.load_state_dict(asking(16).state_dict())
     assert huge.numerics() == chosen.numerics()
     huge.scan(torch.arange(40), frozenset({Probs()}), RoundContext(0))
+
+
+def test_a_model_function_builds_once_for_the_first_round() -> None:
+    """Networks may be large: what is built to learn the kind of model is what is trained."""
+    built: list[nn.Module] = []
+
+    def make(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        built.append(MLP(input_shape, num_classes))
+        return built[-1]
+
+    where: dict[str, Any] = {"seed": 0, "device": torch.device("cpu")}
+    made = make_learner(make, Trainer(), SOURCE, SOURCE.task, Dropout(), **where)
+    assert isinstance(made, TorchLearner)
+    assert built == [made.model]
+    alone = TorchLearner(make, Trainer(), SOURCE, SOURCE.task, **where)
+    for one, other in zip(made.model.parameters(), alone.model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -106,9 +106,16 @@ def test_strategies_query_the_least_decided_first(
 
 @pytest.mark.parametrize("strategy", [strategy for strategy, _ in STRATEGIES])
 @pytest.mark.parametrize("labels", [2, 7])
-def test_no_score_is_below_the_lower_bound(strategy: ScoreStrategy, labels: int) -> None:
-    scores = strategy.score(view_of(probabilities(labels)))
-    assert float(scores.min()) == strategy.lower_bound
+def test_heights_begin_at_the_lowest_score_there_can_be(
+    strategy: ScoreStrategy, labels: int
+) -> None:
+    view = view_of(probabilities(labels))
+    before = dict(vars(strategy))
+    scores = strategy.score(view)
+    lowest = -labels / 2 if isinstance(strategy, MultilabelMargin) else 0
+    assert float(scores.min()) == lowest
+    assert strategy.heights(view, scores).tolist() == pytest.approx((scores - lowest).tolist())
+    assert vars(strategy) == before  # scoring leaves a strategy as it was
 
 
 def test_margin_weighted_by_density_starts_at_its_lower_bound() -> None:

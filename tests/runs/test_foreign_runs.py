@@ -86,7 +86,8 @@ def reachable() -> Iterator[tuple[str, Any]]:
 
 
 def public(parts: Iterable[str] = PUBLIC) -> list[Any]:
-    modules = {importlib.import_module(name) for part in parts for name in PUBLIC[part]}
+    names = dict.fromkeys(name for part in parts for name in PUBLIC[part])
+    modules = map(importlib.import_module, names)
     return [getattr(module, name) for module in modules for name in module.__all__]
 
 

@@ -103,7 +103,7 @@ def test_script_writes_table_and_cards(
     printed = capsys.readouterr()
     assert "round 1: 5 of 5 confirmed" in printed.out
     assert "bald is left out: " in printed.err
-    assert "multilabel_margin is left out: it is not meant for multiclass" in printed.err
+    assert "multilabel_margin is left out: multilabel_margin is meant for multilabel" in printed.err
     out = folder / "replay"
     rows = list(csv.DictReader((out / "replay.csv").read_text().splitlines()))
     assert [row["entropy"] for row in rows] == ["5", "5"]

@@ -253,7 +253,7 @@ def test_model_that_dal_load_gives_prepares_raw_inputs(tmp_path: Path) -> None:
     loaded = dal.load(tmp_path / "run", model=model)
     want = margin_of(loaded.predict_proba(images).double().numpy())
     np.testing.assert_allclose(dal.score(loaded, images), want, atol=1e-6)
-    with pytest.raises(TypeError, match="MultilabelMargin is not meant for multiclass models"):
+    with pytest.raises(TypeError, match="MultilabelMargin is meant for multilabel targets"):
         dal.score(loaded, images, "multilabel_margin")
 
 
