@@ -23,6 +23,7 @@ from dal.cli.config import compose
 from dal.data import digits, initial_labels, iris, make_source, two_gaussians
 from dal.learners import Dropout, EstimatorLearner, RoundContext, TorchLearner, make_learner
 from dal.models import MLP, estimators
+from dal.models.estimators.families import KINDS
 from dal.models.estimators.fitted import FLOOR, Fitted, fit_estimator
 from dal.pool import TrainSet
 from dal.query import (
@@ -43,7 +44,7 @@ from dal.training.trainer import Trainer
 IRIS = make_source(iris(), seed=0)
 GAUSSIANS = make_source(two_gaussians(80), seed=0)
 MODELS: dict[str, Callable[..., Any]] = {
-    **estimators.KINDS,
+    **KINDS,
     "random_forest": partial(estimators.random_forest, n_estimators=10),
     "bagging": estimators.bagging,
     "bagging_svm": partial(estimators.bagging, kind="svm", size=5, votes="hard"),
