@@ -24,7 +24,7 @@ class RoundContext:
     Attributes:
         round: Number of the round.
         check: Called at moments when the process may end without loss; raises to end it. One of
-            several processes tells the others by `Ranks.end_together`.
+            several processes tells the others by `Ranks.end_all`.
         on_epoch: See `FitContext.on_epoch`.
         on_save: The same for networks whose curves are not recorded: it only saves.
         pending: See `FitContext.pending`.

@@ -170,7 +170,7 @@ class Lockstep:
     """
 
     def __init__(self, count: int, mode: Mode = "auto") -> None:
-        self._count, self._mode = count, mode
+        self.count, self._mode = count, mode
         self._refused: set[Hashable] = set()
         self.engine = Engine(self._execute)
 
@@ -178,7 +178,7 @@ class Lockstep:
         """The learner for a run in lockstep; those that are no single network stay as they are."""
         if type(learner) is not TorchLearner:
             return learner
-        return LockstepLearner(learner, replica, self._count if self._pays(learner) else 1)
+        return LockstepLearner(learner, replica, self.count if self._pays(learner) else 1)
 
     def _pays(self, learner: TorchLearner) -> bool:
         trainer = learner.trainer

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
+from dal.learners import Learner
 from dal.lockstep import Lockstep, Mode, Replica
 from dal.runs.from_config import execute
+from dal.runs.host import Host, hosted_by
 from dal.runs.job import own_threads
-from dal.runs.loop import Together
 from dal.settings import PlannedRun
 from dal.utils.logs import files_may_come_and_go
 from dal.utils.signals import Interrupts
@@ -19,17 +21,40 @@ from dal.utils.signals import Interrupts
 log = logging.getLogger(__name__)
 
 
-class Shared:
-    """What several runs need alike is made once: data and their division, trainer, model function.
+class Place(Host):
+    """The place of one run in a process that does several in lockstep.
 
+    What several runs need alike is made once: data and their division, trainer, model function.
     Runs that share a trainer and a model function are those whose networks can be stacked.
+
+    Args:
+        lockstep: Does the work of all runs.
+        replica: The run, among those that take turns.
+        interrupts: Notes signals for all runs.
+        made: What was made for all runs so far, by the settings that it was made of.
     """
 
-    def __init__(self) -> None:
-        self._made: dict[str, Any] = {}
+    def __init__(
+        self,
+        lockstep: Lockstep,
+        replica: Replica,
+        interrupts: Interrupts,
+        made: dict[str, Any] | None = None,
+    ) -> None:
+        self.count = lockstep.count
+        self._lockstep, self._replica = lockstep, replica
+        self._interrupts, self._made = interrupts, {} if made is None else made
 
-    def __call__(self, settings: Any, make: Callable[[], Any]) -> Any:
-        """What was made of such settings before, or else is made now."""
+    def interrupts(self) -> nullcontext[Interrupts]:
+        """The one for all runs, which the process has entered already."""
+        return nullcontext(self._interrupts)
+
+    def wrap(self, learner: Learner) -> Learner:
+        """The learner whose work waits until it can be done for several runs."""
+        return self._lockstep.wrap(learner, self._replica)
+
+    def shared(self, settings: Any, make: Callable[[], Any]) -> Any:
+        """See `Host.shared`."""
         key = json.dumps(settings, sort_keys=True)
         if key not in self._made:
             self._made[key] = make()
@@ -57,15 +82,13 @@ def run_together(
         PreemptedError: A signal asked to end; every run has saved its state.
         KeyboardInterrupt: A second SIGINT came.
     """
-    lockstep, shared = Lockstep(len(runs), mode), Shared()
+    lockstep, made = Lockstep(len(runs), mode), dict[str, Any]()
     with own_threads(), files_may_come_and_go(), Interrupts() as interrupts:
 
         def body(run: PlannedRun, replica: Replica) -> None:
-            together = Together(
-                interrupts, partial(lockstep.wrap, replica=replica), shared, len(runs)
-            )
             try:
-                execute(run.config, run.run_dir, together)
+                with hosted_by(Place(lockstep, replica, interrupts, made)):
+                    execute(run.config, run.run_dir)
             except BaseException as error:
                 if report is not None:
                     report(error, run)

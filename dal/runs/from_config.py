@@ -25,7 +25,8 @@ from dal.models.base import MakeModel
 from dal.oracles import Oracle
 from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
-from dal.runs.loop import Result, Together, run
+from dal.runs.host import current_host
+from dal.runs.loop import Result, run
 from dal.settings import Settings
 from dal.training.trainer import Trainer
 from dal.utils.build import TARGET, build, factory
@@ -41,9 +42,6 @@ REPORT = "report.txt"
 MOST_CLASSES = 40
 """Of more classes than this the report at the end of a run shows the worst only."""
 _WORST = 10
-
-Shared = Callable[[Any, Callable[[], Any]], Any]
-"""Gives what was made of such settings before, or else makes it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Parts:
     initial: Callable[..., Tensor]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], allow: tuple[str, ...], shared: Shared) -> Parts:
+    def of(cls, config: Mapping[str, Any], allow: tuple[str, ...]) -> Parts:
         """Make them, and check what is made together with the data.
 
         Raises:
@@ -70,6 +68,7 @@ class Parts:
             TypeError: A setting has the wrong type.
             FileNotFoundError: A file that settings name is missing.
         """
+        shared = current_host().shared
         settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
         pick_device(settings.device)
         check_split(**config["split"])
@@ -96,13 +95,12 @@ class Parts:
         )
 
 
-def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None = None) -> Result:
+def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
     """Build everything from plain settings, run, and show the results.
 
     Args:
         config: Resolved settings, as ``conf/config.yaml`` composes them, in plain containers.
         run_dir: The run directory; a run that is in it goes on.
-        together: What the run shares with others of this process; None for a run by itself.
 
     Returns:
         The result.
@@ -114,8 +112,7 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
     """
     allow, began = tuple(config["plugins"]), time.monotonic()
     ranks = current()
-    shared = _by_itself if together is None else together.shared
-    parts = Parts.of(config, allow, shared)  # refused settings leave nothing behind
+    parts = Parts.of(config, allow)  # refused settings leave nothing behind
     settings = parts.settings
     with (
         RunDirectory(run_dir) if ranks.is_main else nullcontext() as directory,
@@ -124,7 +121,7 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
         log.info("run directory: %s", run_dir)
         of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
         make = partial(source_of, config, settings, directory, allow)
-        source = shared(of_data, make if ranks.world_size == 1 else lambda: ranks.main_first(make))
+        source = current_host().shared(of_data, lambda: ranks.main_first(make))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
@@ -139,7 +136,6 @@ def execute(config: Mapping[str, Any], run_dir: Path, together: Together | None 
             settings=settings,
             run_dir=directory,
             config=config,
-            together=together,
         )
         # Of several runs the tables go to their logs only.
         level = logging.DEBUG if REPLICA.get() else logging.INFO
@@ -277,11 +273,6 @@ def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
     table = profiler.key_averages().table(sort_by=key, row_limit=40)
     (run_dir / "profile.txt").write_text(table)
     log.info("profile: %s", run_dir / "profile.txt")
-
-
-def _by_itself(settings: Any, make: Callable[[], Any]) -> Any:
-    """Everything is made for the one run."""
-    return make()
 
 
 def source_of(

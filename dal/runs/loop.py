@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor
 from dal import metrics
 from dal.checkpoint import Checkpoints
 from dal.data.source import UNKNOWN, Source
-from dal.learners import Committee, Dropout, Learner, make_learner
+from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import TrainSet
@@ -36,15 +36,15 @@ from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.fitting import context_of, fit_and_test
+from dal.runs.host import current_host
 from dal.runs.job import Job, own_threads
 from dal.settings import Settings
 from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
 from dal.utils.numerics import pick_device
-from dal.utils.ranks import current, interrupts_of
+from dal.utils.ranks import current
 from dal.utils.seeding import generator
-from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)
 
@@ -76,23 +76,6 @@ class Result:
         return metrics.aubc(labels, [row[name] for row in self.rows])
 
 
-@dataclass(frozen=True)
-class Together:
-    """What a run shares with others of the same process; see `dal.lockstep.replicas`.
-
-    Attributes:
-        interrupts: Notes signals for all.
-        wrap: Gives the learner that works in lockstep with the others'.
-        shared: Gives what was made of such settings before, or else makes it.
-        count: How many runs there are.
-    """
-
-    interrupts: Interrupts
-    wrap: Callable[[Learner], Learner]
-    shared: Callable[[Any, Callable[[], Any]], Any]
-    count: int = 1
-
-
 def run(
     source: Source,
     model: MakeModel,
@@ -105,7 +88,6 @@ def run(
     settings: Settings | None = None,
     run_dir: str | Path | RunDirectory | None = None,
     config: Mapping[str, Any] | None = None,
-    together: Together | None = None,
 ) -> Result:
     """Run active learning until the budget is spent, from where the run directory says it stands.
 
@@ -126,7 +108,6 @@ def run(
         settings: Seed, query size, budget, device.
         run_dir: Where files and checkpoints go; None keeps nothing.
         config: The settings in a form to be written down, for the record.
-        together: What the run shares with others of this process; None for a run by itself.
 
     Returns:
         The result; at once where the run is complete already.
@@ -141,15 +122,14 @@ def run(
     """
     settings, committee = settings or Settings(), committee or Dropout()
     initial = as_tensor(initial, "initial").long()
-    ranks = current()
+    ranks, host = current(), current_host()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     directory = directory if ranks.is_main else None
-    noted = interrupts_of(ranks) if together is None else nullcontext(together.interrupts)
     with (
         own_threads(),
-        noted as interrupts,
+        host.interrupts() as interrupts,
         directory or nullcontext(),
-        Recorder(directory, source, config, together.count if together else 1) as recorder,
+        Recorder(directory, source, config, host.count) as recorder,
     ):
         task = source.task
         oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
@@ -170,7 +150,7 @@ def run(
             settings=settings,
             source=source,
             task=task,
-            learner=learner if together is None else together.wrap(learner),
+            learner=host.wrap(learner),
             committee=committee,
             strategy=strategy,
             oracle=oracle,

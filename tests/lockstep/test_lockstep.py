@@ -18,10 +18,12 @@ from dal.data import initial_labels, make_source
 from dal.data.source import Dataset, Prepare, Source
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep import learner as lockstep_learner
+from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
 from dal.models import MLP, LeNet5, LogisticRegression, Output
 from dal.query import BALD, Entropy, Instability, Margin, Random, Strategy
-from dal.runs.loop import Result, Together
+from dal.runs.host import hosted_by
+from dal.runs.loop import Result
 from dal.training.full_batch import FullBatch
 from dal.training.optim import adam, adamw, cosine, sgd
 from dal.training.trainer import EarlyStopping, Trainer
@@ -108,9 +110,7 @@ class Experiment:
         self.validation, self.counts = validation, counts or {}
         self.settings = {"query_size": 3, "budget": budget, "threads": 1, **settings}
 
-    def run(
-        self, folder: Path, name: str, seed: int, together: Together | None = None, **more: Any
-    ) -> Result:
+    def run(self, folder: Path, name: str, seed: int, **more: Any) -> Result:
         source = source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))
         return dal.run(
             source,
@@ -120,7 +120,6 @@ class Experiment:
             trainer=self.trainer,
             settings=dal.Settings(seed=seed, batch_size=64, **{**self.settings, **more}),
             run_dir=folder / f"{name}{seed}",
-            together=together,
         )
 
     def lockstep(
@@ -135,9 +134,8 @@ class Experiment:
 
         def body(name: str, seed: int) -> Callable[[Replica], None]:
             def work(replica: Replica) -> None:
-                wrap = lambda learner: lockstep.wrap(learner, replica)  # noqa: E731
-                together = Together(shared, wrap, lambda settings, make: make())
-                self.run(folder, name, seed, together, **more)
+                with hosted_by(Place(lockstep, replica, shared)):
+                    self.run(folder, name, seed, **more)
 
             return work
 
