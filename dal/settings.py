@@ -153,7 +153,7 @@ UNNAMED = tuple(f.name for f in DECLARED if not f.metadata["names"])
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen: all that a run's name is made of.
+    """What the user chose: all that a run's name is made of.
 
     Moving a class, adding a setting or a group with a default, renaming a module: none of these
     changes what was chosen, so none renames a run.
@@ -200,7 +200,7 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def differing(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are not as by default, by dotted name.
+    """Settings whose values differ from their defaults, by dotted name.
 
     Args:
         config: Settings in plain containers, interpolations not resolved: what follows from
@@ -217,7 +217,7 @@ def differing(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[st
 
 
 def changed_defaults(saved: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of equal choices was begun with, where that is no longer the default.
+    """Values that a run was begun with by default, and that are the defaults no longer.
 
     Args:
         saved: The settings that the run was begun with, as its ``config.yaml`` holds them.
@@ -233,7 +233,7 @@ def changed_defaults(saved: Mapping[str, Any], config: Mapping[str, Any]) -> dic
 
 
 def settled(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with those filled in that follow from others.
+    """Settings, completed by those that follow from others.
 
     The direction of early stopping; so a run has one name, whether it is given or not.
     """

@@ -80,10 +80,10 @@ def _check_size(size: int) -> None:
 
 
 def check_members(members_KNC: Tensor, remedy: str) -> None:
-    """Refuse members that predict the same, bit for bit, while samples are told apart; or only one.
+    """Refuse a committee of one member, and one whose members are all the same model.
 
-    Where all samples get the same prediction, or every probability has rounded to 0 or 1, equal
-    members say nothing about how they were made.
+    Members are the same model where their predictions are equal bit for bit. But equal predictions
+    prove nothing where every sample gets the same one, or where all have rounded to 0 or 1.
 
     Args:
         members_KNC: float, (K, N, C).

@@ -166,7 +166,7 @@ class EnsembleLearner(Learner):
 def _naming(
     member: int, context: RoundContext, on_epoch: Callable[[FitState, Save], None]
 ) -> RoundContext:
-    """The same context with a callback, where saved fits say which member's they are."""
+    """The context of one member's fit: a fit saved in it carries the number of the member."""
 
     def named(save: Save) -> Save:
         return lambda: {"member": member, "fit": save()}

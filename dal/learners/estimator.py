@@ -102,7 +102,7 @@ class EstimatorLearner(Learner):
         log.info("%s is fitted anew every round; trainer settings play no part", self.name)
 
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
-        """Fit on all labels; one epoch without steps, so far as records are concerned.
+        """Fit on all labels; the record shows one epoch without steps.
 
         Raises:
             ValueError: There are no labels, or they have weights that the estimator cannot use.
@@ -169,7 +169,7 @@ class EstimatorLearner(Learner):
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; it is fitted again when it is asked for something."""
+        """Take back what `state_dict` gave; the first question asked fits the classifier again."""
         self.batch_size = self._asked_batch_size or state["batch_size"]
         self._round, self._fitted, self._train_set = state["round"], None, None
         if "indices" in state:
@@ -244,7 +244,7 @@ class EstimatorLearner(Learner):
     def _predict(
         self, split: Split, indices: Tensor, need: Need, context: RoundContext
     ) -> list[Tensor]:
-        """What answers a need, block by block of the indices, as float32."""
+        """The answer to a need for some samples, in blocks, as float32."""
         model = self._model
         answer = {
             Probs: model.probs,

@@ -48,8 +48,8 @@ def reference_positions(
 ) -> Tensor:
     """Positions of the reference samples among the candidates.
 
-    Those with the smallest of random keys drawn over the whole training part, so that neither the
-    order of the candidates nor, as far as they remain, the other candidates decide.
+    The candidates with the smallest random keys. Keys are drawn over the whole training part, so
+    that whether a candidate is chosen does not depend on the order of the candidates.
 
     Args:
         indices: int64, (N,), the candidates.

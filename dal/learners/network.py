@@ -38,7 +38,7 @@ from dal.utils.seeding import derive, generator, seeded
 
 
 def same_again(name: str) -> str:
-    """What is wrong with a function that builds nothing, and what to do."""
+    """The error for a model function that returns one network twice."""
     return (
         f"the model function gives the same {name} again; let it build a new one each time, or "
         "give the module itself, of which copies are made"
@@ -121,7 +121,7 @@ class TorchLearner(Learner):
         self.capabilities = frozenset(kinds)
 
     def check_needs(self, needs: Needs, strategy: str) -> None:
-        """Refuse needs the network cannot answer; members most of all, since all would be one."""
+        """Refuse needs the network cannot answer, such as members of one that draws nothing."""
         if Members() in needs and Members not in self.capabilities:
             reason = why_not(self.model) or "is fitted alone"
             raise TypeError(
@@ -151,7 +151,7 @@ class TorchLearner(Learner):
         return self.trainer.fit(self.model, samples, self.task, fit_context)
 
     def restart(self, context: RoundContext) -> None:
-        """Fresh weights where a round starts from such."""
+        """Draw fresh weights, where the trainer asks for them in every round."""
         if self.trainer.restart == "cold" and context.round > 0 and context.resume is None:
             self.model = self._fresh(context.round)
 
