@@ -16,6 +16,7 @@ from typing import Any
 
 from dal.checkpoint import load, save
 from dal.pool import Pool
+from dal.state import FORMAT, check_format
 from dal.utils.journal import Journal
 from dal.utils.safe_files import DamagedError
 
@@ -37,7 +38,7 @@ class Journals:
 
     def __init__(self, run_dir: Path, data: str) -> None:
         self.run_dir, self.data = run_dir, data
-        header, checkpoints = _signed({"data": data}), run_dir / "checkpoints"
+        header, checkpoints = _signed({"format": FORMAT, "data": data}), run_dir / "checkpoints"
         self.ledger = Journal(run_dir / LEDGER, header, sync=True)
         self.spare = Journal(checkpoints / LEDGER, header)
         self.rows = Journal(checkpoints / ROWS, sync=True)
@@ -109,7 +110,7 @@ class Journals:
 
         Raises:
             DamagedError: There is one, and a line of it is damaged.
-            ValueError: It belongs to other data.
+            ValueError: It is that of another version, or belongs to other data.
         """
         there = [journal.path for journal in (self.ledger, self.spare) if journal.path.exists()]
         causes = []
@@ -119,6 +120,7 @@ class Journals:
             except DamagedError as error:
                 causes.append(str(error))
                 continue
+            check_format(header)
             if header["data"] != self.data:
                 raise ValueError(
                     f"the data have changed since {path} was written; restore them, or choose "

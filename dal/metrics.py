@@ -135,7 +135,7 @@ def aubc(labels: Sequence[float], values: Sequence[float]) -> float:
     """Area under the budget curve: trapezoids of the metric over labels, by the label range.
 
     Args:
-        labels: Number of training labels at each point, not decreasing.
+        labels: Labels paid for at each point, not decreasing.
         values: The metric at each point, e.g. test accuracy in [0, 1].
 
     Returns:

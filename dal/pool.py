@@ -1,7 +1,7 @@
 """Who is labeled, since which round, with which label: the only mutable state of active learning.
 
-The pool is an append-only ledger of label events; masks, counts and the training set are read
-off it.
+The pool is an append-only ledger of label events. Masks, counts, the budget, costs, the training
+set and ``queries.csv`` are read off it; nothing else remembers labels.
 """
 
 from __future__ import annotations
@@ -9,13 +9,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-Origin = Literal["initial", "oracle", "pseudo", "synthetic"]
-ORIGINS: tuple[Origin, ...] = ("initial", "oracle", "pseudo", "synthetic")
+Origin = Literal["initial", "oracle", "audit", "pseudo", "synthetic"]
+ORIGINS: tuple[Origin, ...] = ("initial", "oracle", "audit", "pseudo", "synthetic")
+
+GUESSES: tuple[Origin, ...] = ("pseudo", "synthetic")
+"""Origins of labels that nobody was asked for: they are not paid, and an answer replaces them."""
+
+NONE = -1
+"""The position of no event, and the target where nothing is known."""
+
+COLUMNS: dict[str, torch.dtype] = {
+    "round": torch.int64,
+    "index": torch.int64,
+    "target": torch.int64,
+    "origin": torch.int64,
+    "abstained": torch.bool,
+    "cost": torch.float64,
+    "weight": torch.float32,
+    "score": torch.float64,
+    "seconds": torch.float64,
+    "supersedes": torch.int64,
+}
+"""What is known of an event besides its annotator."""
+
+_NO_VALUE = {"score": math.nan, "seconds": math.nan, "supersedes": NONE}
+"""Columns that not every event has a value of, and what stands there; null in a file."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +46,7 @@ class TrainSet:
     """What a learner is fitted on.
 
     Attributes:
-        indices: int64, (M,), positions in the training part, in the order of labeling.
+        indices: int64, (M,), positions in the training part, in the order of first labeling.
         targets: int64, (M,); multi-label (M, C).
         weights: float32, (M,), weight of each sample in the loss.
     """
@@ -36,10 +59,42 @@ class TrainSet:
         return len(self.indices)
 
 
+class _Event(NamedTuple):
+    """Where an event stands in the ledger, and where its label comes from."""
+
+    position: int
+    origin: Origin
+
+    @property
+    def guessed(self) -> bool:
+        return self.origin in GUESSES
+
+
 class Pool:
     """Ledger of label events over a training part.
 
-    One event a sample: (round, index, target, origin, annotator, abstained, cost, weight, score).
+    An event says in which round (`round`) which sample (`index`) got which label (`target`) from
+    where (`origin`) and whom (`annotator`); whether the annotator could not tell (`abstained`);
+    what the answer cost (`cost`) and how long it took (`seconds`); by which score the sample had
+    been queried (`score`); how much it weighs in the loss (`weight`); and which earlier event of
+    the same sample it replaces (`supersedes`).
+
+    The events of a sample form a chain: each but the first supersedes the one before it. The latest
+    decides what the sample is trained on; all of them stay, count and cost. Several answers for one
+    sample, of one annotator or of several, are stored like that, one behind the other; whoever
+    combines them finds them all in `events`.
+
+    The origins:
+
+    - ``initial``: known at the start; paid.
+    - ``oracle``: an answer to a query, or a correction of an earlier label; paid, and counted by
+      the budget.
+    - ``audit``: asked for to measure by; paid, and never trained on.
+    - ``pseudo``: a model's guess; not paid. The sample stays a candidate. Labeling it again
+      replaces the guess, a pseudo label that abstains withdraws it.
+    - ``synthetic``: the label that a made sample comes with; not paid. Made samples are numbered
+      from ``num_total`` on and are no candidates; whoever makes them keeps their inputs.
+
     An annotator who abstains is an event without a target: the sample leaves the pool, costs, and
     is not trained on.
 
@@ -51,17 +106,12 @@ class Pool:
     def __init__(self, num_total: int, num_labels: int | None = None) -> None:
         self.num_total = num_total
         self._target_shape = () if num_labels is None else (num_labels,)
-        self._events: dict[str, Tensor] = {
-            "round": torch.empty(0, dtype=torch.int64),
-            "index": torch.empty(0, dtype=torch.int64),
-            "target": torch.empty(0, *self._target_shape, dtype=torch.int64),
-            "origin": torch.empty(0, dtype=torch.int64),
-            "abstained": torch.empty(0, dtype=torch.bool),
-            "cost": torch.empty(0, dtype=torch.float32),
-            "weight": torch.empty(0, dtype=torch.float32),
-            "score": torch.empty(0, dtype=torch.float64),
+        self._events = {
+            key: torch.empty(self._shape(key, 0), dtype=kind) for key, kind in COLUMNS.items()
         }
         self._annotators: list[str] = []
+        # Read off the events as they come: the latest of each sample, in the order of the first.
+        self._latest: dict[int, _Event] = {}
 
     def label(
         self,
@@ -70,71 +120,125 @@ class Pool:
         targets: Tensor,
         *,
         origin: Origin,
+        again: bool = False,
         abstained: Tensor | None = None,
         cost: Tensor | None = None,
         weight: Tensor | None = None,
         score: Tensor | None = None,
-        annotator: str = "",
+        seconds: Tensor | None = None,
+        annotator: str | Sequence[str] = "",
     ) -> None:
         """Append one event for each index.
 
         Args:
             round_number: The round whose query this answers; 0 for initial labels.
-            indices: int64, (b,), distinct, unlabeled, in [0, num_total).
+            indices: int64, (b,), distinct, in [0, num_total); those of made samples are
+                ``num_total`` or larger.
             targets: int64, (b,) or (b, C); what stands where ``abstained`` holds plays no part.
             origin: Where the labels come from.
+            again: Every sample has a label already, which this one supersedes. Without it only
+                guesses may be superseded.
             abstained: bool, (b,), or None for nobody.
-            cost: float, (b,), or None for 1 each.
-            weight: float, (b,), weight in the loss, or None for 1 each.
-            score: float, (b,), by which the samples were queried, or None for no query.
-            annotator: Who gave the labels.
+            cost: float, (b,), not negative; None for 1 each, and for 0 of a guess.
+            weight: float, (b,), weight in the loss, not negative; None for 1 each.
+            score: float, (b,), by which the samples were queried; None for no query.
+            seconds: float, (b,), how long each answer took, NaN where that is unknown; or None.
+            annotator: Who gave the labels: one name, or b names.
 
         Raises:
-            ValueError: An index is out of range, repeated, or labeled already; or an argument is
-                not one value an index.
+            ValueError: An index is out of range, repeated, labeled already, or not labeled yet
+                where it should be; a guess would supersede an answer; or an argument is not one
+                value an index, or out of range.
         """
-        size = len(indices)
+        size, unpaid = len(indices), origin in GUESSES
         rows = {
             "round": torch.full((size,), round_number),
-            "index": indices.to(torch.int64),
-            "target": targets.to(torch.int64),
+            "index": indices,
+            "target": targets,
             "origin": torch.full((size,), ORIGINS.index(origin)),
             "abstained": torch.zeros(size, dtype=torch.bool) if abstained is None else abstained,
-            "cost": torch.ones(size) if cost is None else cost.to(torch.float32),
-            "weight": torch.ones(size) if weight is None else weight.to(torch.float32),
+            "cost": torch.full((size,), 0.0 if unpaid else 1.0) if cost is None else cost,
+            "weight": torch.ones(size) if weight is None else weight,
             "score": torch.full((size,), math.nan) if score is None else score,
+            "seconds": torch.full((size,), math.nan) if seconds is None else seconds,
+            "supersedes": self._superseded(indices, again),
         }
-        self._append(rows, [annotator] * size)
+        self._append(rows, [annotator] * size if isinstance(annotator, str) else annotator)
+
+    def _superseded(self, indices: Tensor, again: bool) -> Tensor:
+        """int64, (b,): the event that a new one of each sample supersedes; `NONE` for none."""
+        found = []
+        for index in indices.tolist():
+            before = self._latest.get(index)
+            if before is None and again:
+                raise ValueError(f"sample {index} has no label yet; give the first without `again`")
+            found.append(before.position if before and (again or before.guessed) else NONE)
+        return torch.tensor(found, dtype=torch.int64)
 
     def _append(self, rows: Mapping[str, Tensor], annotators: Sequence[str]) -> None:
-        size = len(annotators)
-        self._check(rows["index"])
+        size = len(rows["index"])
         for key, row in rows.items():
-            shape = (size, *self._target_shape) if key == "target" else (size,)
-            if row.shape != shape:
+            if row.shape != (shape := self._shape(key, size)):
                 raise ValueError(
                     f"{key} has shape {tuple(row.shape)} for {size} indices; give {shape}"
                 )
-        self._events = {
-            key: torch.cat([events, rows[key].to(events.dtype)])
-            for key, events in self._events.items()
-        }
+        if len(annotators) != size:
+            raise ValueError(f"{len(annotators)} annotators for {size} indices; name one each")
+        rows = {key: row.to(COLUMNS[key]) for key, row in rows.items()}
+        _check_numbers(rows)
+        self._latest |= self._follow(rows)
         self._annotators += annotators
+        rows["target"] = rows["target"].clone()
+        rows["target"][rows["abstained"]] = NONE
+        self._events = {key: torch.cat([old, rows[key]]) for key, old in self._events.items()}
 
-    def _check(self, indices: Tensor) -> None:
-        if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < self.num_total):
-            raise ValueError(f"indices must lie in [0, {self.num_total})")
-        if len(torch.unique(indices)) != len(indices):
-            raise ValueError("an index occurs twice; a sample is labeled once")
-        known = self.asked_mask[indices]
-        if known.any():
-            raise ValueError(f"sample {int(indices[known][0])} has been labeled already")
+    def _shape(self, key: str, size: int) -> tuple[int, ...]:
+        return (size, *self._target_shape) if key == "target" else (size,)
+
+    def _follow(self, rows: Mapping[str, Tensor]) -> dict[int, _Event]:
+        """The latest event of each sample that new events are about.
+
+        Raises:
+            ValueError: One of them does not continue the chain of its sample.
+        """
+        new: dict[int, _Event] = {}
+        columns = (rows[key].tolist() for key in ("index", "supersedes", "origin"))
+        start = len(self._annotators)
+        for position, (index, said, number) in enumerate(zip(*columns, strict=True), start):
+            event = _Event(position, ORIGINS[number])
+            before = new.get(index) or self._latest.get(index)
+            if before is None:
+                self._check_index(index, event.origin)
+            if said != (NONE if before is None else before.position):
+                raise ValueError(_break(event, index, said, before, repeated=index in new))
+            if before is not None and event.guessed and not before.guessed:
+                raise ValueError(f"sample {index} has been labeled already; no guess replaces that")
+            new[index] = event
+        return new
+
+    def _check_index(self, index: int, origin: Origin) -> None:
+        """Refuse the index of a new sample: made ones are beyond the training part."""
+        if origin == "synthetic" and index < self.num_total:
+            raise ValueError(f"made samples are numbered from {self.num_total} on, not {index}")
+        if origin != "synthetic" and not 0 <= index < self.num_total:
+            raise ValueError(f"indices must lie in [0, {self.num_total}), {index} does not")
+
+    def _of(self, *origins: Origin) -> Tensor:
+        """bool, one an event: whether it comes from one of these."""
+        numbers = torch.tensor([ORIGINS.index(origin) for origin in origins])
+        return torch.isin(self._events["origin"], numbers)
+
+    def _trained_on(self) -> Tensor:
+        """int64, (M,): the event that decides what each sample of the training set is."""
+        latest = torch.tensor([event.position for event in self._latest.values()]).long()
+        return latest[~(self._events["abstained"] | self._of("audit"))[latest]]
 
     @property
     def asked_mask(self) -> Tensor:
         """bool, (num_total,): samples whose label was given, asked for or refused."""
         mask = torch.zeros(self.num_total, dtype=torch.bool)
-        mask[self._events["index"]] = True
+        asked = self._events["index"][~self._of(*GUESSES)]
+        mask[asked[asked < self.num_total]] = True
         return mask
 
     @property
@@ -145,47 +249,71 @@ class Pool:
     @property
     def num_unlabeled(self) -> int:
         """Number of candidates N."""
-        return self.num_total - len(self._events["index"])
+        return self.num_total - int(self.asked_mask.sum())
+
+    @property
+    def labels(self) -> int:
+        """Answers that were paid for: the x-axis of every curve.
+
+        Initial labels are in it, abstentions, and every answer of a sample that has several.
+        """
+        return int((~self._of(*GUESSES)).sum())
 
     @property
     def num_queried(self) -> int:
-        """Labels asked of the oracle: what the budget counts; initial labels are not in it."""
-        return int((self._events["origin"] == ORIGINS.index("oracle")).sum())
+        """Answers of the oracle: what the budget counts, without initial labels and audits."""
+        return int(self._of("oracle").sum())
 
     @property
     def num_labeled(self) -> int:
         """Number of samples M that a learner is trained on."""
-        return int((~self._events["abstained"]).sum())
+        return len(self._trained_on())
 
     def train_set(self) -> TrainSet:
-        """The labeled samples, in the order of labeling."""
-        kept = ~self._events["abstained"]
-        return TrainSet(
-            *(self._events[key][kept] for key in ("index", "target", "weight")),
-        )
+        """The labeled samples with the latest label of each, in the order of first labeling."""
+        events = self._trained_on()
+        return TrainSet(*(self._events[key][events] for key in ("index", "target", "weight")))
+
+    def counts(self) -> dict[str, Any]:
+        """What a row of ``metrics.jsonl`` says of the ledger.
+
+        Returns:
+            ``labels``, the answers paid for; ``queried``, those of the oracle; ``cost``, the sum
+            over all events; ``trained_on``, the samples in the training set, and ``pseudo``, how
+            many of them by a pseudo label.
+        """
+        events = self._trained_on()
+        return {
+            "labels": self.labels,
+            "queried": self.num_queried,
+            "cost": float(self._events["cost"].sum()),
+            "trained_on": len(events),
+            "pseudo": int(self._of("pseudo")[events].sum()),
+        }
 
     def queries(self, first: int = 0) -> list[list[Any]]:
-        """What was asked of the oracle, in order.
+        """Answers of the oracle, in order.
 
         Args:
             first: Number of answers to leave out at the beginning.
 
         Returns:
             ``[round, index, score, target]`` of each; a multi-label target is a list of C numbers.
-            Target -1, or -1 everywhere: the annotator abstained.
+            Score None: it corrects an earlier answer, and no strategy asked for it. Target -1, or
+            -1 everywhere: the annotator abstained.
         """
-        origin = self._events["origin"]
-        asked = (origin == ORIGINS.index("oracle")).nonzero().squeeze(1)[first:]
-        columns = [
-            self._events[key][asked].tolist() for key in ("round", "index", "score", "target")
-        ]
+        asked = self._of("oracle").nonzero().squeeze(1)[first:]
+        keys = ("round", "index", "score", "target")
+        columns = [_plain(key, self._events[key][asked]) for key in keys]
         return [list(query) for query in zip(*columns, strict=True)]
 
     def events(self, first: int = 0) -> list[dict[str, Any]]:
-        """The ledger from an event on, as plain values by name; a score is None without query."""
-        columns = {key: values[first:].tolist() for key, values in self._events.items()}
-        columns["origin"] = [ORIGINS[number] for number in columns["origin"]]
-        columns["score"] = [None if math.isnan(score) else score for score in columns["score"]]
+        """The ledger from an event on, as plain values by name.
+
+        ``score``, ``seconds`` and ``supersedes``, the position of an event, are None where an event
+        has none.
+        """
+        columns = {key: _plain(key, values[first:]) for key, values in self._events.items()}
         columns["annotator"] = self._annotators[first:]
         return [
             dict(zip(columns, event, strict=True)) for event in zip(*columns.values(), strict=True)
@@ -195,16 +323,49 @@ class Pool:
         """Append what `events` gave.
 
         Raises:
-            ValueError: They are those of another pool: an index is out of range, repeated, or
-                labeled already, or the targets have another shape.
+            ValueError: They are those of another pool: an index is out of range, an event does not
+                supersede the one before it of the same sample, or the targets have another shape.
         """
-        columns = {key: [event[key] for event in events] for key in self._events}
-        columns["origin"] = [ORIGINS.index(origin) for origin in columns["origin"]]
-        columns["score"] = [math.nan if score is None else score for score in columns["score"]]
-        rows = {
-            key: torch.tensor(column, dtype=self._events[key].dtype)
-            for key, column in columns.items()
-        }
+        rows = {key: _column(key, [event[key] for event in events]) for key in COLUMNS}
         if not events:
-            rows["target"] = rows["target"].view(0, *self._target_shape)
+            rows["target"] = rows["target"].view(self._shape("target", 0))
         self._append(rows, [event["annotator"] for event in events])
+
+
+def _plain(key: str, values: Tensor) -> list[Any]:
+    """A column as plain values."""
+    if key == "origin":
+        return [ORIGINS[number] for number in values.tolist()]
+    if key in _NO_VALUE:
+        return [None if math.isnan(v) or v == _NO_VALUE[key] else v for v in values.tolist()]
+    return values.tolist()
+
+
+def _column(key: str, values: Sequence[Any]) -> Tensor:
+    """A column from plain values."""
+    if key == "origin":
+        values = [ORIGINS.index(origin) for origin in values]
+    if key in _NO_VALUE:
+        values = [_NO_VALUE[key] if value is None else value for value in values]
+    return torch.tensor(values, dtype=COLUMNS[key])
+
+
+def _check_numbers(rows: Mapping[str, Tensor]) -> None:
+    """Refuse costs, weights and seconds that are none."""
+    for key in ("cost", "weight", "seconds"):
+        known = rows[key][~rows[key].isnan()] if key == "seconds" else rows[key]
+        wrong = known[~((known >= 0) & known.isfinite())]
+        if len(wrong):
+            raise ValueError(f"{key} {float(wrong[0]):g}; give a finite number of 0 or more")
+
+
+def _break(event: _Event, index: int, said: int, before: _Event | None, repeated: bool) -> str:
+    """How an event breaks the chain of its sample, in words."""
+    if repeated:
+        return f"sample {index} occurs twice; give one label at a time, the later ones by `again`"
+    if said == NONE:
+        return f"sample {index} has been labeled already; give another label of it by `again`"
+    known = "there is none" if before is None else f"that is event {before.position}"
+    return (
+        f"event {event.position} supersedes event {said}, not the latest of sample {index}: {known}"
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from torch import Tensor
 
-FORMAT = 3
+FORMAT = 4
+"""Version of checkpoints, of the ledger and of rows of metrics; runs of another one are refused."""
 
 
 @dataclass
@@ -45,14 +47,16 @@ class State:
         return [*self.rows, self.row] if "test/accuracy" in self.row else self.rows
 
 
-def check_format(saved: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another version.
+def check_format(saved: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint, or a ledger, of another version.
 
     Raises:
         ValueError: Naming both versions.
     """
-    if saved.get("format") != FORMAT:
+    # Up to format 3 ledgers did not name theirs.
+    found = saved.get("format", "3 or older")
+    if found != FORMAT:
         raise ValueError(
-            f"the run was written by another version of dal (format {saved.get('format')}, "
-            f"this is {FORMAT}); go on with that version, or choose another saved_dir"
+            f"the run was written by another version of dal (format {found}, this is {FORMAT}); go "
+            "on with that version, or choose another saved_dir"
         )

@@ -161,7 +161,8 @@ def test_frozen_features_and_hard_pool_from_settings(
     assert [label == "?" for *_, label, _ in answers] == foreign
     assert 0 < sum(foreign) < 20
     rows = [json.loads(x) for x in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["labels"] == 6 + 20 - sum(foreign)
+    assert rows[-1]["labels"] == 6 + 20
+    assert rows[-1]["trained_on"] == 6 + 20 - sum(foreign)
 
 
 def interrupted(directory: RunDirectory) -> None:

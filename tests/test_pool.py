@@ -135,6 +135,8 @@ def test_events_survive_json() -> None:
         "cost": float(cost[0]),
         "weight": 1.0,
         "score": 0.1 + 0.2,
+        "seconds": None,
+        "supersedes": None,
         "annotator": "eva",
     }
 

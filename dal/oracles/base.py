@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,27 +15,32 @@ from dal.query.base import Query
 
 @dataclass(frozen=True)
 class Answers:
-    """Labels for a query.
+    """Labels for a query: the loop writes each one into the ledger as an event.
 
     Attributes:
         indices: int64, (b,), positions in the training part.
         targets: int64, (b,), class numbers; or (b, C), 1 where a label holds and 0 where not.
             Without meaning where the annotator abstained.
         abstained: bool, (b,), where no label could be given.
-        cost: float32, (b,), what each answer cost.
+        cost: float, (b,), what each answer cost; not negative.
+        seconds: float, (b,), how long each answer took, NaN where that is unknown; None where it
+            is unknown of all.
+        annotators: b names, who gave each answer; None where the oracle's own name says it.
     """
 
     indices: Tensor
     targets: Tensor
     abstained: Tensor
     cost: Tensor
+    seconds: Tensor | None = None
+    annotators: Sequence[str] | None = None
 
 
 class Oracle(ABC):
     """Gives labels for queries.
 
     Attributes:
-        name: Who the answers are recorded as coming from.
+        name: Who the answers are recorded as coming from, where these do not say it themselves.
         wants_probs: Queries shall come with the model's probabilities (`Query.probs`), for people
             to see its guess.
     """

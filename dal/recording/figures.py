@@ -38,10 +38,10 @@ def learning_curve(
     aubc: float | None = None,
     path: Path | None = None,
 ) -> Figure:
-    """Draw test accuracy, or another metric, against the number of training labels.
+    """Draw test accuracy, or another metric, against the labels paid for.
 
     Args:
-        labels: Number of training labels after each round, increasing.
+        labels: Labels paid for at each round, increasing.
         accuracy: Test accuracy at each of them, in [0, 1].
         title: Stands above the axes.
         metric: What the values are.
@@ -61,7 +61,7 @@ def learning_curve(
     marker = "o" if len(labels) <= 40 else None
     label = None if aubc is None else f"AUBC {aubc:.4f}"
     axes.plot(labels, accuracy, color=BLUE, marker=marker, markersize=4, linewidth=1.8, label=label)
-    axes.set(title=title, xlabel="Training labels", ylabel=f"Test {metric}")
+    axes.set(title=title, xlabel="Labels", ylabel=f"Test {metric}")
     integer_axis(axes)
     faint_grid(axes)
     if label is not None:

@@ -115,7 +115,7 @@ class Recorder:
         text = _yaml(self.config)
         self.directory.write("config.yaml", text)
         begun = (state.fit or {}).get("steps", 0)
-        place = {"labels": pool.num_labeled, "step": state.steps + begun + 1}
+        place = {"labels": pool.labels, "step": state.steps + begun + 1}
         self._board = TensorBoard(
             self.directory.path / "tb",
             class_names=self.source.class_names,
@@ -123,9 +123,6 @@ class Recorder:
             **(place if resumed else {}),
         )
         self._board.config(text, _choices(self.config))
-        for row in state.rows if resumed else ():
-            if row["labels"] == pool.num_labeled:  # a query without answers: taken back with this x
-                self._board.round(row["labels"], _tags(row, self._metric))
         self._rows.take(row_lines(state.rows))
         self._queries.take(self._query_lines(pool, 0))
         self.write(state, pool)
@@ -193,7 +190,7 @@ class Recorder:
         shown = state.all_rows[-1] if state.all_rows else {}
         self.directory.update(
             round=state.round,
-            labels=pool.num_labeled,
+            labels=pool.labels,
             queried=pool.num_queried,
             metric=self._metric,
             **{name: shown.get(f"test/{name}") for name in {"accuracy": 0, self._metric: 0}},
@@ -206,7 +203,7 @@ class Recorder:
             self.directory.update(status=status, reason=reason)
 
     def _query_lines(self, pool: Pool, first: int) -> list[str]:
-        """Queried samples as lines of ``queries.csv``."""
+        """Answers of the oracle as lines of ``queries.csv``."""
         queries = pool.queries(first)
         samples = self.source.train.original(torch.tensor([q[1] for q in queries]).long())
         return [
@@ -249,7 +246,8 @@ class Recorder:
         self._board.fits(labels[-1])
         if state.confusion is not None:
             self._board.confusion(labels[-1], state.confusion)
-        answers = torch.tensor([target for *_, target in pool.queries()], dtype=torch.int64)
+        latest = {index: target for _, index, _, target in pool.queries()}
+        answers = torch.tensor(list(latest.values()), dtype=torch.int64)
         answers = answers.view(-1, *self.source.train.targets.shape[1:])
         answers = answers[is_known(answers)]
         counts = self.source.task.class_counts(answers)

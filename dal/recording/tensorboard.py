@@ -2,10 +2,10 @@
 
 Groups of cards are shown in the order of their names, so the names begin with a number:
 
-1_learning_curve, 2_validation, 3_time, 4_test   x = training labels: the results of every round
+1_learning_curve, 2_validation, 3_time, 4_test   x = labels paid for: the results of every round
 5_fit_over_steps   x = optimizer step through all rounds: the saw-tooth when labels are added;
                    ``round`` among them tells where rounds begin
-6_query, 7_figures   x = training labels: what was picked; confusion, fits of some rounds
+6_query, 7_figures   x = labels paid for: what was picked; confusion, fits of some rounds
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class TensorBoard:
             folder: ``<run>/tb``; created if need be.
             class_names: The C class names.
             metric: Which one the learning curve shows.
-            labels: Number of training labels.
+            labels: Labels paid for.
             step: Optimizer step through all rounds.
 
         Raises:
@@ -152,7 +152,7 @@ class TensorBoard:
         """Record the results of one round.
 
         Args:
-            labels: Number of training labels the model was fitted on.
+            labels: Labels paid for by the time of the fit.
             values: Such as ``1_learning_curve/accuracy``, ``6_query/score_mean``, ``3_time/fit_s``.
 
         Raises:
@@ -171,7 +171,7 @@ class TensorBoard:
         """Record what a query picked.
 
         Args:
-            labels: Number of training labels before the query.
+            labels: Labels paid for before the query.
             picks: The picked samples, most wanted first; the first 32 make the table
                 ``6_query/picks``.
             pool_scores: Float, (N,), scores of all candidates, for ``6_query/scores_pool``.
@@ -200,7 +200,7 @@ class TensorBoard:
         """Record how many queried samples each class has got so far.
 
         Args:
-            labels: Number of training labels.
+            labels: Labels paid for.
             counts: Integer, (C,), for the figure ``7_figures/queried_classes``.
             samples: How many samples they come from; None for their sum.
 
@@ -218,7 +218,7 @@ class TensorBoard:
         Multi-label outcomes become ``7_figures/outcomes``.
 
         Args:
-            labels: Number of training labels the model was fitted on.
+            labels: Labels paid for by the time of the fit.
             counts: int64, (C, C), rows are true classes; or outcomes of labels, (C, 2, 2).
 
         Raises:
@@ -234,7 +234,7 @@ class TensorBoard:
         """Record the learning curve so far as the figure ``7_figures/learning_curve``.
 
         Args:
-            labels: Number of training labels at its last point.
+            labels: Labels paid for at its last point.
             figure: As `dal.recording.figures.learning_curve` gives it.
 
         Raises:
@@ -246,7 +246,7 @@ class TensorBoard:
         """Record the epochs of some rounds over each other, as the figure ``7_figures/fits``.
 
         Args:
-            labels: Number of training labels of the last fit.
+            labels: Labels paid for by the time of the last fit.
 
         Raises:
             OSError: This or an earlier record could not be written.

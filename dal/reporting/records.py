@@ -37,7 +37,7 @@ class RoundRecord:
     """One round of a run; NaN-free: what a run does not have is None.
 
     Attributes:
-        labels: Labels paid for: initial ones and answers, those that were "none of these" as well.
+        labels: Labels paid for: initial ones and answers, "none of these" among them.
         value: The headline metric on the test part, in [0, 1].
         ece: Expected calibration error on the test part, in [0, 1].
         loss: Test loss, in nats.
@@ -104,7 +104,7 @@ class RunRecord:
 
     @property
     def labels(self) -> list[int]:
-        """Training labels of each round."""
+        """Labels paid for at each round."""
         return [r.labels for r in self.rounds]
 
     @property
@@ -192,10 +192,9 @@ def _read_run(folder: Path) -> RunRecord:
             f"{'' if last is None else f' of a run that has come to round {last}'}; {REPAIR}"
         )
     _check_picks(folder, rows, scores)
-    initial = rows[0]["labels"] - rows[0]["queried"]
     rounds = tuple(
-        _round(row, initial, metric, picks.get(number, {}), scores.get(number, []))
-        for row, number in zip(rows, numbers, strict=True)
+        _round(row, metric, picks.get(number, {}), scores.get(number, []))
+        for row, number in zip(_paid(rows), numbers, strict=True)
     )
     check_rounds(rounds)
     return RunRecord(
@@ -290,16 +289,23 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
     return whole, f"{counted(lost, 'round')} untested" if lost else ""
 
 
+def _paid(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows whose ``labels`` are those paid for; up to format 3 they were those trained on."""
+    initial = rows[0]["labels"] - rows[0]["queried"]
+    return [
+        row if "trained_on" in row else {**row, "labels": initial + row["queried"]} for row in rows
+    ]
+
+
 def _round(
     row: Mapping[str, Any],
-    initial: int,
     metric: str,
     picks: Mapping[str, int],
     scores: Sequence[float],
 ) -> RoundRecord:
     asked = "select_s" in row
     return RoundRecord(
-        initial + row["queried"],
+        row["labels"],
         float(row[f"test/{metric}"]),
         row.get("test/ece"),
         row.get("test/loss"),
@@ -322,7 +328,10 @@ def _drawn(row: Mapping[str, Any], scores: Sequence[float]) -> int | None:
 
 
 def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]]]:
-    """By round, how many samples of each class were picked, abstentions left out; all scores."""
+    """By round, how many samples of each class were picked, abstentions left out; all scores.
+
+    Lines without a score are corrections of earlier labels: nothing was picked there.
+    """
     picks: dict[int, Counter[str]] = {}
     scores: dict[int, list[float]] = {}
     try:
@@ -330,6 +339,8 @@ def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]
             for row in csv.DictReader(file, strict=True):
                 if row["sample"] is None or None in row:
                     raise ValueError("a line has too few cells, or too many")
+                if not row["score"]:
+                    continue
                 scores.setdefault(int(row["round"]), []).append(float(row["score"]))
                 if row["label"] != "?":
                     names = row["label"].replace(" ", "_").split(";")

@@ -31,7 +31,7 @@ class RunState:
             where it cannot be read.
         reason: Why, as far as it is known.
         round: The round in progress; None before the first.
-        labels: Training labels.
+        labels: Labels paid for.
         accuracy: On the test part after the last fit, in [0, 1].
         age: Seconds since the status was written.
     """

@@ -155,9 +155,11 @@ def summary(result: Result, run_dir: Path) -> str:
         seconds = sum(value for name, value in row.items() if name.endswith("_s"))
         value = row[f"test/{task.headline}"]
         lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13.4f}  {seconds:>8.1f}")
-    validation = result.rows[-1]["labels_total"] - result.rows[-1]["labels"]
-    if validation:
-        lines.append(f"labels without the {validation} of the validation split")
+    last = result.rows[-1]
+    if last["trained_on"] != last["labels"]:
+        lines.append(f"labels are those paid for; the last model learned from {last['trained_on']}")
+    if last["validation_labels"]:
+        lines.append(f"labels without the {last['validation_labels']} of the validation split")
     lines += ["", f"area under the learning curve ({name} over labels): {result.aubc:.4f}", ""]
     assert result.job.state.confusion is not None
     report = multilabel_report if task.kind == "multilabel" else classification_report
@@ -169,7 +171,6 @@ def summary(result: Result, run_dir: Path) -> str:
         text = shortened(text, len(names), run_dir / REPORT)
     lines.append(text)
     if task.kind == "multilabel":
-        last = result.rows[-1]
         lines += [
             f"all labels of a sample right (subset accuracy): {last['test/accuracy']:.4f}",
             f"F1 of a sample's labels, mean (sample F1):      {last['test/sample_f1']:.4f}",

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dal import metrics
 from dal.checkpoint import Checkpoints
-from dal.data.source import UNKNOWN, Source
+from dal.data.source import Source
 from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
@@ -67,7 +67,7 @@ class Result:
 
     @property
     def aubc(self) -> float:
-        """Area under the learning curve over labels, divided by the label range.
+        """Area under the learning curve over labels paid for, divided by their range.
 
         The curve is that of test accuracy, or of the task's own ``headline`` metric.
         """
@@ -202,9 +202,8 @@ def fit(job: Job) -> None:
         )
     state.row = {
         "round": state.round,
-        "labels": len(train_set),
-        "labels_total": len(train_set) + source.sizes["validation"],
-        "queried": job.pool.num_queried,
+        **job.pool.counts(),
+        "validation_labels": source.sizes["validation"],
         **{f"test/{name}": value for name, value in values.items()},
         "test/recall": source.named(job.task.recall(state.confusion)),
         **fitted.history[fitted.best_epoch],
@@ -301,19 +300,18 @@ def annotate(job: Job) -> bool:
         return False
     state.row["query/wasted"] = int(answers.abstained.sum())
     job.task.check_targets(answers.targets[~answers.abstained])
-    targets = answers.targets.clone()
-    targets[answers.abstained] = UNKNOWN
     score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
     scores = [score_of[index] for index in answers.indices.tolist()]
     job.pool.label(
         state.round,
         answers.indices,
-        targets,
+        answers.targets,
         origin="oracle",
         abstained=answers.abstained,
         cost=answers.cost,
         score=torch.tensor(scores, dtype=torch.float64),
-        annotator=job.oracle.name,
+        seconds=answers.seconds,
+        annotator=answers.annotators or job.oracle.name,
     )
     with clock(state.row, "record_s"):
         job.recorder.round(state, job.pool, answers.indices)

@@ -349,7 +349,8 @@ def test_foreign_samples_cost_and_are_never_trained_on(strategy: Strategy, tmp_p
     assert len(picks.unique()) == 60 == pool.num_queried
     assert not foreign[pool.train_set().indices].any()
     assert pool.num_labeled == 8 + 60 - wasted
-    assert [row["labels"] for row in result.rows][-1] == pool.num_labeled
+    assert [row["trained_on"] for row in result.rows][-1] == pool.num_labeled
+    assert [row["labels"] for row in result.rows] == [8, 28, 48, 68]
     assert [row["queried"] for row in result.rows] == [0, 20, 40, 60]
     answers = [line.split(",")[3] for line in (tmp_path / "queries.csv").read_text().split()[1:]]
     assert answers.count("?") == wasted
@@ -361,7 +362,8 @@ def test_pool_of_foreign_samples_only_ends_when_it_is_asked_through() -> None:
     result = go(hard, None, budget=10_000)
     assert result.reason == "pool_exhausted"
     assert result.job.pool.num_labeled == 280
-    assert result.rows[-1]["labels"] == 280
+    assert result.rows[-1]["trained_on"] == 280
+    assert result.rows[-1]["labels"] == len(hard.train) == 280 + int(hard.is_foreign.sum())
 
 
 def test_run_on_a_hard_pool_resumes_to_the_same_bits(tmp_path: Path) -> None:
@@ -397,7 +399,7 @@ def test_foreign_mask_is_part_of_the_fingerprint() -> None:
     assert "query/redundant" not in go(given, None, budget=20).rows[0]
 
 
-def test_round_without_answers_keeps_its_point_in_tensorboard(tmp_path: Path) -> None:
+def test_rounds_that_taught_nothing_are_paid_for_and_have_their_points(tmp_path: Path) -> None:
     hard = Ood(data=FOREIGN)(source(), seed=0)
     foreign = hard.is_foreign
 
@@ -408,7 +410,8 @@ def test_round_without_answers_keeps_its_point_in_tensorboard(tmp_path: Path) ->
 
     go(hard, tmp_path, ForeignFirst(), budget=20)
     result = go(hard, tmp_path, ForeignFirst())
-    assert [row["labels"] for row in result.rows] == [8, 8, 8, 8]
+    assert [row["trained_on"] for row in result.rows] == [8, 8, 8, 8]
+    assert [row["labels"] for row in result.rows] == [8, 28, 48, 68]
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     points = events.Scalars("1_learning_curve/accuracy")
-    assert [event.step for event in points] == [8, 8, 8, 8]
+    assert [event.step for event in points] == [8, 28, 48, 68]

@@ -42,7 +42,8 @@ def write_run(
         queried = 10 * number
         row = {
             "round": number,
-            "labels": 10 + queried - wasted * number,
+            "labels": 10 + queried,
+            "trained_on": 10 + queried - wasted * number,
             "queried": queried,
             "test/accuracy": value,
             "test/ece": 0.1,

@@ -221,7 +221,7 @@ def words(figure: Figure) -> tuple[str, str, str]:
 def test_figures_say_what_they_show() -> None:
     counts = torch.eye(3, dtype=torch.int64)
     curve = learning_curve([20, 30, 40], [0.5, 0.6, 0.7], title="run")
-    assert words(curve) == ("run", "Training labels", "Test accuracy")
+    assert words(curve) == ("run", "Labels", "Test accuracy")
     curve.canvas.draw()
     ticks = [label.get_text() for label in curve.axes[0].get_xticklabels()]
     assert {"20", "25", "30", "35", "40"} <= set(ticks)

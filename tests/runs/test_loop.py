@@ -40,7 +40,10 @@ def run(strategy: Strategy, run_dir: Path | None = None, **options: Any) -> dal.
 def test_run_without_directory_spends_the_budget() -> None:
     result = run(Entropy())
     assert (result.status, result.reason) == ("complete", "budget")
-    assert [row["labels"] for row in result.rows] == [9, 15, 21]
+    for name in ("labels", "trained_on", "cost"):
+        assert [row[name] for row in result.rows] == [9, 15, 21]
+    assert [row["queried"] for row in result.rows] == [0, 6, 12]
+    assert {(row["pseudo"], row["validation_labels"]) for row in result.rows} == {(0, 0)}
     assert [row["round"] for row in result.rows] == [0, 1, 2]
     assert [number for number, *_ in result.job.pool.queries()] == [0] * 6 + [1] * 6
     assert result.job.pool.num_queried == 12
@@ -274,7 +277,8 @@ def test_run_files_oracle_waits_and_goes_on(tmp_path: Path) -> None:
     result = run(Entropy(), tmp_path / "run", oracle=oracle, settings=settings)
     assert (result.status, result.reason) == ("complete", "budget")
     assert [target for *_, target in result.job.pool.queries()] == [0, 1, 2, 0, -1, -1]
-    assert result.rows[-1]["labels"] == 13
+    counted = ("labels", "trained_on", "cost", "queried")
+    assert [result.rows[-1][name] for name in counted] == [9 + 6, 9 + 4, 9 + 6, 6]
     assert (tmp_path / "run" / "queries.csv").read_text().count("?") == 2
 
 

@@ -196,7 +196,8 @@ def test_run_abstentions_are_recorded_and_not_trained_on(tmp_path: Path) -> None
     filled = [line + label for line, label in zip(lines, labels, strict=True)]
     path.write_text("\n".join([header, *filled]))
     result = run(run_dir=tmp_path / "run", oracle=oracle, budget=6)
-    assert result.rows[-1]["labels"] == len(INITIAL) + 4
+    assert result.rows[-1]["labels"] == len(INITIAL) + 6
+    assert result.rows[-1]["trained_on"] == len(INITIAL) + 4
     kept = [[0, 0, 0, 0], [1, 0, 0, 1], [0, 1, 0, 0], [0, 1, 1, 0]]
     assert result.job.pool.train_set().targets[-4:].tolist() == kept
     rows = (tmp_path / "run" / "queries.csv").read_text().splitlines()[1:]
