@@ -22,10 +22,15 @@ from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimat
 from dal.pool import TrainSet
 from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Task, task_named
+from dal.utils.arrays import as_tensor
 from dal.utils.build import TARGET, check_arguments, find, spec_of
+from dal.utils.inputs import Inputs, InputSpec, num_samples, numel_of, shapes_of
 from dal.utils.numerics import pick_device
 
 FILE = MODEL
+
+Raw = np.ndarray[Any, Any] | Tensor | dict[str, Any]
+"""Raw inputs: an array or a tensor, or several by name."""
 
 
 class Predictor:
@@ -35,7 +40,7 @@ class Predictor:
         model: The network, in evaluation mode; or a `dal.models.estimators.fitted.EstimatorModule`.
         class_names: The C class names.
         prepare: How raw inputs are prepared.
-        input_shape: Shape of one prepared sample: (channels, H, W) or (D,).
+        input_shape: Shape of one prepared sample, (channels, H, W) or (D,); or shapes by name.
         task: What the outputs mean: one class a sample, or any number of labels.
         data: See `dal.data.Dataset.digest`, of the data of its run; empty where nothing tells.
         seen: See `dal.data.Source.seen`; None where nothing tells.
@@ -46,7 +51,7 @@ class Predictor:
         model: nn.Module,
         class_names: tuple[str, ...],
         prepare: Prepare,
-        input_shape: tuple[int, ...],
+        input_shape: InputSpec,
         device: torch.device,
         task: Task | None = None,
         data: str = "",
@@ -58,13 +63,13 @@ class Predictor:
         self.task = task or Multiclass(len(class_names))
         self.data, self.seen = data, seen
 
-    def predict_proba(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
+    def predict_proba(self, inputs: Raw) -> Tensor:
         """Class probabilities; of each label by itself, where a sample may have several.
 
         Args:
             inputs: Raw inputs as in the training data: uint8 images (N, H, W),
                 (N, H, W, channels) or (N, channels, H, W), or features (N, D); a tensor may be on
-                any device.
+                any device. Or arrays (N, ...) by name.
 
         Returns:
             float32, (N, C), on the CPU.
@@ -73,38 +78,55 @@ class Predictor:
             ValueError: The inputs are of no such shape, or not finite.
         """
         split = self._split(inputs)
-        size = min(auto_batch_size(split.inputs[0].numel(), self.device), len(split))
+        size = min(auto_batch_size(numel_of(split.store.spec), self.device), len(split))
         logits = predict_logits(
             self.model, split.take, len(split), device=self.device, batch_size=size
         )
         return self.task.probs(logits).cpu()
 
-    def prepared(self, inputs: np.ndarray[Any, Any] | Tensor) -> Tensor:
+    def prepared(self, inputs: Raw) -> Inputs:
         """What the network takes: raw inputs (see `predict_proba`) prepared, float32, (N, ...)."""
         split = self._split(inputs)
         return split.take(torch.arange(len(split)))
 
     def _split(self, inputs: Any) -> Split:
         """Raw inputs, checked, as a part of a data set."""
-        if isinstance(inputs, Tensor):
-            inputs = inputs.detach().cpu().numpy()
-        raw = as_inputs(np.asarray(inputs), "inputs")
-        shape = tuple(raw.shape[1:])
-        resized = self.prepare.size is not None and len(shape) == 3
-        if (shape[:1] if resized else shape) != self.input_shape[: 1 if resized else None]:
-            raise ValueError(
-                f"a sample has shape {shape}, but the model was trained on {self.input_shape}; "
-                "give inputs like those of the training data"
+        raw = _as_raw(inputs)
+        own, trained_on = shapes_of(raw), self.input_shape
+        if isinstance(own, tuple) and len(own) == 3 and self.prepare.size is not None:
+            own, trained_on = (
+                own[:1],
+                trained_on[:1] if isinstance(trained_on, tuple) else trained_on,
             )
-        return Split(raw, torch.zeros(len(raw), dtype=torch.int64), self.prepare)
+        if own != trained_on:
+            raise ValueError(
+                f"a sample has shape {shapes_of(raw)}, but the model was trained on "
+                f"{self.input_shape}; give inputs like those of the training data"
+            )
+        return Split.of(raw, torch.zeros(num_samples(raw), dtype=torch.int64), self.prepare)
 
-    def predict(self, inputs: np.ndarray[Any, Any] | Tensor) -> list[str] | list[list[str]]:
+    def predict(self, inputs: Raw) -> list[str] | list[list[str]]:
         """The name of the most probable class of each input; see `predict_proba`.
 
         Where a sample may have several labels: the names of those more probable than not, a list
         for each input, empty where there is none.
         """
         return self.task.names(self.predict_proba(inputs), self.class_names)
+
+
+def _as_raw(inputs: Any) -> Inputs:
+    if isinstance(inputs, dict):
+        return {name: as_tensor(values, name).detach().cpu() for name, values in inputs.items()}
+    if isinstance(inputs, Tensor):
+        inputs = inputs.detach().cpu().numpy()
+    return as_inputs(np.asarray(inputs), "inputs")
+
+
+def _spec(saved: Any) -> InputSpec:
+    """The shape of a sample, or shapes by name, as ``model.pt`` holds them."""
+    if isinstance(saved, dict):
+        return {name: tuple(shape) for name, shape in saved.items()}
+    return tuple(saved)
 
 
 def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: Source) -> None:
@@ -122,7 +144,7 @@ def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
     return {
         "spec": spec_of(make_model),
         "task": source.task.kind,
-        "input_shape": list(source.input_shape),
+        "input_shape": source.input_shape,
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
         "data": source.digest,
@@ -150,7 +172,7 @@ def save_estimator(
     """
     state = _described(make_model, source) | {
         "fitted_on": {
-            "inputs": source.train.inputs[train_set.indices],
+            "inputs": source.train.raw(train_set.indices),
             "targets": train_set.targets,
             "weights": train_set.weights,
             "seed": seed,
@@ -213,7 +235,7 @@ def _predictor(
     if model is None:
         model = _build(state, len(names), path, allow)
     elif callable(model) and not isinstance(model, nn.Module):
-        model = build_model(model, tuple(state["input_shape"]), len(names))
+        model = build_model(model, _spec(state["input_shape"]), len(names))
     prepare = Prepare(
         state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
     )
@@ -222,7 +244,7 @@ def _predictor(
     else:
         model.load_state_dict(state["weights"])
     task = task_named(state.get("task", "multiclass"), len(names))  # once, this alone was named
-    shape, on = tuple(state["input_shape"]), (state.get("data", ""), state.get("seen"))
+    shape, on = _spec(state["input_shape"]), (state.get("data", ""), state.get("seen"))
     return Predictor(model, names, prepare, shape, device, task, *on)
 
 
@@ -259,4 +281,4 @@ def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]
     if "weights" in state and "weights" in given:  # fine-tuned from; its own weights follow
         given["weights"] = None
     check_arguments(target, given, name)
-    return build_model(partial(target, **given), tuple(state["input_shape"]), classes)
+    return build_model(partial(target, **given), _spec(state["input_shape"]), classes)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dal.data.hard_pools import Embed, HardPool, require_classes
 from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
+from dal.data.store import JoinedStore, Store
+from dal.utils.inputs import Inputs, map_pairs, tensors_of
 from dal.utils.seeding import generator
 
 __all__ = ["Ood"]
@@ -68,23 +70,13 @@ class Ood(HardPool):
         return self._held_out(source, [str(name) for name in self.classes or ()], rng)
 
     def _mixed(self, source: Source, data: Dataset, rng: torch.Generator) -> Source:
-        own, other = source.train, data.inputs
-        if own.inputs.shape[1:] != other.shape[1:] or own.inputs.dtype != other.dtype:
-            kinds = [f"{x.dtype} {tuple(x.shape[1:])}" for x in (own.inputs, other)]
-            raise ValueError(
-                f"samples of {source.name} are {kinds[0]} and those of {data.name} {kinds[1]}; "
-                "foreign samples must be alike: choose another data@difficulty.ood.data"
-            )
-        if bool((other == own.inputs[0]).flatten(1).all(1).any()):
-            raise ValueError(
-                f"{data.name} holds a sample of {source.name} itself, which is not foreign to it; "
-                "choose another data@difficulty.ood.data"
-            )
+        own, other = source.train, data.store
+        _check_alike(own, other, source.name, data.name)
         drawn = self._draw(torch.arange(len(other)), len(own), data.name, rng)
-        assert own.positions is not None
         unknown = torch.full((len(drawn), *own.targets.shape[1:]), UNKNOWN)
         train = Split(
-            torch.cat([own.inputs, other[drawn]]),
+            JoinedStore([own.store, other]),
+            torch.cat([own.rows, len(own.store) + drawn]),
             torch.cat([own.targets, unknown]),
             own.prepare,
             torch.cat([own.positions, _first_free(source) + drawn]),
@@ -135,11 +127,36 @@ class Ood(HardPool):
         return candidates[order[:count]].sort().values
 
 
+def _check_alike(own: Split, other: Store, name: str, other_name: str) -> None:
+    """Refuse foreign samples of another shape or type, or that are the first of the pool's own."""
+    first = own.raw(torch.zeros(1, dtype=torch.int64))
+    kinds = [_kind(sample) for sample in (first, other.read(torch.zeros(1, dtype=torch.int64)))]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"samples of {name} are {kinds[0]} and those of {other_name} {kinds[1]}; "
+            "foreign samples must be alike: choose another data@difficulty.ood.data"
+        )
+    for block in Split.of(other, torch.arange(len(other))).blocks():
+        same = map_pairs(lambda x, y: (x == y).flatten(1).all(1), block, first)
+        if bool(torch.stack(tensors_of(same)).all(0).any()):
+            raise ValueError(
+                f"{other_name} holds a sample of {name} itself, which is not foreign to it; "
+                "choose another data@difficulty.ood.data"
+            )
+
+
+def _kind(inputs: Inputs) -> str:
+    """Types and shapes of a sample, in words."""
+    if isinstance(inputs, Tensor):
+        return f"{inputs.dtype} {tuple(inputs.shape[1:])}"
+    return ", ".join(f"{name}: {_kind(tensor)}" for name, tensor in inputs.items())
+
+
 def _renumbered(split: Split, numbers: Tensor) -> Split:
     """The same samples, with ``numbers[c]`` in the place of class c."""
     known = split.targets != UNKNOWN
     targets = torch.where(known, numbers[split.targets.clamp(min=0)], UNKNOWN)
-    return Split(split.inputs, targets, split.prepare, split.positions)
+    return split.with_targets(targets)
 
 
 def _known_only(split: Split) -> Split:
@@ -154,4 +171,4 @@ def _known_only(split: Split) -> Split:
 def _first_free(source: Source) -> int:
     """The first number that no sample of the data set is known by."""
     splits = [s for s in (source.train, source.test, source.validation) if s is not None]
-    return 1 + max(int(s.positions.max()) for s in splits if s.positions is not None)
+    return 1 + max(int(s.positions.max()) for s in splits)

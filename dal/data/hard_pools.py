@@ -21,6 +21,8 @@ from torch import Tensor
 
 from dal.data.draw import draw_by_class
 from dal.data.source import UNKNOWN, Dataset, Source, Split
+from dal.data.store import ArrayStore, JoinedStore, Store
+from dal.utils.inputs import one_tensor, tensors_of
 from dal.utils.memory import fitting
 from dal.utils.seeding import generator
 
@@ -162,6 +164,9 @@ class Repeated(HardPool):
         A. Kirsch, J. van Amersfoort and Y. Gal. BatchBALD: Efficient and diverse batch acquisition
         for deep Bayesian active learning. NeurIPS 2019, section 4.1: two copies, noise 0.1.
 
+    Copies with noise are made in memory, also where the samples themselves stay on the disk; exact
+    copies (``noise=0``) take none.
+
     Differs from the paper: the first of each group stays as it is, and noisy images are rounded to
     whole numbers from 0 to 255.
     """
@@ -182,21 +187,39 @@ class Repeated(HardPool):
         Raises:
             ValueError: There is not enough memory for so many.
         """
-        train, times = source.train, self.copies + 1
-        size = times * (train.inputs.nbytes + train.targets.nbytes)
+        train = source.train
+        first = torch.zeros(1, dtype=torch.int64)
+        of_one = [train.rows[first], train.positions[first], train.targets[first]]
+        of_one += tensors_of(train.raw(first)) if self.noise else []
+        size = self.copies * len(train) * sum(tensor.nbytes for tensor in of_one)
         with fitting(size, f"difficulty.repeated.copies={self.copies}"):
-            return self._repeated(source, times, seed)
+            return self._repeated(source, self.copies + 1, seed)
 
     def _repeated(self, source: Source, times: int, seed: int) -> Source:
         train = source.train
-        assert train.positions is not None
-        inputs = train.inputs.repeat(times, *[1] * (train.inputs.ndim - 1))
-        for number, chunk in enumerate(torch.split(inputs[len(train) :], _CHUNK)):
-            self._add_noise(chunk, train, generator(seed, "pool", "repeated", number))
+        if self.noise:
+            copies = ArrayStore(self._noisy_copies(train, seed))
+            store: Store = JoinedStore([train.store, copies])
+            rows = torch.cat([train.rows, len(train.store) + torch.arange(len(copies))])
+        else:
+            store, rows = train.store, train.rows.repeat(times)
         targets = train.targets.repeat(times, *[1] * (train.targets.ndim - 1))
-        repeated = Split(inputs, targets, train.prepare, train.positions.repeat(times))
+        repeated = Split(store, rows, targets, train.prepare, train.positions.repeat(times))
         foreign = None if source.foreign is None else source.foreign.repeat(times)
         return replace(source, train=repeated, foreign=foreign)
+
+    def _noisy_copies(self, train: Split, seed: int) -> Tensor:
+        """One whole copy of the samples after the other, in memory, wherever the samples are."""
+        count = self.copies * len(train)
+        copies = torch.empty(0)
+        for number, first in enumerate(range(0, count, _CHUNK)):
+            of = torch.arange(first, min(first + _CHUNK, count)) % len(train)
+            chunk = one_tensor(train.raw(of), "difficulty=repeated")
+            self._add_noise(chunk, train, generator(seed, "pool", "repeated", number))
+            if first == 0:
+                copies = chunk.new_empty((count, *chunk.shape[1:]))
+            copies[first : first + _CHUNK] = chunk
+        return copies
 
     def _add_noise(self, chunk: Tensor, train: Split, rng: torch.Generator) -> None:
         """Noise on some inputs, in place."""
@@ -253,7 +276,7 @@ class Noisy(HardPool):
             targets = split.targets.clone()
             rng = generator(seed, "pool", "noisy", part)
             _mislabel(targets, self.rate, becomes, source.num_classes, rng)
-            return Split(split.inputs, targets, split.prepare, split.positions)
+            return split.with_targets(targets)
 
         validation = source.validation
         return replace(

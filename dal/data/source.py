@@ -1,26 +1,30 @@
 """What the rest of the package knows of data: splits that prepare batches on the device.
 
-A data function (``digits()``, ``mnist(root)``, ...) returns a `Dataset`: the raw arrays of one
+A data function (``digits()``, ``mnist(root)``, ...) returns a `Dataset`: the raw samples of one
 data set. `dal.data.splits.make_source` divides it into a `Source`: training part, test part and
-validation part. The raw arrays move to the device once (images as uint8); resizing and
-normalization run there, batch by batch, in `Split.take`.
+validation part, each a `Split` that names rows of a `dal.data.store.Store`. Arrays move to the
+device once where they fit (images as uint8), other stores are read batch by batch; resizing and
+normalization run on the device, in `Split.take`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dal.data.class_names import target_name
+from dal.data.store import BLOCK, ArrayStore, Store, blocks, store_of, update
 from dal.task import Task, task_of
 from dal.utils.digest import digest_tensors
+from dal.utils.inputs import Inputs, InputSpec, shapes_of
 
 UNKNOWN = -1
 """Target of a training sample whose label is not known (yet); a whole row of them, multi-label."""
@@ -47,16 +51,19 @@ class Prepare:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def __call__(self, raw: Tensor) -> Tensor:
+    def __call__(self, raw: Inputs) -> Inputs:
         """Prepare a batch.
 
         Args:
-            raw: uint8 or float32 images (B, channels, H, W), uint8 ones in [0, 255]; or float32
-                features (B, D).
+            raw: uint8 or float images (B, channels, H, W), uint8 ones in [0, 255]; or float
+                features (B, D); or tensors (B, ...) by name, such as token ids.
 
         Returns:
-            float32, (B, channels, size, size) or (B, D).
+            float32, (B, channels, size, size) or (B, D). Tensors by name stay as they are.
         """
+        return self._prepared(raw) if isinstance(raw, Tensor) else raw
+
+    def _prepared(self, raw: Tensor) -> Tensor:
         x = raw.to(torch.float32)
         if self.size is not None and x.ndim == 4 and x.shape[-2:] != (self.size, self.size):
             x = F.interpolate(
@@ -79,44 +86,58 @@ def _affine(
     return (1 / (unit * stds)).float().to(device), (-means / stds).float().to(device)
 
 
-@dataclass
 class Split:
-    """Inputs and targets of one part of a data set, held in memory once.
+    """Samples of one part of a data set: rows of a store, with their targets.
 
-    Attributes:
-        inputs: uint8 or float32 images (N, channels, H, W), or float32 features (N, D); on the CPU.
+    Args:
+        store: Where the raw samples are; other splits may name rows of the same store.
+        rows: int64, (N,), which of them each sample is, on the CPU.
         targets: int64, (N,), class numbers in class-name order, or `UNKNOWN`. Multi-label targets
             are int64, (N, C), 1 where a label holds and 0 where not, or a row of `UNKNOWN`.
         prepare: Applied to every batch.
-        positions: int64, (N,), where each sample stands in the data set's own arrays, the training
-            ones followed by the test ones; None for 0 to N - 1. People and files use these.
+        positions: int64, (N,), the numbers that people and files know the samples by: where each
+            stands in the data set's own arrays, the training ones followed by the test ones. None
+            where these are the rows of the store.
     """
 
-    inputs: Tensor
-    targets: Tensor
-    prepare: Prepare = field(default_factory=Prepare)
-    positions: Tensor | None = None
-    _resident: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(
+        self,
+        store: Store,
+        rows: Tensor,
+        targets: Tensor,
+        prepare: Prepare | None = None,
+        positions: Tensor | None = None,
+    ) -> None:
+        self.store, self.rows, self.targets = store, rows, targets
+        self.prepare = prepare or Prepare()
+        self.positions: Tensor = rows if positions is None else positions
+        self._rows_on: dict[torch.device, Tensor] = {}
 
-    def __post_init__(self) -> None:
-        if self.positions is None:
-            self.positions = torch.arange(len(self.inputs))
+    @classmethod
+    def of(cls, inputs: Inputs | Store, targets: Tensor, prepare: Prepare | None = None) -> Self:
+        """All samples of arrays, or of a store."""
+        store = store_of(inputs)
+        return cls(store, torch.arange(len(store)), targets, prepare)
 
     def original(self, indices: Tensor) -> list[int]:
-        """Where some samples of this split stand in the data set's own arrays."""
-        assert self.positions is not None
+        """The numbers that people know some samples of this split by."""
         return list(self.positions[indices].tolist())
 
     def part(self, indices: Tensor) -> Split:
         """Some samples of this split, int64 (b,), as one of their own."""
-        assert self.positions is not None
-        kept = self.inputs[indices], self.targets[indices]
-        return Split(*kept, self.prepare, self.positions[indices])
+        rows = self.rows[indices]
+        positions = rows if self.positions is self.rows else self.positions[indices]
+        return Split(self.store, rows, self.targets[indices], self.prepare, positions)
+
+    def with_targets(self, targets: Tensor) -> Split:
+        """The same samples with other targets."""
+        return Split(self.store, self.rows, targets, self.prepare, self.positions)
 
     @cached_property
     def has_copies(self) -> bool:
         """Whether some samples are copies of others: of the same original."""
-        assert self.positions is not None
+        if is_ascending(self.positions):
+            return False
         return len(torch.unique(self.positions)) < len(self.positions)
 
     def redundant(self, picked: Tensor, known: Tensor) -> int:
@@ -126,34 +147,69 @@ class Split:
             picked: int64, (b,), in the order of picking.
             known: int64, (M,), the samples whose labels are known.
         """
-        assert self.positions is not None
         originals = self.positions[picked]
         new = originals[~torch.isin(originals, self.positions[known])]
         return len(picked) - len(torch.unique(new))
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.rows)
 
-    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Tensor:
+    def raw(self, indices: Tensor, device: torch.device | str = "cpu") -> Inputs:
+        """Some samples as the store keeps them, before any preparation.
+
+        Args:
+            indices: int64, (B,), positions within this split.
+            device: Where the batch is wanted.
+        """
+        device = torch.device(device)
+        if device.type == "cpu" or not self.store.resident(device):
+            return self.store.read(self.rows[indices.cpu()], device)
+        if device not in self._rows_on:
+            self._rows_on[device] = self.rows.to(device)
+        rows = self._rows_on[device].index_select(0, indices.to(device, non_blocking=True))
+        return self.store.read(rows, device)
+
+    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Inputs:
         """Gather and prepare a batch on the device.
 
         Args:
             indices: int64, (B,), positions within this split.
-            device: Where the batch is wanted; the raw inputs are moved there at the first call.
+            device: Where the batch is wanted; arrays move there as a whole at the first call,
+                where they fit.
 
         Returns:
-            float32 (B, ...), ready for the model.
+            float32 (B, ...), ready for the model; or tensors (B, ...) by name.
         """
-        device = torch.device(device)
-        if device not in self._resident:
-            self._resident[device] = self.inputs.to(device)
-        raw = self._resident[device]
-        return self.prepare(raw.index_select(0, indices.to(device, non_blocking=True)))
+        return self.prepare(self.raw(indices, device))
+
+    def blocks(self, size: int = BLOCK) -> Iterator[Inputs]:
+        """All samples in order, as the store keeps them, so many at a time."""
+        return blocks(self.store, self.rows, size)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one prepared sample: (channels, H, W) or (D,)."""
-        return tuple(self.take(torch.zeros(1, dtype=torch.int64)).shape[1:])
+    def inputs(self) -> Inputs:
+        """All samples as the store keeps them, read into memory; of large stores take parts."""
+        return self.store.read(self.rows)
+
+    def show(self, index: int) -> Inputs | str:
+        """One sample as people see it; see `Store.show`."""
+        return self.store.show(int(self.rows[index]))
+
+    def image(self, index: int) -> Tensor | None:
+        """One sample as a picture, (channels, H, W); None where people see something else."""
+        shown = self.show(index)
+        return shown if isinstance(shown, Tensor) and shown.ndim == 3 else None
+
+    @cached_property
+    def input_shape(self) -> InputSpec:
+        """Shape of one prepared sample, (channels, H, W) or (D,); or shapes by name."""
+        return shapes_of(self.take(torch.zeros(1, dtype=torch.int64)))
+
+
+def is_ascending(values: Tensor) -> bool:
+    """Whether numbers, (N,), grow strictly; looked at in blocks, so that no copy is made of all."""
+    blocks = (values[start : start + BLOCK] for start in range(0, len(values), BLOCK - 1))
+    return all(bool((block[1:] > block[:-1]).all()) for block in blocks)
 
 
 @dataclass(frozen=True)
@@ -162,11 +218,12 @@ class Dataset:
 
     Tensors are taken as they are. NumPy arrays and lists are read as those of an archive (see
     `dal.data.npz`): images may have their channels last, targets may be strings, and class names
-    may be left out.
+    may be left out. Arrays opened with ``numpy.load(path, mmap_mode="r")`` stay on the disk.
 
     Attributes:
         name: Short name, used in the run directory.
-        inputs: uint8 images (N, channels, H, W) or float32 features (N, D).
+        inputs: uint8 images (N, channels, H, W) or float32 features (N, D); or tensors (N, ...) by
+            name, which models are given as they are; or a `dal.data.store.Store` of such.
         targets: int64, (N,), in [0, C), or `UNKNOWN` for samples nobody has labeled. Multi-label
             targets are int64, (N, C), 0 or 1, or a row of `UNKNOWN`: a sample has any of C labels.
         class_names: The C class names; column c of every output of a model is class c.
@@ -184,10 +241,10 @@ class Dataset:
     """
 
     name: str
-    inputs: Tensor
+    inputs: Inputs | Store
     targets: Tensor
     class_names: tuple[str, ...] = ()
-    test_inputs: Tensor | None = None
+    test_inputs: Inputs | Store | None = None
     test_targets: Tensor | None = None
     size: int | None = None
     mean: tuple[float, ...] = ()
@@ -208,14 +265,23 @@ class Dataset:
         By their shapes and about 1,000 rows, spread evenly, so that it is cheap at any size; that
         a few rows were corrected may escape it.
         """
-        parts = {"inputs": self.inputs, "test_inputs": self.test_inputs}
-        return digest_tensors(
-            {
-                f"{name} {len(part)}": part[:: max(1, len(part) // 1000)]
-                for name, part in parts.items()
-                if part is not None
-            }
-        )
+        found: dict[str, Tensor] = {}
+        for name, store in (("inputs", self.store), ("test_inputs", self.test_store)):
+            if store is not None:
+                some = store.read(torch.arange(0, len(store), max(1, len(store) // 1000)))
+                named = some if isinstance(some, dict) else {"": some}
+                found |= {f"{name} {len(store)}{' ' * bool(k)}{k}": t for k, t in named.items()}
+        return digest_tensors(found)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where the training samples are."""
+        return store_of(self.inputs)
+
+    @cached_property
+    def test_store(self) -> Store | None:
+        """Where the samples of the official test part are, or None where there is none."""
+        return None if self.test_inputs is None else store_of(self.test_inputs)
 
 
 @dataclass(frozen=True)
@@ -256,10 +322,11 @@ class Source:
 
         Those of the training part, labeled or not, and of the validation part.
         """
-        assert self.train.positions is not None
         parts = [self.train.positions[~self.is_foreign]]
-        if self.validation is not None and self.validation.positions is not None:
+        if self.validation is not None:
             parts.append(self.validation.positions)
+        if len(parts) == 1 and is_ascending(parts[0]):
+            return parts[0]
         rows: Tensor = torch.unique(torch.cat(parts))
         return rows
 
@@ -289,8 +356,8 @@ class Source:
         return {name: value for name, value in pairs if not math.isnan(value)}
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one prepared sample: (channels, H, W) or (D,)."""
+    def input_shape(self) -> InputSpec:
+        """Shape of one prepared sample, (channels, H, W) or (D,); or shapes by name."""
         return self.train.input_shape
 
     @property
@@ -300,17 +367,17 @@ class Source:
         return {"train": len(self.train), "validation": validation, "test": len(self.test)}
 
     def fingerprint(self) -> str:
-        """A digest of every array and of the class names; equal data give equal digests."""
+        """A digest of all samples, targets and class names; equal data give equal digests.
+
+        Arrays in memory count by their content, files by theirs as it was when last read: see
+        `dal.data.mapped`.
+        """
         digest = hashlib.sha256(repr((self.name, self.class_names)).encode())
         for split in (self.train, self.test, self.validation):
-            for tensor in _arrays(split):
-                digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-                digest.update(tensor.contiguous().numpy().data)
+            if split is not None:
+                update(digest, split.store, split.rows)
+                update(digest, ArrayStore(split.targets))
             digest.update(repr(split.prepare if split else None).encode())
         if self.foreign is not None:
             digest.update(self.foreign.numpy().data)
         return digest.hexdigest()
-
-
-def _arrays(split: Split | None) -> Sequence[Tensor]:
-    return () if split is None else (split.inputs, split.targets)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,23 +13,13 @@ from torch import Tensor
 from dal.data.class_names import check_class_names
 from dal.data.draw import draw, share
 from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
+from dal.data.store import JoinedStore
+from dal.utils.inputs import one_shape, one_tensor
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
 from dal.utils.seeding import generator
 
 _logger = logging.getLogger(__name__)
-
-_CHUNK = 4096
-"""Samples whose moments are summed at a time; keeps the float64 copy small."""
-
-
-class _Part(NamedTuple):
-    inputs: Tensor
-    targets: Tensor
-    positions: Tensor
-
-    def select(self, indices: Tensor) -> _Part:
-        return _Part(self.inputs[indices], self.targets[indices], self.positions[indices])
 
 
 def make_source(
@@ -82,7 +73,7 @@ def make_source(
     stratified = stratified and dataset.targets.ndim == 1
     train, test = _divide(dataset, seed, kind, test_fraction, stratified)
     _refuse_seen(test.positions, dataset)
-    held_out: _Part | None = None
+    held_out: Split | None = None
     if validation:
         train, held_out = _take_out(
             train,
@@ -92,14 +83,15 @@ def make_source(
             stratified=stratified,
             class_names=dataset.class_names,
         )
-    prepare = _prepare(dataset, train.inputs)
+    prepare = _prepare(dataset, train)
+    for split in (train, test, held_out):
+        if split is not None:
+            split.prepare = prepare
     return Source(
         name=dataset.name,
-        train=Split(train.inputs, train.targets, prepare, train.positions),
-        test=Split(test.inputs, test.targets, prepare, test.positions),
-        validation=None
-        if held_out is None
-        else Split(held_out.inputs, held_out.targets, prepare, held_out.positions),
+        train=train,
+        test=test,
+        validation=held_out,
         class_names=dataset.class_names,
         contents=dataset.contents,
         digest=dataset.digest(),
@@ -121,13 +113,13 @@ def _refuse_seen(test_positions: Tensor, dataset: Dataset) -> None:
 
 def _divide(
     dataset: Dataset, seed: int, kind: str, test_fraction: float, stratified: bool
-) -> tuple[_Part, _Part]:
-    train = _Part(dataset.inputs, dataset.targets, torch.arange(len(dataset.inputs)))
-    test = _official_test(dataset)
+) -> tuple[Split, Split]:
+    train, test = Split.of(dataset.store, dataset.targets), _official_test(dataset)
     if kind != "merged" and test is not None:
         return train, test
     if test is not None:
-        train = _Part(*(torch.cat(pair) for pair in zip(train, test, strict=True)))
+        store = JoinedStore([train.store, test.store])
+        train = Split.of(store, torch.cat([train.targets, test.targets]))
     return _take_out(
         train,
         test_fraction,
@@ -138,22 +130,23 @@ def _divide(
     )
 
 
-def _official_test(dataset: Dataset) -> _Part | None:
-    if dataset.test_inputs is None or dataset.test_targets is None:
+def _official_test(dataset: Dataset) -> Split | None:
+    if dataset.test_store is None or dataset.test_targets is None:
         return None
-    first, count = len(dataset.inputs), len(dataset.test_inputs)
-    return _Part(dataset.test_inputs, dataset.test_targets, torch.arange(first, first + count))
+    rows = torch.arange(len(dataset.test_store))
+    positions = len(dataset.store) + rows
+    return Split(dataset.test_store, rows, dataset.test_targets, positions=positions)
 
 
 def _take_out(
-    part: _Part,
+    part: Split,
     amount: float | int,
     *,
     setting: str,
     rng: torch.Generator,
     stratified: bool,
     class_names: tuple[str, ...],
-) -> tuple[_Part, _Part]:
+) -> tuple[Split, Split]:
     """Draw labeled samples from a part; gives what is left of it and what was drawn."""
     candidates = _drawable(part.targets, stratified, class_names)
     count = amount if isinstance(amount, int) else share(amount, len(candidates))
@@ -172,7 +165,7 @@ def _take_out(
     drawn = draw(part.targets, candidates, count, rng, stratified)
     is_left = torch.ones(len(part.targets), dtype=torch.bool)
     is_left[drawn] = False
-    return part.select(torch.nonzero(is_left).flatten()), part.select(drawn)
+    return part.part(torch.nonzero(is_left).flatten()), part.part(drawn)
 
 
 def _drawable(targets: Tensor, stratified: bool, class_names: tuple[str, ...]) -> Tensor:
@@ -188,27 +181,35 @@ def _drawable(targets: Tensor, stratified: bool, class_names: tuple[str, ...]) -
     return known[counts[targets[known]] > 1]
 
 
-def _prepare(dataset: Dataset, inputs: Tensor) -> Prepare:
+def _prepare(dataset: Dataset, train: Split) -> Prepare:
     if not dataset.standardize:
         return Prepare(dataset.size, dataset.mean, dataset.std)
-    mean, std = _moments(inputs)
+    mean, std = _moments(train)
     return Prepare(dataset.size, tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(train: Split) -> tuple[Tensor, Tensor]:
     """Mean and deviation of each feature or channel, float64, as `Prepare` wants them."""
-    reduced = tuple(dim for dim in range(inputs.ndim) if dim != 1)
-    number = inputs.numel() // inputs.shape[1]
-    chunks = [chunk.movedim(1, -1).flatten(0, -2) for chunk in torch.split(inputs, _CHUNK)]
-    mean = sum((_sum(chunk.double()) for chunk in chunks), torch.zeros(())) / number
-    squares = (_sum((chunk.double() - mean).square()) for chunk in chunks)
+    sums, number = torch.zeros(()), 0
+    low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
+    for rows in _rows(train):
+        sums, number = sums + _sum(rows.double()), number + len(rows)
+        low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
+    mean = sums / number
+    squares = (_sum((rows.double() - mean).square()) for rows in _rows(train))
     variance = sum(squares, torch.zeros(())) / number
     # torch.sqrt is off by a last bit on some processors; that of Python is the nearest number.
     std = torch.tensor([math.sqrt(value) for value in variance.tolist()], dtype=torch.float64)
     # Compared rather than tested for std == 0: rounding gives constants a deviation near 1e-17.
-    std[inputs.amin(reduced) == inputs.amax(reduced)] = 1.0
-    scale = 255 if inputs.dtype == torch.uint8 else 1
+    std[low == high] = 1.0
+    scale = 255 if next(_rows(train)).dtype == torch.uint8 else 1
     return mean / scale, std / scale
+
+
+def _rows(train: Split) -> Iterator[Tensor]:
+    """Numbers of some samples at a time, features or channels last: (rows, D)."""
+    for block in train.blocks():
+        yield one_tensor(block, "standardize").movedim(1, -1).flatten(0, -2)
 
 
 def _sum(rows: Tensor) -> Tensor:
@@ -265,16 +266,16 @@ def _check_dataset(dataset: Dataset) -> None:
         )
     if dataset.size is not None:
         check_whole("data.size", dataset.size, 1, ", or null for the size that images have")
-        of_one = 4 * dataset.size**2 * dataset.inputs.shape[1]
+        channels = one_shape(dataset.store.spec, "data.size")[0]
+        of_one = 4 * dataset.size**2 * channels
         check_memory(of_one, f"data.size={dataset.size}, for one image")
     check_class_names(dataset.class_names, dataset.targets.ndim == 2, dataset.name)
-    _check_part(
-        dataset, "training", _Part(dataset.inputs, dataset.targets, torch.arange(0)), UNKNOWN
-    )
-    test = _official_test(dataset)
-    if test is not None:
-        _check_part(dataset, "test", test, 0)
-    count = len(dataset.inputs) + (0 if test is None else len(test.inputs))
+    count = len(dataset.store)
+    _check_part(dataset, "training", count, dataset.targets, UNKNOWN)
+    if dataset.test_store is not None and dataset.test_targets is not None:
+        tests = len(dataset.test_store)
+        _check_part(dataset, "test", tests, dataset.test_targets, 0)
+        count += tests
     if dataset.contents is not None and len(dataset.contents) != count:
         raise ValueError(
             f"{dataset.name} has contents of {len(dataset.contents)} samples and {count} samples; "
@@ -282,16 +283,16 @@ def _check_dataset(dataset: Dataset) -> None:
         )
 
 
-def _check_part(dataset: Dataset, what: str, part: _Part, lowest: int) -> None:
-    if len(part.inputs) != len(part.targets) or len(part.targets) == 0:
+def _check_part(dataset: Dataset, what: str, inputs: int, targets: Tensor, lowest: int) -> None:
+    if inputs != len(targets) or len(targets) == 0:
         raise ValueError(
-            f"the {what} part of {dataset.name} has {len(part.inputs)} inputs and "
-            f"{len(part.targets)} targets; it needs equally many of both, and at least one"
+            f"the {what} part of {dataset.name} has {inputs} inputs and {len(targets)} targets; it "
+            "needs equally many of both, and at least one"
         )
-    if dataset.targets.ndim != 1 or part.targets.ndim != 1:
-        _check_rows(dataset, what, part.targets, lowest)
+    if dataset.targets.ndim != 1 or targets.ndim != 1:
+        _check_rows(dataset, what, targets, lowest)
         return
-    low, high = (int(value) for value in part.targets.aminmax())
+    low, high = (int(value) for value in targets.aminmax())
     if low < lowest or high >= len(dataset.class_names):
         raise ValueError(
             f"the {what} part of {dataset.name} has targets from {low} to {high}; they must lie "

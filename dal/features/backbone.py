@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dal.models.base import Output
 from dal.models.weights import is_file, read_state
+from dal.utils.inputs import Inputs, one_tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -39,7 +40,7 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
     mode: str = "bilinear"
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Inputs) -> Tensor:
         """Prepare a batch.
 
         Args:
@@ -49,6 +50,7 @@ class Preprocess:
         Returns:
             float32, (B, 3, side, side).
         """
+        images = one_tensor(images, "a network of torchvision")
         x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
         x = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
         size = self._size(x.shape[-2], x.shape[-1])

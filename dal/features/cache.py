@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.data.store import Store, update
 from dal.utils.safe_files import (
     DamagedError,
     remove_temporary,
@@ -30,12 +31,11 @@ log = logging.getLogger(__name__)
 _CHUNK = 2**24
 
 
-def key_of(arrays: list[Tensor], *facts: object) -> str:
+def key_of(stores: Sequence[Store], *facts: object) -> str:
     """A digest of data and of whatever else decides the features: 32 hexadecimal digits."""
     digest = hashlib.sha256(repr(facts).encode())
-    for array in arrays:
-        digest.update(repr((tuple(array.shape), array.dtype)).encode())
-        digest.update(array.contiguous().numpy().data)
+    for store in stores:
+        update(digest, store, torch.arange(len(store)))
     return digest.hexdigest()[:32]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.data.source import Dataset, Prepare
+from dal.data.store import ArrayStore, Store
 from dal.export import load
 from dal.features.backbone import Preprocess, torchvision_backbone, weights_digest
 from dal.features.base import Embedding, with_features
@@ -23,6 +24,7 @@ from dal.inference.pool_pass import auto_batch_size, pool_pass
 from dal.models.base import last_layer
 from dal.query.base import Features
 from dal.task import Multiclass
+from dal.utils.inputs import Inputs, InputSpec, numel_of, shapes_of, take_rows, to_device
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Frozen:
     model: nn.Module
     prepare: Preprocess | Prepare
     name: str
-    input_shape: tuple[int, ...] | None = None
+    input_shape: InputSpec | None = None
     data: str = ""
     seen: Tensor | None = None
 
@@ -58,14 +60,15 @@ class Frozen:
         """What decides the features, besides weights and images."""
         return self.name, repr(self.prepare)
 
-    def refuse(self, images: Tensor, name: str) -> None:
-        """Refuse images of shapes that the network cannot take.
+    def refuse(self, shape: InputSpec, name: str) -> None:
+        """Refuse images of a shape that the network cannot take.
 
         Raises:
             ValueError: Naming both shapes.
         """
-        shape = tuple(images.shape[1:])
-        if self.input_shape is None:
+        if isinstance(shape, dict) or isinstance(self.input_shape, dict):
+            good, wanted = shape == self.input_shape, f"inputs {self.input_shape}"
+        elif self.input_shape is None:
             good, wanted = len(shape) == 3 and shape[0] in (1, 3), "images of 1 or 3 channels"
         else:
             resized = self.prepare.size is not None if isinstance(self.prepare, Prepare) else True
@@ -121,10 +124,10 @@ class NetworkEmbedding(Embedding):
             ValueError: The network does not take these images, or gives infinite features.
             OSError: Weights are missing, or the cache cannot be written to.
         """
-        parts = [p for p in (dataset.inputs, dataset.test_inputs) if p is not None]
+        parts = [p for p in (dataset.store, dataset.test_store) if p is not None]
         frozen = self.network(device)
         for part in parts:
-            frozen.refuse(part, dataset.name)
+            frozen.refuse(part.spec, dataset.name)
         key = key_of(parts, *frozen.facts, weights_digest(frozen.model), str(self.dtype))
         cache = FeatureCache(self.cache_dir, key)
         with cache.alone(check):
@@ -145,7 +148,7 @@ class NetworkEmbedding(Embedding):
             facts["seconds"],
             cache.array,
         )
-        train = len(dataset.inputs)
+        train = len(dataset.store)
         test = None if dataset.test_inputs is None else features[train:]
         embedded = with_features(dataset, features[:train], test, self.standardize)
         same = frozen.seen is not None and frozen.data == dataset.digest()
@@ -166,37 +169,43 @@ class NetworkEmbedding(Embedding):
         """
         where = torch.device(device)
         frozen = self.network(where)
-        frozen.refuse(images, "what is to be embedded")
-        blocks = self._blocks([images], frozen, where, lambda: None)
+        store = ArrayStore(images)
+        frozen.refuse(store.spec, "what is to be embedded")
+        blocks = self._blocks([store], frozen, where, lambda: None)
         return torch.cat([block() for block in blocks])
 
     def _blocks(
-        self, parts: list[Tensor], frozen: Frozen, device: torch.device, check: Callable[[], None]
+        self, parts: list[Store], frozen: Frozen, device: torch.device, check: Callable[[], None]
     ) -> list[Callable[[], Tensor]]:
         """What computes the features of all images, a block of them each."""
-        images = [block for part in parts for block in torch.split(part, BLOCK)]
-        starts = itertools.accumulate([len(block) for block in images], initial=0)
+        starts = itertools.accumulate(map(len, parts), initial=0)
         return [
-            partial(self._block, block, start, frozen, device, check)
-            for block, start in zip(images, starts, strict=False)
+            partial(self._block, part, rows, start, frozen, device, check)
+            for part, start in zip(parts, starts, strict=False)
+            for rows in torch.split(torch.arange(len(part)), BLOCK)
         ]
 
     def _block(
         self,
-        images: Tensor,
+        images: Store,
+        rows: Tensor,
         start: int,
         frozen: Frozen,
         device: torch.device,
         check: Callable[[], None],
     ) -> Tensor:
-        def take(batch: Tensor, where: torch.device) -> Tensor:
-            return frozen.prepare(images[batch.cpu()].to(where))
+        start += int(rows[0])
+        block = images.read(rows)
 
-        numel = take(torch.zeros(1, dtype=torch.int64), device).numel()
+        def take(batch: Tensor, where: torch.device) -> Inputs:
+            raw = to_device(take_rows(block, batch.cpu()), where)
+            return frozen.prepare(raw)
+
+        numel = numel_of(shapes_of(take(torch.zeros(1, dtype=torch.int64), device)))
         results, _ = pool_pass(
             frozen.model,
             take,
-            torch.arange(len(images)),
+            torch.arange(len(rows)),
             frozenset({Features()}),
             Multiclass(2),
             device=device,

@@ -17,6 +17,7 @@ from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
 from dal.query.base import Features, GradNorms, Members, Need, Needs, Probs
 from dal.task import Task
+from dal.utils.inputs import Inputs, one_tensor, tensors_of
 from dal.utils.memory import out_of_memory
 from dal.utils.ranks import current
 from dal.utils.signals import PreemptedError
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Take = Callable[[Tensor, torch.device], Tensor]
+Take = Callable[[Tensor, torch.device], Inputs]
 """Gives the prepared inputs of some indices on a device."""
 
 
@@ -220,7 +221,7 @@ def _run(
             values: dict[Need, Tensor] = {}
             output: Output | None = None
             for need, engine in engines.items():
-                output, values[need] = engine(inputs)
+                output, values[need] = engine(one_tensor(inputs, "GradNorms"))
             with torch.inference_mode():
                 if output is None and needs != {Members()}:
                     output = _forward(model, inputs, dtype)
@@ -260,10 +261,10 @@ def _read(output: Output, needs: Needs, task: Task) -> dict[Need, Tensor]:
 
 
 def _members(
-    model: nn.Module, inputs: Tensor, masks: DropoutMasks, task: Task, dtype: torch.dtype
+    model: nn.Module, inputs: Inputs, masks: DropoutMasks, task: Task, dtype: torch.dtype
 ) -> Tensor:
     """Class probabilities of every member for one batch: (K, B, C)."""
-    if isinstance(model, DropoutSampling) and dtype == torch.float32:
+    if isinstance(model, DropoutSampling) and isinstance(inputs, Tensor) and dtype == torch.float32:
         sets = [masks.of(k, model.mask_shapes, inputs.device) for k in range(masks.size)]
         logits = model.dropout_samples(inputs, sets)
         return task.probs(logits.flatten(0, 1)).view_as(logits)
@@ -291,10 +292,10 @@ def _full(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def _forward(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:
+def _forward(model: nn.Module, inputs: Inputs, dtype: torch.dtype) -> Output:
     if dtype == torch.float32:
         return forward(model, inputs)
-    with torch.autocast(inputs.device.type, dtype):
+    with torch.autocast(tensors_of(inputs)[0].device.type, dtype):
         return forward(model, inputs)
 
 

@@ -33,6 +33,7 @@ from dal.query.base import (
 )
 from dal.task import Task
 from dal.training.trainer import FitState
+from dal.utils.inputs import numel_of, one_tensor
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator
 
@@ -85,7 +86,7 @@ class EstimatorLearner(Learner):
         self.template: Any = built
         self.name = type(self.template).__name__
         _check_whole_numbers(self.template)
-        numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
+        numel = numel_of(source.input_shape)
         cpu = torch.device("cpu")
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), cpu)
         self._asked_batch_size = batch_size and self.batch_size
@@ -144,7 +145,8 @@ class EstimatorLearner(Learner):
                 results[need] = self._look_ahead(indices, need, context)
             elif need == Features("labeled"):
                 assert train_set is not None
-                results[need] = self.source.train.take(train_set.indices).flatten(1)
+                labeled = one_tensor(self.source.train.take(train_set.indices), self.name)
+                results[need] = labeled.flatten(1)
             else:
                 blocks = self._predict(self.source.train, indices, need, context)
                 results[need] = torch.cat(blocks, 1 if isinstance(need, Members) else 0)

@@ -33,6 +33,7 @@ from dal.query.base import (
 from dal.task import Task
 from dal.training.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
+from dal.utils.inputs import numel_of, one_tensor
 from dal.utils.ranks import current, leaving_together
 from dal.utils.seeding import derive, generator, seeded
 
@@ -108,7 +109,7 @@ class TorchLearner(Learner):
             )
         self.gives_features = False
         self.model = self._fresh(0, built)
-        numel = source.train.take(torch.zeros(1, dtype=torch.int64)).numel()
+        numel = numel_of(source.input_shape)
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size
         kinds: set[type[Need]] = {Probs, GradNorms}
@@ -312,7 +313,9 @@ class TorchLearner(Learner):
         indices = train_set.indices.to(self.device)
         equal = bool((train_set.weights == 1).all())
         return Samples(
-            take=lambda batch: self.source.train.take(indices[batch], self.device),
+            take=lambda batch: one_tensor(
+                self.source.train.take(indices[batch], self.device), "Trainer"
+            ),
             targets=train_set.targets.to(self.device),
             weights=None if equal else train_set.weights.to(self.device),
         )

@@ -12,6 +12,7 @@ from dal.learners.network import TorchLearner
 from dal.lockstep.stack import Stack
 from dal.models.base import Output
 from dal.query.base import Features, Need, Needs, Probs
+from dal.utils.inputs import one_tensor, stack_inputs
 
 
 def stacked_logits(
@@ -102,6 +103,6 @@ def _pass(
         for batch_RB in torch.split(indices_RN, max(batch_size // len(takes), 1), dim=1):
             check()
             pairs = zip(takes, batch_RB, strict=True)
-            inputs = torch.stack([take(batch, device) for take, batch in pairs])
-            parts.append(read(stack(inputs)))
+            inputs = stack_inputs([take(batch, device) for take, batch in pairs])
+            parts.append(read(stack(one_tensor(inputs, "Stack"))))
     return {need: torch.cat([part[need] for part in parts], 1) for need in parts[0]}

@@ -9,20 +9,23 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-MakeModel = Callable[[tuple[int, ...], int], nn.Module] | Callable[[], nn.Module] | nn.Module
+from dal.utils.inputs import Inputs, InputSpec, one_shape
+
+MakeModel = Callable[[Any, int], nn.Module] | Callable[[], nn.Module] | nn.Module
 """A class or function that builds a network; or a module, of which copies are made.
 
-It is given the shape of one input and the number of classes, or what it names of ``input_shape``
-and ``num_classes``; or nothing, where it needs no argument.
+It is given the shape of one input (shapes by name, where inputs are tensors by name) and the number
+of classes, or what it names of ``input_shape`` and ``num_classes``; or nothing, where it needs no
+argument.
 """
 
 
-def build_model(make: MakeModel, input_shape: tuple[int, ...], num_classes: int) -> Any:
+def build_model(make: MakeModel, input_shape: InputSpec, num_classes: int) -> Any:
     """A network, or what else a function builds.
 
     Args:
         make: See `MakeModel`.
-        input_shape: Of a sample.
+        input_shape: Shape of a sample, or shapes by name.
         num_classes: C.
 
     Raises:
@@ -101,8 +104,11 @@ RETURN_FEATURES = (
 """What helps where a network returns logits only."""
 
 
-def forward(model: nn.Module, inputs: Tensor) -> Output:
-    """Run any network: those of `dal.models` return an `Output`, others may return bare logits."""
+def forward(model: nn.Module, inputs: Inputs) -> Output:
+    """Run any network: those of `dal.models` return an `Output`, others may return bare logits.
+
+    Tensors by name are handed over as they are, as one dict.
+    """
     output = model(inputs)
     return output if isinstance(output, Output) else Output(output, None)
 
@@ -122,7 +128,7 @@ def last_layer(model: nn.Module) -> nn.Linear | None:
     return head if isinstance(head, nn.Linear) else None
 
 
-def check_small_images(name: str, input_shape: tuple[int, ...]) -> None:
+def check_small_images(name: str, input_shape: InputSpec) -> None:
     """Refuse anything but images of 28 or 32 pixels, 1 or 3 channels.
 
     Args:
@@ -132,6 +138,7 @@ def check_small_images(name: str, input_shape: tuple[int, ...]) -> None:
     Raises:
         ValueError: Naming the shape, and what helps with such inputs.
     """
+    input_shape = one_shape(input_shape, name)
     if input_shape in {(c, s, s) for c in (1, 3) for s in (28, 32)}:
         return
     remedy = "choose another model"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.utils.inputs import one_shape
 
 
 class LogisticRegression(nn.Module):
@@ -23,7 +24,7 @@ class LogisticRegression(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
-        self.head = nn.Linear(math.prod(input_shape), num_classes)
+        self.head = nn.Linear(math.prod(one_shape(input_shape, "logistic_regression")), num_classes)
 
     def forward(self, x: Tensor) -> Output:
         """Logits (B, C) and features (B, D) of inputs (B, ...)."""

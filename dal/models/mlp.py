@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.utils.inputs import one_shape
 from dal.utils.memory import check_memory
 
 
@@ -43,7 +44,7 @@ class MLP(nn.Module):
             raise ValueError(f"model.hidden={list(hidden)}; every width must be at least 1")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout={dropout}; give a number from 0 to below 1")
-        widths = [math.prod(input_shape), *hidden]
+        widths = [math.prod(one_shape(input_shape, "mlp")), *hidden]
         weights = sum(itertools.starmap(operator.mul, itertools.pairwise([*widths, num_classes])))
         check_memory(8 * weights, f"model.hidden={list(hidden)}")  # the weights and their gradients
         layers: list[nn.Module] = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dal.models.base import Output
 from dal.models.weights import is_file, read_state
+from dal.utils.inputs import one_shape
 
 
 class ResNet18(nn.Module):
@@ -46,7 +47,7 @@ class ResNet18(nn.Module):
         super().__init__()
         from torchvision.models import resnet18
 
-        if len(input_shape) != 3:
+        if len(one_shape(input_shape, "resnet18")) != 3:
             raise ValueError(f"resnet18 takes images (channels, H, W), not inputs of {input_shape}")
         if stem not in ("small", "imagenet"):
             raise ValueError(f"model.stem={stem!r} is unknown; choose small or imagenet")

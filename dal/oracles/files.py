@@ -79,7 +79,7 @@ class FilesOracle(Oracle):
         Raises:
             ValueError: Pictures are asked for and the samples are no images.
         """
-        if self.pictures and source.train.inputs.ndim != 4:
+        if self.pictures and source.train.image(0) is None:
             raise ValueError(
                 f"oracle.pictures=true but the samples of {source.name} are no images (rows of a "
                 "table, or features in place of images); set it to false"
@@ -134,8 +134,9 @@ class FilesOracle(Oracle):
     def _draw(self, ticket: dict[str, Any]) -> None:
         """Write the pictures, where they are asked for."""
         if self.pictures and self._source is not None:
-            images = self._source.train.inputs[ticket["indices"]]
-            draw(images, ticket["samples"], self.folder / Path(ticket["file"]).stem)
+            found = map(self._source.train.image, ticket["indices"])
+            images = [image for image in found if image is not None]
+            draw(torch.stack(images), ticket["samples"], self.folder / Path(ticket["file"]).stem)
 
     def _columns(self, query: Query, samples: list[int]) -> dict[str, list[Any]]:
         """What stands in the file, by the names of its columns."""

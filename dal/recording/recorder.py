@@ -168,12 +168,13 @@ class Recorder:
         labels = state.row["labels"]
         self._board.round(labels, _tags(state.row, self._metric))
         if picked is not None and state.pending is not None:
-            images = self.source.train.inputs[picked[:MAX_IMAGES]]
+            train, shown = self.source.train, picked[:MAX_IMAGES]
+            images = [image for i in shown.tolist() if (image := train.image(i)) is not None]
             self._board.query(
                 labels,
-                self._picks(state, pool, picked[:MAX_IMAGES]),
+                self._picks(state, pool, shown),
                 pool_scores=state.pending["pool_scores"],
-                images=images if images.ndim == 4 else None,
+                images=torch.stack(images) if images else None,
             )
         if self._figures.ready(force=picked is None):
             self._draw(state, pool)

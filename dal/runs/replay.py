@@ -26,6 +26,7 @@ from dal.runs.from_config import source_of
 from dal.runs.job import MODELS, Job, from_history
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
+from dal.utils.inputs import Inputs, map_tensors
 from dal.utils.safe_files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator
 from dal.utils.signals import Interrupts
@@ -235,7 +236,7 @@ def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int
             replay.history.of_sample(index),
             source.class_names,
             rounds=replay.history.rounds,
-            image=source.train.inputs[index] if source.train.inputs.ndim == 4 else None,
+            image=source.train.image(index),
             title=title,
         )
         paths.append(folder / f"round_{replayed.number:03d}_pick_{place + 1:02d}.png")
@@ -282,8 +283,9 @@ class _Nobody(Oracle):
 class _Double(Split):
     """The same inputs, bit for bit, in float64."""
 
-    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Tensor:
-        return super().take(indices, device).double()
+    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Inputs:
+        inputs = super().take(indices, device)
+        return map_tensors(lambda x: x.double() if x.is_floating_point() else x, inputs)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -322,7 +324,8 @@ def _job(config: Mapping[str, Any], allow: tuple[str, ...]) -> Job:
     source = source_of(config, settings, None, allow)
     train = source.train
     source = replace(
-        source, train=_Double(train.inputs, train.targets, train.prepare, train.positions)
+        source,
+        train=_Double(train.store, train.rows, train.targets, train.prepare, train.positions),
     )
     strategy, committee = (
         build(config[name], name, allow=allow) for name in ("strategy", "committee")

@@ -6,6 +6,7 @@ tensor, or the rows of equal number in all tensors of a dict.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 
 Inputs = Tensor | dict[str, Tensor]
 """A batch of samples: a tensor (B, ...), or tensors (B, ...) by name."""
+
+InputSpec = tuple[int, ...] | dict[str, tuple[int, ...]]
+"""What a model is told of its inputs: the shape of one sample, or shapes by name."""
 
 
 def tensors_of(inputs: Inputs) -> list[Tensor]:
@@ -25,6 +29,57 @@ def map_tensors(function: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
     if isinstance(inputs, Tensor):
         return function(inputs)
     return {name: function(tensor) for name, tensor in inputs.items()}
+
+
+def map_pairs(function: Callable[[Tensor, Tensor], Tensor], a: Inputs, b: Inputs) -> Inputs:
+    """As `map_tensors`, over two inputs of one kind at once."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return function(a, b)
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        raise ValueError("inputs of several kinds cannot be joined: a tensor and a dict")
+    return {name: function(tensor, b[name]) for name, tensor in a.items()}
+
+
+def shapes_of(inputs: Inputs) -> InputSpec:
+    """Shape of one sample, or shapes by name."""
+    if isinstance(inputs, Tensor):
+        return tuple(inputs.shape[1:])
+    return {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
+
+
+def numel_of(spec: InputSpec) -> int:
+    """How many numbers a sample has."""
+    shapes = spec.values() if isinstance(spec, dict) else [spec]
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def one_tensor(inputs: Inputs, who: str) -> Tensor:
+    """Inputs of something that takes one tensor only.
+
+    Args:
+        inputs: The inputs.
+        who: Named in the error.
+
+    Raises:
+        TypeError: They are tensors by name.
+    """
+    if isinstance(inputs, Tensor):
+        return inputs
+    raise TypeError(f"{who} takes one tensor, and samples have {', '.join(inputs)}; leave it out")
+
+
+def one_shape(spec: InputSpec, who: str) -> tuple[int, ...]:
+    """The shape of a sample, for a model that takes one tensor only.
+
+    Raises:
+        TypeError: Samples are tensors by name.
+    """
+    if isinstance(spec, tuple):
+        return spec
+    raise TypeError(
+        f"{who} takes one tensor, and samples have {', '.join(spec)}; choose a model that is "
+        "given a dict of tensors"
+    )
 
 
 def num_samples(inputs: Inputs) -> int:

@@ -160,8 +160,9 @@ def test_noise_beyond_float32_is_refused() -> None:
 
 
 def test_noise_of_images_is_in_units_of_normalized_pixels() -> None:
-    given = make_source(replace(images(2000), mean=(0.4,), std=(0.2,)), seed=0)
-    given.train.inputs.fill_(128)
+    gray = images(2000)
+    gray.inputs.fill_(128)
+    given = make_source(replace(gray, mean=(0.4,), std=(0.2,)), seed=0)
     hard = Repeated(1, 0.2)(given, seed=0)
     raw = hard.train.inputs[len(given.train) :].float()
     assert hard.train.inputs.dtype == torch.uint8

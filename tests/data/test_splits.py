@@ -12,6 +12,7 @@ from dal.data import UNKNOWN, Dataset, iris, make_source
 from dal.data.draw import apportion, share
 from dal.data.foreign import Ood
 from dal.data.hard_pools import Repeated
+from dal.data.source import Split
 from dal.data.splits import _moments
 from dal.task import Multilabel
 
@@ -163,7 +164,7 @@ def test_standardize_sums_in_an_order_that_no_processor_decides() -> None:
 
     rng = torch.Generator().manual_seed(0)
     inputs = torch.rand(1003, 3, generator=rng) ** 4
-    means, stds = _moments(inputs)
+    means, stds = _moments(Split.of(inputs, torch.zeros(len(inputs))))
     for column, mean, std in zip(inputs.T.tolist(), means.tolist(), stds.tolist(), strict=True):
         expected = total(column) / 1003
         assert mean == expected
@@ -376,6 +377,7 @@ def test_digest_tells_data_sets_apart_and_not_their_divisions():
 
 def test_deviations_are_the_nearest_numbers_on_every_processor() -> None:
     values = torch.rand(5000, generator=torch.Generator().manual_seed(0))
-    means, stds = _moments(torch.stack([values, -values, torch.zeros(5000)]))
+    inputs = torch.stack([values, -values, torch.zeros(5000)])
+    means, stds = _moments(Split.of(inputs, torch.zeros(3)))
     assert bool((means == 0).all())
     assert stds.tolist() == [math.sqrt((a * a + a * a) / 3) for a in values.tolist()]

@@ -31,7 +31,7 @@ def test_more_classes_score_minus_the_difference_of_the_two_highest() -> None:
 
 
 def source(inputs: torch.Tensor, targets: torch.Tensor, classes: int) -> Source:
-    split = Split(inputs, targets)
+    split = Split.of(inputs, targets)
     return Source("points", split, split, None, tuple("abcd"[:classes]))
 
 
@@ -120,7 +120,7 @@ def test_a_sample_on_a_boundary_is_queried_first(make: MakeModel, ends: tuple[in
     places = torch.linspace(0, 1, 20001, dtype=torch.float64).unsqueeze(1)
     line = (start + places * (end - start)).float()
     predicted = fitted(make).predict(
-        Split(line, torch.zeros(len(line), dtype=torch.int64)), RoundContext()
+        Split.of(line, torch.zeros(len(line), dtype=torch.int64)), RoundContext()
     )
     changes = predicted.argmax(1).diff().nonzero().squeeze(1)
     assert len(changes) > 0

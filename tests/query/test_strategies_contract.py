@@ -69,7 +69,7 @@ def make_source(shape: tuple[int, ...], classes: int, multilabel: bool) -> Sourc
     if multilabel:
         targets = torch.stack([targets, torch.arange(TOTAL) // classes % classes], 1)
         targets = torch.nn.functional.one_hot(targets, classes).amax(1)
-    split = Split(inputs, targets)
+    split = Split.of(inputs, targets)
     return Source("tiny", split, split, None, tuple(f"class {c}" for c in range(classes)))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dal.models.base import Output
+from dal.utils.inputs import Inputs, one_tensor
 from dal.utils.seeding import derive
 
 Floats = NDArray[np.float64]
@@ -191,9 +192,10 @@ class EstimatorModule(nn.Module):
         return Output(logits.to(x.device), x.flatten(1))
 
 
-def as_floats(inputs: Tensor) -> Floats:
+def as_floats(inputs: Inputs) -> Floats:
     """Prepared inputs (N, ...) as scikit-learn takes them: float64, (N, D)."""
-    floats: Floats = inputs.detach().flatten(1).double().cpu().numpy()
+    one = one_tensor(inputs, "a scikit-learn model")
+    floats: Floats = one.detach().flatten(1).double().cpu().numpy()
     return floats
 
 

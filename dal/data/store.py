@@ -1,0 +1,258 @@
+"""Where the raw samples of a data set are: in memory, in files, or in several such places.
+
+A `Store` is read by rows; nothing else of the package asks how it keeps them. Kinds of stores:
+arrays in memory (here), arrays in files that stay there (`dal.data.mapped`), and stores behind each
+other (`JoinedStore`). `dal.data.source.Split` names the rows of one part of a data set, so dividing
+copies no sample.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.utils.digest import digest_tensors
+from dal.utils.inputs import (
+    Inputs,
+    InputSpec,
+    cat_inputs,
+    map_pairs,
+    map_tensors,
+    num_samples,
+    shapes_of,
+    take_rows,
+    tensors_of,
+    to_device,
+)
+
+CPU = torch.device("cpu")
+BLOCK = 4096
+"""Samples that are read at a time where all are gone through."""
+SHARE = 2
+"""Arrays move to a device where they take at most one part in so many of its free memory."""
+
+
+class Store(ABC):
+    """Raw samples, numbered from 0 on, that never change."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    @abstractmethod
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """Some samples as they are kept, before any preparation.
+
+        Args:
+            rows: int64, (B,), in any order, any of them repeatedly; on any device.
+            device: Where the samples are wanted.
+
+        Returns:
+            A tensor (B, ...), or tensors (B, ...) by name.
+        """
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Tells these samples from others, and costs little where they have been seen before.
+
+        Equal digests mean equal samples in equal order; equal samples may have several digests,
+        for instance in memory and in a file.
+        """
+
+    def resident(self, device: torch.device | str) -> bool:
+        """Whether all samples live on that device: reading them there moves nothing to it.
+
+        What is not resident on a CUDA device must not be read within a recorded step. What is
+        resident on the CPU is in memory.
+        """
+        return False
+
+    def show(self, row: int) -> Inputs | str:
+        """One sample as people see it.
+
+        Returns:
+            An image, uint8 or float, (channels, H, W); numbers of any other shape, such as (D,); or
+            a text, or the path of a file.
+        """
+        return map_tensors(lambda tensor: tensor[0], self.read(torch.tensor([row])))
+
+    @cached_property
+    def spec(self) -> InputSpec:
+        """Shape of one raw sample, or shapes by name."""
+        return shapes_of(self.read(torch.zeros(1, dtype=torch.int64)))
+
+
+class ArrayStore(Store):
+    """Arrays in memory; they move to a device as a whole at the first reading, where they fit.
+
+    Args:
+        inputs: uint8 or float images (N, channels, H, W), float features (N, D), or any tensors
+            (N, ...) by name; on the CPU. They are kept as they are, not copied.
+
+    Raises:
+        ValueError: Tensors by name have different numbers of rows.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self._length = num_samples(inputs)
+        self._on: dict[torch.device, Inputs | None] = {}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """See `Store.read`."""
+        device = torch.device(device)
+        moved = self._moved(device)
+        if moved is None:
+            return to_device(take_rows(self.inputs, rows.cpu()), device)
+        return take_rows(moved, rows.to(device, non_blocking=True))
+
+    def resident(self, device: torch.device | str) -> bool:
+        """See `Store.resident`."""
+        return self._moved(torch.device(device)) is not None
+
+    def digest(self) -> str:
+        """By content, which is read once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_tensors(_named(self.inputs))
+
+    def _moved(self, device: torch.device) -> Inputs | None:
+        """All samples on the device, or None where they do not fit."""
+        if device not in self._on:
+            fits = device.type != "cuda" or self._size <= _free(device) // SHARE
+            self._on[device] = to_device(self.inputs, device) if fits else None
+        return self._on[device]
+
+    @property
+    def _size(self) -> int:
+        return sum(tensor.nbytes for tensor in tensors_of(self.inputs))
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that are free on a CUDA device."""
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+class JoinedStore(Store):
+    """Several stores behind each other: the rows of the first, then those of the second, ...
+
+    Args:
+        parts: At least one; their samples are of one shape and type.
+    """
+
+    def __init__(self, parts: Sequence[Store]) -> None:
+        self.parts = [own for part in parts for own in _parts_of(part)]
+        self._starts = list(itertools.accumulate(map(len, self.parts), initial=0))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """See `Store.read`."""
+        if rows.device.type != "cpu" and self.resident(device):
+            return self._read_everywhere(rows, device)
+        rows = rows.cpu()
+        which = torch.bucketize(rows, torch.tensor(self._starts[1:]), right=True)
+        places: list[Tensor] = []
+        found: list[Inputs] = []
+        for number in torch.bincount(which).nonzero().squeeze(1).tolist():
+            places.append((which == number).nonzero().squeeze(1))
+            own = rows[places[-1]] - self._starts[number]
+            found.append(self.parts[number].read(own, device))
+        if len(found) == 1:
+            return found[0]
+        order = torch.cat(places).argsort()
+        return take_rows(cat_inputs(found), order.to(device))
+
+    def _read_everywhere(self, rows: Tensor, device: torch.device | str) -> Inputs:
+        """As many samples of each part, of which those that are meant are kept.
+
+        No step looks at the numbers of the rows, so a recorded step of CUDA may hold this.
+        """
+        found = self.parts[0].read(rows.clamp(max=len(self.parts[0]) - 1), device)
+        for part, start in zip(self.parts[1:], self._starts[1:-1], strict=True):
+            own = part.read((rows - start).clamp(0, len(part) - 1), device)
+            meant = (rows >= start).to(device)
+            found = map_pairs(partial(_exchanged, meant), found, own)
+        return found
+
+    def resident(self, device: torch.device | str) -> bool:
+        """See `Store.resident`."""
+        return all(part.resident(device) for part in self.parts)
+
+    def show(self, row: int) -> Inputs | str:
+        """See `Store.show`."""
+        number = int(torch.bucketize(torch.tensor(row), torch.tensor(self._starts[1:]), right=True))
+        return self.parts[number].show(row - self._starts[number])
+
+    def digest(self) -> str:
+        """Of the parts' digests and lengths."""
+        facts = [(len(part), part.digest()) for part in self.parts]
+        return digest_tensors({repr(facts): torch.empty(0)})
+
+
+def _parts_of(store: Store) -> Sequence[Store]:
+    return store.parts if isinstance(store, JoinedStore) else [store]
+
+
+def _exchanged(mask_B: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """The new samples where the mask holds, the old ones elsewhere."""
+    return torch.where(mask_B.view(-1, *[1] * (old.ndim - 1)), new, old)
+
+
+def store_of(inputs: Inputs | Store) -> Store:
+    """A store as it is; arrays as one."""
+    return inputs if isinstance(inputs, Store) else ArrayStore(inputs)
+
+
+def blocks(store: Store, rows: Tensor | None = None, size: int = BLOCK) -> Iterator[Inputs]:
+    """Some samples in order, so many at a time.
+
+    Args:
+        store: Where they are.
+        rows: int64, (N,); None for all.
+        size: Samples of a block; the last may have fewer.
+    """
+    count = len(store) if rows is None else len(rows)
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        yield store.read(torch.arange(start, stop) if rows is None else rows[start:stop])
+
+
+def update(digest: Any, store: Store, rows: Tensor | None = None) -> None:
+    """Add samples to a digest of `hashlib`.
+
+    What is in memory counts by its bytes, as if these samples were an array of their own; anything
+    else by the digest of its store, so that files are not read for it, and the rows' numbers.
+
+    Args:
+        digest: Takes bytes.
+        store: Where the samples are.
+        rows: int64, (N,); None for all.
+    """
+    if not store.resident(CPU):
+        digest.update(store.digest().encode())
+        if rows is not None:
+            update(digest, ArrayStore(rows))
+        return
+    count = len(store) if rows is None else len(rows)
+    first = store.read(torch.zeros(1, dtype=torch.int64))
+    for place, (name, one) in enumerate(_named(first).items()):
+        digest.update(repr((*[name] * (name != ""), (count, *one.shape[1:]), one.dtype)).encode())
+        for block in blocks(store, rows):
+            digest.update(tensors_of(block)[place].contiguous().numpy().data)
+
+
+def _named(inputs: Inputs) -> dict[str, Tensor]:
+    return inputs if isinstance(inputs, dict) else {"": inputs}
