@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from dal.models import MLP
 from dal.oracles import FilesOracle
 from dal.pool import Pool
 from dal.query import Entropy, Instability, Margin, Strategy
+from dal.state import FORMAT
 from dal.training.trainer import Trainer
 from dal.utils.safe_files import DamagedError
 
@@ -105,6 +107,24 @@ def test_ledger_of_other_data_is_refused(tmp_path: Path) -> None:
         Journals(tmp_path, "other").all_events()
 
 
+@pytest.mark.parametrize(("header", "named"), [({}, "3 or older"), ({"format": 5}, "5")])
+def test_ledger_of_another_version_is_refused(
+    header: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    go(tmp_path, 8)
+    delete_checkpoints(tmp_path)
+    first, *lines = (tmp_path / "ledger.jsonl").read_text().splitlines(keepends=True)
+    text = json.dumps(header | {"data": json.loads(first)["data"]})
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    first = f'{text[:-1]}, "check": "{digest}"}}\n'
+    (tmp_path / "ledger.jsonl").write_text("".join([first, *lines]))
+    names = ("ledger.jsonl", "metrics.jsonl", "queries.csv")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    with pytest.raises(ValueError, match=f"format {named}, this is {FORMAT}.*choose another saved"):
+        go(tmp_path, 12)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
 def dataset() -> Dataset:
     rng = torch.Generator().manual_seed(0)
     targets = torch.arange(120) % 3
@@ -132,6 +152,10 @@ def go(
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(li).items() if not k.endswith("_s")} for li in lines]
+
+
+def events(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "ledger.jsonl").read_text().splitlines()[1:]]
 
 
 def answer(run_dir: Path) -> None:
@@ -175,6 +199,24 @@ def test_run_without_checkpoints_goes_on_from_its_ledger(
     assert queries[0] == queries[1]
     assert result.job.pool.num_queried == 12
     assert Checkpoints(tmp_path / "run" / "checkpoints").load() is not None
+
+
+def test_what_people_tell_of_an_answer_is_kept_in_the_ledger(tmp_path: Path) -> None:
+    go(tmp_path, budget=4, files=True)
+    path = tmp_path / "queries" / "round_0000.csv"
+    header, *lines = path.read_text().splitlines()
+    told = ["a,eva,2.5", "?,max,", "b,,7", "a,eva,0"]
+    filled = [line + answer for line, answer in zip(lines, told, strict=True)]
+    path.write_text("\n".join([f"{header},annotator,seconds", *filled]))
+    result = go(tmp_path, budget=4, files=True)
+    assert result.reason == "budget"
+    initial, answers = events(tmp_path)[:6], events(tmp_path)[6:]
+    assert {(e["origin"], e["annotator"], e["seconds"]) for e in initial} == {("initial", "", None)}
+    assert [event["annotator"] for event in answers] == ["eva", "max", "files", "eva"]
+    assert [event["seconds"] for event in answers] == [2.5, None, 7.0, 0.0]
+    assert [event["abstained"] for event in answers] == [False, True, False, False]
+    assert [event["cost"] for event in answers] == [1.0] * 4
+    assert all(event["supersedes"] is None for event in initial + answers)
 
 
 def test_round_whose_answers_are_missing_is_not_asked_anew(tmp_path: Path) -> None:

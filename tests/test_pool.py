@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal.pool import Pool
+from dal.pool import ORIGINS, Origin, Pool
 
 
 def ints(*values: int) -> torch.Tensor:
@@ -57,11 +58,128 @@ def test_abstentions_leave_the_pool_and_count_toward_the_budget() -> None:
     assert (pool.num_unlabeled, pool.num_labeled, pool.num_queried) == (5, 4, 3)
 
 
-def test_labels_that_nobody_was_asked_for_are_not_in_the_budget() -> None:
+def test_counts_are_what_was_paid_and_what_is_learned_from() -> None:
     pool = pool_of_ten()
+    assert pool.counts() == {
+        "labels": 5, "queried": 3, "cost": 1 + 1 + 2 + 3 + 1, "trained_on": 4, "pseudo": 0
+    }  # fmt: skip
     pool.label(1, ints(5), ints(0), origin="pseudo", weight=torch.tensor([0.1]))
-    assert pool.num_queried == 3
+    pool.label(1, ints(6), ints(0), origin="audit", cost=torch.tensor([0.5]))
+    assert pool.counts() == {
+        "labels": 6, "queried": 3, "cost": 8.5, "trained_on": 5, "pseudo": 1
+    }  # fmt: skip
     assert pool.train_set().weights.tolist()[-1] == pytest.approx(0.1)
+
+
+def test_another_label_supersedes_the_one_before_and_is_paid_for_too() -> None:
+    pool = pool_of_ten()
+    seconds = torch.tensor([4.5, math.nan])
+    pool.label(
+        2, ints(2, 9), ints(1, 0), origin="oracle", again=True, seconds=seconds, annotator="eva"
+    )
+    pool.label(3, ints(9), ints(2), origin="oracle", again=True, annotator="max")
+    assert pool.train_set().indices.tolist() == [7, 2, 9, 0]
+    assert pool.train_set().targets.tolist() == [1, 1, 2, 1]
+    assert pool.unlabeled_idx.tolist() == [1, 3, 5, 6, 8]
+    assert (pool.labels, pool.num_queried, pool.num_labeled) == (8, 6, 4)
+    events = pool.events()
+    assert [event["supersedes"] for event in events] == [None] * 5 + [1, 2, 6]
+    assert [event["annotator"] for event in events if event["index"] == 9] == ["anna", "eva", "max"]
+    assert [event["seconds"] for event in events][5:] == [4.5, None, None]
+
+
+def test_abstention_may_be_answered_later_and_an_answer_taken_back() -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(4), ints(2), origin="oracle", again=True)
+    assert pool.train_set().indices.tolist() == [7, 2, 9, 4, 0]
+    unsure = torch.tensor([True])
+    pool.label(1, ints(7), ints(1), origin="oracle", again=True, abstained=unsure)
+    assert pool.train_set().indices.tolist() == [2, 9, 4, 0]
+    assert pool.events()[-1]["target"] == -1
+    assert pool.queries()[-1] == [1, 7, None, -1]
+
+
+def test_pseudo_labels_leave_candidates_and_give_way_to_answers() -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(5, 6, 8), ints(0, 1, 2), origin="pseudo")
+    pool.label(2, ints(5), ints(1), origin="pseudo")
+    withdrawn = torch.tensor([True])
+    pool.label(2, ints(6), ints(-1), origin="pseudo", abstained=withdrawn)
+    assert pool.unlabeled_idx.tolist() == [1, 3, 5, 6, 8]
+    assert pool.train_set().indices.tolist() == [7, 2, 9, 0, 5, 8]
+    assert pool.train_set().targets.tolist()[-2:] == [1, 2]
+    assert pool.counts()["pseudo"] == 2
+    pool.label(2, ints(6, 8), ints(0, 0), origin="oracle")
+    assert pool.unlabeled_idx.tolist() == [1, 3, 5]
+    assert pool.train_set().indices.tolist() == [7, 2, 9, 0, 5, 6, 8]
+    assert (pool.labels, pool.num_queried, pool.counts()["pseudo"]) == (7, 5, 1)
+
+
+def test_made_samples_are_no_candidates() -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(10, 12), ints(0, 1), origin="synthetic")
+    assert (pool.num_unlabeled, pool.labels, pool.num_labeled) == (5, 5, 6)
+    pool.label(1, ints(12), ints(2), origin="oracle")
+    assert pool.train_set().indices.tolist() == [7, 2, 9, 0, 10, 12]
+    assert pool.train_set().targets.tolist()[-2:] == [0, 2]
+    assert (pool.num_unlabeled, pool.labels, pool.num_labeled) == (5, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("index", "options", "message"),
+    [
+        (5, {"origin": "oracle", "again": True}, "sample 5 has no label yet"),
+        (55, {"origin": "oracle", "again": True}, "sample 55 has no label yet"),
+        (9, {"origin": "pseudo", "again": True}, "sample 9 has been labeled already; no guess"),
+        (9, {"origin": "pseudo"}, "sample 9 has been labeled already"),
+        (9, {"origin": "synthetic"}, "sample 9 has been labeled already"),
+        (5, {"origin": "synthetic"}, "made samples are numbered from 10 on, not 5"),
+        (5, {"origin": "oracle", "cost": torch.tensor([-1.0])}, "cost -1; give a finite"),
+        (5, {"origin": "oracle", "cost": torch.tensor([math.nan])}, "cost nan; give a finite"),
+        (5, {"origin": "oracle", "weight": torch.tensor([math.inf])}, "weight inf; give a finite"),
+        (5, {"origin": "oracle", "seconds": torch.tensor([-0.5])}, "seconds -0.5; give a finite"),
+        (5, {"origin": "oracle", "seconds": torch.tensor([math.inf])}, "seconds inf; give"),
+        (5, {"origin": "oracle", "seconds": torch.ones(2)}, r"seconds has shape \(2,\) for 1"),
+        (5, {"origin": "oracle", "annotator": ["eva", "max"]}, "2 annotators for 1 indices"),
+    ],
+)
+def test_events_that_make_no_sense_are_refused(
+    index: int, options: dict[str, Any], message: str
+) -> None:
+    pool = pool_of_ten()
+    before = pool.events()
+    with pytest.raises(ValueError, match=message):
+        pool.label(1, ints(index), ints(0), **options)
+    assert pool.events() == before
+    assert pool.counts() == pool_of_ten().counts()
+
+
+def test_label_of_a_sample_twice_at_once_is_refused() -> None:
+    pool = pool_of_ten()
+    with pytest.raises(ValueError, match="sample 9 occurs twice"):
+        pool.label(1, ints(9, 9), ints(0, 1), origin="oracle", again=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"supersedes": 0}, "event 5 supersedes event 0, not the latest of sample 9: that is"),
+        ({"supersedes": 7}, "event 5 supersedes event 7, not the latest of sample 9: that is"),
+        ({"supersedes": None}, "sample 9 has been labeled already"),
+        ({"index": 5}, "event 5 supersedes event 2, not the latest of sample 5: there is none"),
+        ({"index": -1, "supersedes": None}, r"lie in \[0, 10\), -1 does not"),
+    ],
+)
+def test_events_that_continue_no_chain_are_refused(changes: dict[str, Any], message: str) -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(9), ints(1), origin="oracle", again=True)
+    *before, last = pool.events()
+    fresh = Pool(10)
+    fresh.extend(before)
+    with pytest.raises(ValueError, match=message):
+        fresh.extend([last | changes])
+    fresh.extend([last])
+    assert fresh.events() == pool.events()
 
 
 @pytest.mark.parametrize(
@@ -168,18 +286,94 @@ def test_events_of_another_pool_are_refused() -> None:
         pool.extend(pool.events(4))
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.permutations(range(12)), st.lists(st.integers(1, 4), max_size=3))
-def test_ledger_only_grows(order: list[int], sizes: list[int]) -> None:
-    pool = Pool(12)
-    asked: list[int] = []
-    for round_number, size in enumerate(sizes):
-        batch = order[len(asked) : len(asked) + size]
-        pool.label(round_number, ints(*batch), ints(*batch), origin="oracle")
-        asked += batch
-        assert pool.train_set().indices.tolist() == asked
-        assert pool.unlabeled_idx.tolist() == sorted(set(range(12)) - set(asked))
-        assert pool.num_queried == len(asked)
+TOTAL = 6
+PAID = ("initial", "oracle", "audit")
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(ORIGINS),
+        st.booleans(),
+        st.lists(
+            st.tuples(st.integers(0, TOTAL + 2), st.integers(0, 3), st.booleans()), max_size=3
+        ),
+    ),
+    max_size=12,
+)
+
+
+class PlainLedger:
+    """What a ledger is, by definition: a list of events, and questions asked of all of it."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def of(self, index: int) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["index"] == index]
+
+    def allows(self, origin: str, again: bool, indices: list[int]) -> bool:
+        if len(set(indices)) < len(indices):
+            return False
+        for chain, index in ((self.of(index), index) for index in indices):
+            guessed = chain and chain[-1]["origin"] not in PAID
+            if not chain and (again or (index >= TOTAL) != (origin == "synthetic")):
+                return False
+            if chain and not guessed and (not again or origin not in PAID):
+                return False
+        return True
+
+    def trained_on(self) -> list[dict[str, Any]]:
+        in_order = dict.fromkeys(event["index"] for event in self.events)
+        latest = [self.of(index)[-1] for index in in_order]
+        return [e for e in latest if not e["abstained"] and e["origin"] != "audit"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(STEPS)
+def test_ledger_equals_its_definition(
+    steps: list[tuple[Origin, bool, list[tuple[int, int, bool]]]],
+) -> None:
+    pool, plain = Pool(TOTAL), PlainLedger()
+    for number, (origin, again, answers) in enumerate(steps):
+        indices = [index for index, _, _ in answers]
+        targets = ints(*(target for _, target, _ in answers))
+        abstained = torch.tensor([unsure for _, _, unsure in answers], dtype=torch.bool)
+        cost = torch.tensor([0.1 * index for index in indices], dtype=torch.float64)
+        arguments = {"origin": origin, "again": again, "abstained": abstained, "cost": cost}
+        if not plain.allows(origin, again, indices):
+            with pytest.raises(ValueError, match=r"sample|indices must lie"):
+                pool.label(number, ints(*indices), targets, **arguments)
+            continue
+        pool.label(number, ints(*indices), targets, **arguments)
+        plain.events += [
+            {"round": number, "index": index, "target": target, "origin": origin,
+             "abstained": unsure, "cost": 0.1 * index}
+            for index, target, unsure in answers
+        ]  # fmt: skip
+    again_read = Pool(TOTAL)
+    again_read.extend(through_json(pool)[: len(steps)])
+    again_read.extend(through_json(pool, len(steps)))
+    assert again_read.events() == pool.events()
+    trained_on = plain.trained_on()
+    paid = [event for event in plain.events if event["origin"] in PAID]
+    asked = {event["index"] for event in paid}
+    for ledger in (pool, again_read):
+        train_set = ledger.train_set()
+        assert train_set.indices.tolist() == [event["index"] for event in trained_on]
+        assert train_set.targets.tolist() == [event["target"] for event in trained_on]
+        assert ledger.unlabeled_idx.tolist() == [i for i in range(TOTAL) if i not in asked]
+        assert ledger.num_unlabeled == len(ledger.unlabeled_idx)
+        assert ledger.num_labeled == len(trained_on)
+        assert ledger.counts() == {
+            "labels": len(paid),
+            "queried": sum(event["origin"] == "oracle" for event in paid),
+            "cost": pytest.approx(sum(event["cost"] for event in plain.events)),
+            "trained_on": len(trained_on),
+            "pseudo": sum(event["origin"] == "pseudo" for event in trained_on),
+        }
+    for position, event in enumerate(pool.events()):
+        before = [n for n in range(position) if plain.events[n]["index"] == event["index"]]
+        assert event["supersedes"] == (before[-1] if before else None)
+        target = -1 if event["abstained"] else plain.events[position]["target"]
+        assert event["target"] == target
 
 
 def test_multilabel_rows_are_kept_and_saved() -> None:

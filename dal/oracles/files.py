@@ -39,7 +39,9 @@ class FilesOracle(Oracle):
     Beside the label a row has the sample's index, its file name or text where the data have one,
     the model's guess with its probability (of a set of labels: as if they were independent), and
     the strategy's score. Rows and columns may be put in another order, all columns but ``index``
-    and ``label`` taken out, and others added; `read_answers` says which tables are understood.
+    and ``label`` taken out, and others added. Of these ``annotator``, a name, and ``seconds``, how
+    long the answer took, go into the ledger; their cells may be empty. `read_answers` says which
+    tables are understood.
 
     Args:
         folder: Where the files go; created if it is missing.
@@ -129,6 +131,8 @@ class FilesOracle(Oracle):
             targets=torch.tensor(targets),
             abstained=torch.tensor([row.label == ABSTAINED for row in rows]),
             cost=torch.ones(len(rows)),
+            seconds=torch.tensor([row.seconds for row in rows], dtype=torch.float64),
+            annotators=[row.annotator or self.name for row in rows],
         )
 
     def _draw(self, ticket: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,19 +22,24 @@ class Row:
         line: Its line in the file, from 1.
         index: The number of the sample.
         label: What was written, without blanks around it; empty where nothing was.
+        annotator: Who wrote it; empty where the table does not say.
+        seconds: How long it took; NaN where the table does not say.
     """
 
     line: int
     index: int
     label: str
+    annotator: str = ""
+    seconds: float = math.nan
 
 
 def read_answers(path: Path) -> list[Row]:
-    """The columns ``index`` and ``label`` of a table, whatever else it holds, in its order.
+    """The answers in a table, whatever else it holds, in its order.
 
-    Cells are separated by commas, semicolons or tabs, as the header or a first line ``sep=;``
-    says. Rows and columns may be in any order, other columns are not looked at, and empty lines
-    do not count. UTF-8 is read with or without a byte order mark, and UTF-16 with one.
+    The columns ``index`` and ``label`` must be there, ``annotator`` and ``seconds`` may be; others
+    are not looked at. Cells are separated by commas, semicolons or tabs, as the header or a first
+    line ``sep=;`` says. Rows and columns may be in any order, and empty lines do not count. UTF-8
+    is read with or without a byte order mark, and UTF-16 with one.
 
     Raises:
         ValueError: It cannot be read without guessing what was meant; names file and line.
@@ -97,9 +103,10 @@ def _rows(text: str, delimiter: str, start: int) -> list[Row]:
 
 
 def _check_header(header: list[str]) -> None:
-    for name in ("index", "label"):
-        if header.count(name) != 1:
-            raise ValueError(f"the header names the column {name} {header.count(name)} times")
+    for name in ("index", "label", "annotator", "seconds"):
+        count = header.count(name)
+        if count > 1 or (count == 0 and name in ("index", "label")):
+            raise ValueError(f"the header names the column {name} {count} times")
 
 
 def _row(line: int, header: list[str], cells: list[str], delimiter: str) -> Row:
@@ -113,8 +120,22 @@ def _row(line: int, header: list[str], cells: list[str], delimiter: str) -> Row:
     for name, cell in zip(header, cells, strict=True):
         if not name and cell.strip():
             raise ValueError(f"{cell.strip()[:40]!r} stands in a column without a name")
-    found = dict(zip(header, cells, strict=True))
-    index, label = found["index"].strip(), found["label"].strip()
+    found = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    index = found["index"]
     if not (index.isascii() and index.isdecimal()):
         raise ValueError(f"{index[:40]!r} in the column index is no whole number")
-    return Row(line, int(index), label)
+    seconds = _seconds(found.get("seconds", ""))
+    return Row(line, int(index), found["label"], found.get("annotator", ""), seconds)
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds, with a point or a comma; NaN where there is none."""
+    if not text:
+        return math.nan
+    try:
+        seconds = float(text.replace(",", "."))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{text[:40]!r} in the column seconds is no number of 0 or more")
+    return seconds

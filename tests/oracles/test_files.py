@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_simulated_answers_in_the_order_of_the_query() -> None:
     assert answers.targets.tolist() == [80, 30, 50]
     assert answers.abstained.tolist() == [False] * 3
     assert answers.cost.tolist() == [1.0] * 3
+    assert answers.seconds is answers.annotators is None
 
 
 def test_simulated_refuses_unknown_labels() -> None:
@@ -82,6 +84,16 @@ def test_rows_may_be_sorted_and_gain_columns(tmp_path: Path) -> None:
     assert answers is not None
     assert answers.indices.tolist() == [8, 3, 5]
     assert answers.targets.tolist() == [2, 1, 0]
+
+
+def test_annotators_and_seconds_come_with_the_answers(tmp_path: Path) -> None:
+    text = "index,label,annotator,seconds\n3,dog,eva,2.5\n5,cat,,\n8,?,max,0\n"
+    oracle, ticket = answered(tmp_path, text)
+    answers = oracle.collect(ticket)
+    assert answers is not None
+    assert answers.annotators == ["max", "eva", "files"]
+    assert answers.seconds is not None
+    assert answers.seconds.tolist() == pytest.approx([0.0, 2.5, math.nan], nan_ok=True)
 
 
 def test_a_name_counts_before_a_number(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ def test_what_programs_save_is_recognized(tmp_path: Path, kind: str) -> None:
     assert [(row.index, row.label) for row in read_answers(path)] == WRITTEN
 
 
+def test_annotators_and_seconds_are_read_where_they_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "round_0000.csv"
+    path.write_text("Seconds;index;label; annotator\n2,5;8;a; eva \n;3;b;\n0;5;;max\n")
+    rows = read_answers(path)
+    assert [(row.label, row.annotator) for row in rows] == [("a", "eva"), ("b", ""), ("", "max")]
+    seconds = [row.seconds for row in rows]
+    assert seconds == pytest.approx([2.5, math.nan, 0.0], nan_ok=True)
+    path.write_text("index,label\n8,a\n")
+    (row,) = read_answers(path)
+    assert row.annotator == ""
+    assert math.isnan(row.seconds)
+
+
 def test_rows_know_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "round_0000.csv"
     path.write_text("sep=;\nindex;label\n\n8;a\n3;b\n")
@@ -61,6 +75,20 @@ REFUSED = {
     "no header": ("8,cat\n", "line 1: '8,cat' does not name the columns index and label"),
     "nothing": ("", "line 1: '' does not name"),
     "no number": ("index,label\n8,cat\n3.0,dog\n", "line 3: '3.0' in the column index is no whole"),
+    "annotator twice": (
+        "index,label,annotator,Annotator\n8,cat,a,b\n",
+        "line 1: .*annotator 2 times",
+    ),
+    "negative seconds": (
+        "index,label,seconds\n8,cat,2\n3,dog,-1\n",
+        "line 3: '-1' in the column seconds is no number of 0 or more; mend that line",
+    ),
+    "seconds as text": (
+        "index;label;seconds\n8;cat;0:35\n",
+        "line 2: '0:35' in the column seconds",
+    ),
+    "seconds no number": ("index,label,seconds\n8,,nan\n", "line 2: 'nan' in the column seconds"),
+    "endless seconds": ("index,label,seconds\n8,,inf\n", "line 2: 'inf' in the column seconds"),
     "other digits": ("index,label\n٣,cat\n", "line 2: '٣' in the column index"),
 }
 
