@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,17 +59,6 @@ class TrainSet:
         return len(self.indices)
 
 
-class _Event(NamedTuple):
-    """Where an event stands in the ledger, and where its label comes from."""
-
-    position: int
-    origin: Origin
-
-    @property
-    def guessed(self) -> bool:
-        return self.origin in GUESSES
-
-
 class Pool:
     """Ledger of label events over a training part.
 
@@ -110,8 +99,6 @@ class Pool:
             key: torch.empty(self._shape(key, 0), dtype=kind) for key, kind in COLUMNS.items()
         }
         self._annotators: list[str] = []
-        # Read off the events as they come: the latest of each sample, in the order of the first.
-        self._latest: dict[int, _Event] = {}
 
     def label(
         self,
@@ -167,13 +154,18 @@ class Pool:
 
     def _superseded(self, indices: Tensor, again: bool) -> Tensor:
         """int64, (b,): the event that a new one of each sample supersedes; `NONE` for none."""
-        found = []
-        for index in indices.tolist():
-            before = self._latest.get(index)
-            if before is None and again:
+        known, guessed = self._latest(indices), self._of(*GUESSES)
+        for index in indices.tolist() if again else ():
+            if index not in known:
                 raise ValueError(f"sample {index} has no label yet; give the first without `again`")
-            found.append(before.position if before and (again or before.guessed) else NONE)
-        return torch.tensor(found, dtype=torch.int64)
+        known = {index: n for index, n in known.items() if again or guessed[n]}
+        return torch.tensor([known.get(index, NONE) for index in indices.tolist()]).long()
+
+    def _latest(self, indices: Tensor) -> dict[int, int]:
+        """The position of the latest event of each of some samples that have one."""
+        index = self._events["index"]
+        there = torch.isin(index, indices).nonzero().squeeze(1)
+        return dict(zip(index[there].tolist(), there.tolist(), strict=True))  # the last one stays
 
     def _append(self, rows: Mapping[str, Tensor], annotators: Sequence[str]) -> None:
         size = len(rows["index"])
@@ -186,7 +178,8 @@ class Pool:
             raise ValueError(f"{len(annotators)} annotators for {size} indices; name one each")
         rows = {key: row.to(COLUMNS[key]) for key, row in rows.items()}
         _check_numbers(rows)
-        self._latest |= self._follow(rows)
+        self._check_indices(rows)
+        self._check_chains(rows)
         self._annotators += annotators
         rows["target"] = rows["target"].clone()
         rows["target"][rows["abstained"]] = NONE
@@ -195,43 +188,47 @@ class Pool:
     def _shape(self, key: str, size: int) -> tuple[int, ...]:
         return (size, *self._target_shape) if key == "target" else (size,)
 
-    def _follow(self, rows: Mapping[str, Tensor]) -> dict[int, _Event]:
-        """The latest event of each sample that new events are about.
-
-        Raises:
-            ValueError: One of them does not continue the chain of its sample.
-        """
-        new: dict[int, _Event] = {}
-        columns = (rows[key].tolist() for key in ("index", "supersedes", "origin"))
-        start = len(self._annotators)
-        for position, (index, said, number) in enumerate(zip(*columns, strict=True), start):
-            event = _Event(position, ORIGINS[number])
-            before = new.get(index) or self._latest.get(index)
-            if before is None:
-                self._check_index(index, event.origin)
-            if said != (NONE if before is None else before.position):
-                raise ValueError(_break(event, index, said, before, repeated=index in new))
-            if before is not None and event.guessed and not before.guessed:
-                raise ValueError(f"sample {index} has been labeled already; no guess replaces that")
-            new[index] = event
-        return new
-
-    def _check_index(self, index: int, origin: Origin) -> None:
-        """Refuse the index of a new sample: made ones are beyond the training part."""
-        if origin == "synthetic" and index < self.num_total:
-            raise ValueError(f"made samples are numbered from {self.num_total} on, not {index}")
-        if origin != "synthetic" and not 0 <= index < self.num_total:
+    def _check_indices(self, rows: Mapping[str, Tensor]) -> None:
+        """Refuse a sample's first event with an index that cannot be: made samples come behind."""
+        first = rows["supersedes"] == NONE
+        made = first & (rows["origin"] == ORIGINS.index("synthetic"))
+        outside = (rows["index"] < 0) | (rows["index"] >= self.num_total)
+        for index in rows["index"][first & ~made & outside].tolist():
             raise ValueError(f"indices must lie in [0, {self.num_total}), {index} does not")
+        for index in rows["index"][made & (rows["index"] < self.num_total)].tolist():
+            raise ValueError(f"made samples are numbered from {self.num_total} on, not {index}")
+
+    def _check_chains(self, rows: Mapping[str, Tensor]) -> None:
+        """Refuse an event that does not supersede the one before it of the same sample."""
+        start, known = len(self._annotators), self._latest(rows["index"])
+        guessed = _is_one_of(torch.cat([self._events["origin"], rows["origin"]]), GUESSES)
+        events = zip(rows["index"].tolist(), rows["supersedes"].tolist(), strict=True)
+        for position, (index, said) in enumerate(events, start):
+            before = known.get(index, NONE)
+            if said != before:
+                raise ValueError(_break(position, index, said, before, before >= start))
+            if before != NONE and guessed[position] and not guessed[before]:
+                raise ValueError(f"sample {index} has been labeled already; no guess replaces that")
+            known[index] = position
 
     def _of(self, *origins: Origin) -> Tensor:
         """bool, one an event: whether it comes from one of these."""
-        numbers = torch.tensor([ORIGINS.index(origin) for origin in origins])
-        return torch.isin(self._events["origin"], numbers)
+        return _is_one_of(self._events["origin"], origins)
 
     def _trained_on(self) -> Tensor:
         """int64, (M,): the event that decides what each sample of the training set is."""
-        latest = torch.tensor([event.position for event in self._latest.values()]).long()
-        return latest[~(self._events["abstained"] | self._of("audit"))[latest]]
+        last = self._last()
+        return last[~(self._events["abstained"] | self._of("audit"))[last]]
+
+    def _last(self) -> Tensor:
+        """int64: the latest event of each sample, in the order of their first ones."""
+        index, supersedes = self._events["index"], self._events["supersedes"]
+        is_last = torch.ones(len(index), dtype=torch.bool)
+        is_last[supersedes[supersedes != NONE]] = False
+        first, last = (supersedes == NONE).nonzero().squeeze(1), is_last.nonzero().squeeze(1)
+        # Every sample has one of each, so that sorting both by sample pairs them.
+        first, last = first[index[first].argsort()], last[index[last].argsort()]
+        return last[first.argsort()]
 
     @property
     def asked_mask(self) -> Tensor:
@@ -332,6 +329,11 @@ class Pool:
         self._append(rows, [event["annotator"] for event in events])
 
 
+def _is_one_of(numbers: Tensor, origins: Sequence[Origin]) -> Tensor:
+    """bool, where a column of origins names one of some."""
+    return torch.isin(numbers, torch.tensor([ORIGINS.index(origin) for origin in origins]))
+
+
 def _plain(key: str, values: Tensor) -> list[Any]:
     """A column as plain values."""
     if key == "origin":
@@ -359,13 +361,11 @@ def _check_numbers(rows: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{key} {float(wrong[0]):g}; give a finite number of 0 or more")
 
 
-def _break(event: _Event, index: int, said: int, before: _Event | None, repeated: bool) -> str:
+def _break(position: int, index: int, said: int, before: int, repeated: bool) -> str:
     """How an event breaks the chain of its sample, in words."""
     if repeated:
         return f"sample {index} occurs twice; give one label at a time, the later ones by `again`"
     if said == NONE:
         return f"sample {index} has been labeled already; give another label of it by `again`"
-    known = "there is none" if before is None else f"that is event {before.position}"
-    return (
-        f"event {event.position} supersedes event {said}, not the latest of sample {index}: {known}"
-    )
+    known = "there is none" if before == NONE else f"that is event {before}"
+    return f"event {position} supersedes event {said}, not the latest of sample {index}: {known}"

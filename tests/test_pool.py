@@ -132,7 +132,7 @@ def test_made_samples_are_no_candidates() -> None:
         (55, {"origin": "oracle", "again": True}, "sample 55 has no label yet"),
         (9, {"origin": "pseudo", "again": True}, "sample 9 has been labeled already; no guess"),
         (9, {"origin": "pseudo"}, "sample 9 has been labeled already"),
-        (9, {"origin": "synthetic"}, "sample 9 has been labeled already"),
+        (9, {"origin": "synthetic"}, "made samples are numbered from 10 on, not 9"),
         (5, {"origin": "synthetic"}, "made samples are numbered from 10 on, not 5"),
         (5, {"origin": "oracle", "cost": torch.tensor([-1.0])}, "cost -1; give a finite"),
         (5, {"origin": "oracle", "cost": torch.tensor([math.nan])}, "cost nan; give a finite"),
@@ -339,7 +339,7 @@ def test_ledger_equals_its_definition(
         cost = torch.tensor([0.1 * index for index in indices], dtype=torch.float64)
         arguments = {"origin": origin, "again": again, "abstained": abstained, "cost": cost}
         if not plain.allows(origin, again, indices):
-            with pytest.raises(ValueError, match=r"sample|indices must lie"):
+            with pytest.raises(ValueError, match=r"sample|made samples|indices must lie"):
                 pool.label(number, ints(*indices), targets, **arguments)
             continue
         pool.label(number, ints(*indices), targets, **arguments)
