@@ -288,6 +288,26 @@ def test_missing_seeds_and_baseline_are_named(runs: Path, tmp_path: Path) -> Non
     assert "there are no runs of random to compare with" in text
 
 
+def test_rows_of_format_3_are_read_as_labels_paid_for(runs: Path) -> None:
+    folder = write_run(runs, "random", 0, [0.5, 0.6, 0.7], wasted=4)
+    now = read_run(folder)
+    assert now.labels == [10, 20, 30]
+    edit(
+        folder / "metrics.jsonl",
+        lambda rows: [row.update(labels=row.pop("trained_on")) for row in rows],
+    )
+    assert '"labels": 16' in (folder / "metrics.jsonl").read_text()
+    assert read_run(folder) == now
+
+
+def test_corrections_are_no_picks(runs: Path) -> None:
+    folder = write_run(runs, "random", 0, [0.5, 0.6, 0.7])
+    before = read_run(folder)
+    with (folder / "queries.csv").open("a") as file:
+        file.write("1,0,,dog one,0\n")
+    assert read_run(folder) == before
+
+
 def test_wasted_queries_count_as_labels_paid_for(runs: Path, tmp_path: Path) -> None:
     folder = write_run(runs, "random", 0, [0.5, 0.6, 0.7], wasted=4)
     run = read_run(folder)
