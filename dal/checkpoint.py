@@ -7,13 +7,15 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dal.utils.safe_files import DamagedError, remove_temporary, saving, write_atomically
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAGIC = b"dal checkpoint 1\n"
 KEPT = 3
@@ -80,23 +82,27 @@ class Checkpoints:
         for old in numbers[: 1 - KEPT]:
             self._path(old).unlink(missing_ok=True)
 
-    def load(
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole; see `read`."""
+        return self.read(lambda state: state)
+
+    def read(
         self,
-        restore: Callable[[dict[str, Any]], None] = lambda state: None,
-        in_part: Callable[[dict[str, Any]], None] | None = None,
-    ) -> dict[str, Any] | None:
-        """The newest state that is whole.
+        take: Callable[[dict[str, Any]], T],
+        take_in_part: Callable[[dict[str, Any]], T] | None = None,
+    ) -> T | None:
+        """What is made of the newest state that is whole.
 
         Damaged files are warned about, and removed once an older one has taken their place.
 
         Args:
-            restore: Called with the state; it may raise DamagedError for files that the state
-                refers to.
-            in_part: Called instead with the newest whole state where no state can be restored with
-                all its files.
+            take: Makes something of a state; raises DamagedError where a file that the state refers
+                to is damaged, and the state before it is tried.
+            take_in_part: Does so without such files, for the newest whole state where none can be
+                taken with all its files.
 
         Returns:
-            The state, or None when there has been none.
+            What one of them made, or None when there has been no state.
 
         Raises:
             DamagedError: There are checkpoints but none of them is whole.
@@ -112,7 +118,7 @@ class Checkpoints:
             try:
                 state = load(path)
                 newest = newest or state
-                restore(state)
+                taken = take(state)
             except DamagedError as error:
                 log.warning("%s; falling back to the checkpoint before it", error)
                 damaged.append(path)
@@ -120,10 +126,9 @@ class Checkpoints:
                 continue
             for bad in damaged:
                 bad.unlink()
-            return state
-        if newest is not None and in_part is not None:
-            in_part(newest)
-            return newest
+            return taken
+        if newest is not None and take_in_part is not None:
+            return take_in_part(newest)
         if damaged:
             raise DamagedError(f"no checkpoint in {self.folder} is whole ({cause})")
         return None

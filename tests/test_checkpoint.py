@@ -121,39 +121,35 @@ def test_damaged_newest_falls_back_with_a_warning(
 def test_file_the_state_refers_to_may_be_damaged_too(three: Checkpoints) -> None:
     tried: list[int] = []
 
-    def restore(loaded: dict[str, Any]) -> None:
+    def take(loaded: dict[str, Any]) -> int:
         tried.append(loaded["number"])
         if loaded["number"] > 0:
             raise DamagedError("history")
+        return tried[-1]
 
-    loaded = three.load(restore)
-    assert loaded is not None
+    assert three.read(take) == 0
     assert tried == [2, 1, 0]
-    assert loaded["number"] == 0
 
 
 def test_in_part_the_newest_whole_state_is_taken_where_none_has_all_its_files(
     three: Checkpoints,
 ) -> None:
-    def restore(loaded: dict[str, Any]) -> None:
+    def take(loaded: dict[str, Any]) -> None:
         raise DamagedError("history")
 
     newest(three).write_bytes(b"nothing of ours")
     before = names(three.folder)
-    taken: list[int] = []
-    loaded = three.load(restore, lambda state: taken.append(state["number"]))
-    assert loaded is not None
-    assert taken == [loaded["number"]] == [1]
+    assert three.read(take, lambda state: state["number"]) == 1
     assert names(three.folder) == before
 
 
-def test_other_errors_of_restoring_do_not_fall_back(three: Checkpoints) -> None:
-    def restore(loaded: dict[str, Any]) -> None:
+def test_other_errors_of_taking_do_not_fall_back(three: Checkpoints) -> None:
+    def take(loaded: dict[str, Any]) -> None:
         raise ValueError("the data have changed")
 
     before = names(three.folder)
     with pytest.raises(ValueError, match="the data have changed"):
-        three.load(restore)
+        three.read(take)
     assert names(three.folder) == before
 
 

@@ -85,4 +85,4 @@ def _save(job: Job, save: Save) -> None:
     saved: dict[str, Any] = save()
     job.state.fit = saved
     job.recorder.flush()  # a resumed run does not record these epochs again
-    job.save()
+    job.keeper.save(job.standing)

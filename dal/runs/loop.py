@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from dal import metrics
-from dal.checkpoint import Checkpoints
 from dal.data.source import Source
 from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
@@ -37,7 +36,8 @@ from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.fitting import context_of, fit_and_test
 from dal.runs.host import current_host
-from dal.runs.job import Job, own_threads
+from dal.runs.job import Job, begin, own_threads
+from dal.runs.parts import Parts
 from dal.settings import Settings
 from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
@@ -131,7 +131,6 @@ def run(
         directory or nullcontext(),
         Recorder(directory, source, config, host.count) as recorder,
     ):
-        task = source.task
         oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
         oracle.open(source)
         device = ranks.local_device(pick_device(settings.device))
@@ -139,31 +138,15 @@ def run(
             model,
             trainer or Trainer(),
             source,
-            task,
+            source.task,
             committee,
             needs=strategy.needs,
             seed=settings.seed,
             device=device,
             batch_size=settings.batch_size,
         )
-        job = Job(
-            settings=settings,
-            source=source,
-            task=task,
-            learner=host.wrap(learner),
-            committee=committee,
-            strategy=strategy,
-            oracle=oracle,
-            initial=initial,
-            recorder=recorder,
-            interrupts=interrupts,
-            checkpoints=Checkpoints(directory.path / "checkpoints") if directory else None,
-            device=device,
-            ranks=ranks,
-        )
-        recorder.start(job.state, job.pool, job.numerics, device, job.resumed, job.start)
-        if job.resumed and job.state.next != "fit":  # the learner is that of the last fit
-            job.export(if_missing=True)
+        parts = Parts(source, host.wrap(learner), strategy, initial, committee, settings)
+        job = begin(parts, oracle, recorder, interrupts, device)
         status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
 
@@ -181,7 +164,7 @@ def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
                 select(job, remember(job, predict(job)))
             job.commit("answers")
         if not annotate(job):
-            job.keep_question()
+            job.keeper.keep_question(job.state)
             return finish(job, "waiting", "answers")
         job.commit("fit")
 
@@ -216,8 +199,8 @@ def fit(job: Job) -> None:
     state.steps += fitted.steps
     state.fit = None
     job.recorder.fitted(state)
-    job.keep_model()
-    job.export()
+    job.keeper.keep_model(state)
+    job.keeper.export()
 
 
 def stop_reason(job: Job) -> str:
@@ -234,18 +217,16 @@ def predict(job: Job) -> PoolView:
     """One pass over the candidates computes everything the strategy needs."""
     candidates, train_set = job.candidates, job.pool.train_set()
     with clock(job.state.row, "scan_s"):
-        return job.learner.scan(candidates, job.scan_needs, context_of(job), train_set)
+        return job.learner.scan(candidates, job.parts.scan_needs, context_of(job), train_set)
 
 
 def remember(job: Job, view: PoolView) -> PoolView:
     """Keep the class probabilities, and show the strategy those of the last rounds."""
-    if not (job.remembers and job.ranks.is_main):
+    if job.parts.remembered == 0 or not current().is_main:
         return view
     with clock(job.state.row, "history_s"):
         job.history.append(job.state.round, view.indices, view[Probs()])
-        for need, count in job.from_history.items():
-            view = view.with_result(need, job.history.last(count, view.indices))
-    return view
+        return job.standing.with_history(view, job.parts.from_history(job.parts.strategy))
 
 
 def select(job: Job, view: PoolView) -> None:
@@ -254,7 +235,7 @@ def select(job: Job, view: PoolView) -> None:
     size = min(settings.query_size, settings.budget - job.pool.num_queried, len(view))
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
-        query = job.ranks.broadcast(lambda: _choose(job, view, size, rng))
+        query = current().broadcast(lambda: _choose(job, view, size, rng))
     scores = query.scores.double()
     state.row |= {
         "query/size": len(query.indices),
@@ -272,7 +253,7 @@ def select(job: Job, view: PoolView) -> None:
         "scores": scores.tolist(),
         "pool_scores": query.pool_scores,
         "guesses": [] if query.probs is None else job.task.guess(query.probs),
-        "ticket": job.ranks.broadcast(lambda: job.oracle.submit(query, state.round)),
+        "ticket": current().broadcast(lambda: job.oracle.submit(query, state.round)),
     }
 
 
@@ -295,7 +276,7 @@ def annotate(job: Job) -> bool:
     assert state.pending is not None
     with clock(state.row, "oracle_s"):
         ticket = state.pending["ticket"]
-        answers = job.ranks.broadcast(lambda: job.oracle.collect(ticket))
+        answers = current().broadcast(lambda: job.oracle.collect(ticket))
     if answers is None:
         return False
     state.row["query/wasted"] = int(answers.abstained.sum())
@@ -332,8 +313,8 @@ def finish(
 
 def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
     """What the strategy chooses, on the CPU."""
-    query = job.strategy.select(view, size, rng)
-    check_query(query, view, size, type(job.strategy).__name__)
+    query = job.parts.strategy.select(view, size, rng)
+    check_query(query, view, size, type(job.parts.strategy).__name__)
     scores = None if query.pool_scores is None else query.pool_scores.float().cpu()
     return replace(
         query, indices=query.indices.cpu(), scores=query.scores.cpu(), pool_scores=scores

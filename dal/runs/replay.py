@@ -17,19 +17,17 @@ from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext, make_learner
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.network import TorchLearner
-from dal.oracles import Answers, Oracle
 from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
 from dal.recording.figures import prediction_history, save
-from dal.recording.recorder import Recorder
 from dal.recording.run_directory import read_status
 from dal.runs.from_config import source_of
-from dal.runs.job import MODELS, Job, from_history
+from dal.runs.keeper import MODELS
+from dal.runs.parts import Parts, Standing
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.inputs import Inputs, map_tensors
 from dal.utils.safe_files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator
-from dal.utils.signals import Interrupts
 
 PLAIN = {"seed": int, "difficulty": dict, "split": dict}
 PARTS = ("data", "features", "model", "strategy", "trainer", "committee", "initial")
@@ -97,14 +95,13 @@ class Replay:
         config = _read_config(run_dir / "config.yaml")
         if not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; {_ANEW}")
-        self._job = _job(config, tuple(plugins))
+        self._parts = _parts(config, tuple(plugins))
         events = Journals(run_dir, self.source.fingerprint()).all_events()
         if events is None:
             raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it, or {_ANEW}")
-        self._ledger = self._job.new_pool(events)
-        self._job.history = PredictionHistory(
-            len(self.source.train), self.source.num_classes, keep=None, dtype=torch.float64
-        )
+        self._ledger = self._parts.pool(events)
+        history = self._parts.history(keep=None, dtype=torch.float64)
+        self._standing = Standing.at_start(self._parts, history)
         self.others, self.skipped = dict(others or {}), {}
         for name in list(self.others):
             if reason := self._why_not(name):
@@ -114,12 +111,12 @@ class Replay:
     @property
     def source(self) -> Source:
         """The data."""
-        return self._job.source
+        return self._parts.source
 
     @property
     def history(self) -> PredictionHistory:
         """Predictions of the rounds replayed so far, in float64."""
-        return self._job.history
+        return self._standing.history
 
     @property
     def numbers(self) -> list[int]:
@@ -140,7 +137,7 @@ class Replay:
         path = self.run_dir / MODELS / f"round_{number:04d}.pt"
         remedy = f"put back the file that this run wrote, or {_ANEW}"
         try:
-            self._job.learner.load_state_dict(checkpoint.load(path)["learner"])
+            self._parts.learner.load_state_dict(checkpoint.load(path)["learner"])
         except FileNotFoundError:
             raise ValueError(
                 f"the model of round {number} was not kept: there is no {path}; {_ANEW}"
@@ -154,17 +151,16 @@ class Replay:
 
     def _round(self, number: int) -> ReplayedRound:
         self._load_model(number)
-        job = self._job
-        strategies = [job.strategy, *self.others.values()]
-        asked = (s.needs - set(from_history(s, job.committee)) for s in strategies)
+        parts, standing = self._parts, self._standing
+        asked = map(parts.asked_of_learner, [parts.strategy, *self.others.values()])
         needs = frozenset({Probs()}).union(*asked)
-        candidates = job.candidates
-        view = job.learner.scan(candidates, needs, RoundContext(number), job.pool.train_set())
-        job.history.append(number, candidates, view[Probs()])
+        candidates, train_set = standing.candidates, standing.pool.train_set()
+        view = parts.learner.scan(candidates, needs, RoundContext(number), train_set)
+        standing.history.append(number, candidates, view[Probs()])
         recorded = [query for query in self._ledger.queries() if query[0] == number]
         picked = [index for _, index, _, _ in recorded]
         size = len(picked)
-        query = self._select(job.strategy, view, size, number)
+        query = self._select(parts.strategy, view, size, number)
         scores = dict(zip(query.indices.tolist(), query.scores.tolist(), strict=True))
         known = [abs(scores[i] - score) for _, i, score, _ in recorded if i in scores]
         return ReplayedRound(
@@ -183,22 +179,18 @@ class Replay:
         )
 
     def _select(self, strategy: Strategy, view: PoolView, size: int, number: int) -> Query:
-        for need, count in from_history(strategy, self._job.committee).items():
-            view = view.with_result(need, self._job.history.last(count, view.indices))
-        return strategy.select(view, size, generator(self._job.settings.seed, number, "query"))
+        view = self._standing.with_history(view, self._parts.from_history(strategy))
+        return strategy.select(view, size, generator(self._parts.settings.seed, number, "query"))
 
     def _label(self, number: int) -> None:
         """Give the pool the answers of a round."""
         events = self._ledger.events()
         mine = [event for event in events if event["round"] == number]
-        self._job.pool.extend([event for event in mine if event["origin"] != "initial"])
+        self._standing.pool.extend([event for event in mine if event["origin"] != "initial"])
 
     def _why_not(self, name: str) -> str:
-        job, strategy = self._job, self.others[name]
-        asked = strategy.needs - set(from_history(strategy, job.committee))
         try:
-            job.task.check_kind(strategy.tasks, name, job.source.name)
-            job.learner.check_needs(asked, name)
+            self._parts.check_strategy(self.others[name], name)
         except TypeError as error:
             return str(error)
         return ""
@@ -268,18 +260,6 @@ def write_table(rounds: Sequence[ReplayedRound], folder: Path) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-class _Nobody(Oracle):
-    """Nobody is asked: the answers stand in the run."""
-
-    name = "recorded"
-
-    def submit(self, query: Query, round_number: int) -> dict[str, Any]:
-        raise RuntimeError("a replay asks nobody")
-
-    def collect(self, ticket: dict[str, Any]) -> Answers | None:
-        raise RuntimeError("a replay asks nobody")
-
-
 class _Double(Split):
     """The same inputs, bit for bit, in float64."""
 
@@ -317,8 +297,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _job(config: Mapping[str, Any], allow: tuple[str, ...]) -> Job:
-    """The run's parts as they stood at its start, with networks of float64, on the CPU."""
+def _parts(config: Mapping[str, Any], allow: tuple[str, ...]) -> Parts:
+    """What the run was made of, with networks of float64, on the CPU."""
     known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
     settings = Settings(**known | {"device": "cpu"})
     source = source_of(config, settings, None, allow)
@@ -343,22 +323,9 @@ def _job(config: Mapping[str, Any], allow: tuple[str, ...]) -> Job:
     )
     for model in _networks(learner):
         model.double()
-    return Job(
-        settings=settings,
-        source=source,
-        task=source.task,
-        learner=learner,
-        committee=committee,
-        strategy=strategy,
-        oracle=_Nobody(),
-        initial=factory(config["initial"], "initial", allow=allow)(
-            targets=source.train.targets, seed=settings.seed
-        ),
-        recorder=Recorder(None, source, None),
-        interrupts=Interrupts(),
-        checkpoints=None,
-        device=torch.device("cpu"),
-    )
+    initial = factory(config["initial"], "initial", allow=allow)
+    known_at_start = initial(targets=source.train.targets, seed=settings.seed)
+    return Parts(source, learner, strategy, known_at_start, committee, settings)
 
 
 def _networks(learner: Learner) -> list[nn.Module]:

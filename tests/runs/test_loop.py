@@ -15,13 +15,13 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import dal
+from dal import checkpoint
 from dal.checkpoint import Checkpoints
 from dal.data import initial_labels, make_source
 from dal.models import MLP, LogisticRegression
 from dal.oracles import Answers, FilesOracle, SimulatedOracle
 from dal.query import Entropy, Instability, PoolView, Query, Random, Strategy
 from dal.recording.event_file import EventFile
-from dal.runs.job import Job
 from dal.state import FORMAT
 from dal.training.trainer import Trainer
 from dal.utils.signals import PreemptedError
@@ -157,17 +157,18 @@ def test_run_without_record_of_epochs_is_the_same_run(tmp_path: Path) -> None:
 def test_run_epochs_are_on_disk_before_a_save_within_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, save = [], Job.save
+    seen, replace = [], os.replace
 
-    def look_and_save(job: Job) -> None:
-        if job.state.fit is not None:
+    def replace_and_look(source: Any, target: Any, **options: Any) -> None:
+        replace(source, target, **options)
+        if Path(target).parent.name != "checkpoints" or Path(target).suffix != ".pt":
+            return
+        fit = checkpoint.load(Path(target))["state"]["fit"]
+        if fit is not None:
             events = EventAccumulator(str(tmp_path / "tb")).Reload()
-            seen.append(
-                (job.state.fit["epoch"], len(events.Scalars("5_fit_over_steps/train/loss")))
-            )
-        save(job)
+            seen.append((fit["epoch"], len(events.Scalars("5_fit_over_steps/train/loss"))))
 
-    monkeypatch.setattr(Job, "save", look_and_save)
+    monkeypatch.setattr(os, "replace", replace_and_look)
     run(Entropy(), tmp_path, settings={"save_every": 1, "max_rounds": 0})
     assert seen == [(1, 1), (2, 2), (3, 3)]
 

@@ -1,0 +1,213 @@
+"""What a run is made of, and where it stands.
+
+Both touch no disk and ask nobody: a replay, a test or a notebook takes them alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dal.data.source import Source
+from dal.learners import Committee, Dropout, Learner, Rounds
+from dal.pool import Pool
+from dal.query import History, Members, Need, Needs, PoolView, PredictionHistory, Probs, Strategy
+from dal.query.selection import random_keys
+from dal.settings import Settings
+from dal.state import State
+from dal.task import Task
+from dal.utils.digest import digest_tensors
+from dal.utils.ranks import current
+from dal.utils.seeding import generator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of.
+
+    Attributes:
+        source: The data.
+        learner: The model, and how it is trained and asked.
+        strategy: Chooses what to label.
+        initial: int64, (M,), the samples whose labels are known at the start.
+        committee: Who the members are, where the strategy asks for a committee.
+        settings: Seed, query size, budget, what is kept.
+
+    Raises:
+        TypeError: The strategy is meant for other targets, or needs what the learner cannot give.
+    """
+
+    source: Source
+    learner: Learner
+    strategy: Strategy
+    initial: Tensor
+    committee: Committee = field(default_factory=Dropout)
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        self.check_strategy(self.strategy, type(self.strategy).__name__)
+
+    def check_strategy(self, strategy: Strategy, name: str) -> None:
+        """Refuse a strategy that cannot choose from these data by this learner.
+
+        Raises:
+            TypeError: With its name and the reason.
+        """
+        self.task.check_kind(strategy.tasks, name, self.source.name)
+        self.learner.check_needs(self.asked_of_learner(strategy), name)
+
+    @property
+    def task(self) -> Task:
+        """What is predicted: one class a sample, or several labels."""
+        return self.source.task
+
+    def from_history(self, strategy: Strategy) -> dict[Need, int]:
+        """The needs of a strategy that remembered predictions answer, each with its rounds."""
+        found: dict[Need, int] = {}
+        for need in strategy.needs:
+            if isinstance(need, History):
+                found[need] = need.rounds
+            if isinstance(need, Members) and isinstance(self.committee, Rounds):
+                found[need] = self.committee.size
+        return found
+
+    def asked_of_learner(self, strategy: Strategy) -> Needs:
+        """The needs of a strategy that the pass over the candidates answers."""
+        return strategy.needs - set(self.from_history(strategy))
+
+    @property
+    def remembered(self) -> int | None:
+        """The number of rounds whose predictions are kept; None for all of them."""
+        rounds = self.from_history(self.strategy).values()
+        return None if self.settings.keep_history else max(rounds, default=0)
+
+    @property
+    def scan_needs(self) -> Needs:
+        """What the pass must compute; where predictions are kept, probabilities as well."""
+        needs = self.asked_of_learner(self.strategy)
+        return needs if self.remembered == 0 else needs | {Probs()}
+
+    def pool(self, events: Sequence[Mapping[str, Any]] = ()) -> Pool:
+        """A ledger for the training part that holds some events."""
+        targets = self.source.train.targets
+        pool = Pool(len(targets), targets.shape[1] if targets.ndim == 2 else None)
+        pool.extend(events)
+        return pool
+
+    def history(self, folder: Path | None = None, **options: Any) -> PredictionHistory:
+        """An empty history of predictions for the training part; see `PredictionHistory`."""
+        options = {"keep": self.remembered} | options
+        size = len(self.source.train), self.source.num_classes
+        return PredictionHistory(*size, folder=folder, **options)
+
+
+@dataclass
+class Standing:
+    """Where a run stands.
+
+    Attributes:
+        pool: Who is labeled.
+        history: What the last models predicted.
+        state: Round, what comes next in it, metrics, the open query.
+        among: bool, (num_total,), the samples among which strategies choose; None for all.
+        numerics: What decides the bits of the results; empty before the first fit.
+    """
+
+    pool: Pool
+    history: PredictionHistory
+    state: State = field(default_factory=State)
+    among: Tensor | None = None
+    numerics: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def at_start(cls, parts: Parts, history: PredictionHistory | None = None) -> Standing:
+        """Before the first round: the initial labels are known, and nothing else has happened.
+
+        Args:
+            parts: What the run is made of.
+            history: An empty one; None for one in memory.
+
+        Raises:
+            ValueError: An initial target is none of the classes, or there are fewer candidates
+                than one query takes.
+        """
+        targets = parts.source.train.targets[parts.initial]
+        parts.task.check_targets(targets)
+        pool = parts.pool()
+        pool.label(0, parts.initial, targets, origin="initial")
+        history = parts.history() if history is None else history
+        standing = cls(pool, history, among=_drawn(parts, pool))
+        left, settings = len(standing.candidates), parts.settings
+        if 0 < left < settings.query_size:
+            raise ValueError(
+                f"query_size={settings.query_size} but only {left} sample{'s' * (left > 1)} can be "
+                "chosen; lower it"
+            )
+        if left < settings.budget:
+            log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
+        return standing
+
+    @property
+    def candidates(self) -> Tensor:
+        """int64, (N,), ascending: the unlabeled samples that the strategy may choose."""
+        unlabeled = self.pool.unlabeled_idx
+        return unlabeled if self.among is None else unlabeled[self.among[unlabeled]]
+
+    def with_history(self, view: PoolView, needs: Mapping[Need, int]) -> PoolView:
+        """A view that shows the predictions of the last rounds too, so many for each need."""
+        for need, count in needs.items():
+            view = view.with_result(need, self.history.last(count, view.indices))
+        return view
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything has been saved: a fit in progress, or a round that is past its fit."""
+        state = self.state
+        return state.round > 0 or state.next != "fit" or state.fit is not None
+
+
+def digests(parts: Parts, standing: Standing) -> dict[str, str]:
+    """What runs compared at one seed must have in common at their start, by name."""
+    return {
+        "data": parts.source.fingerprint(),
+        "initial": digest_tensors({"initial": parts.initial}),
+        "candidates": digest_tensors({"candidates": standing.candidates}),
+        "weights": parts.learner.fingerprint(),
+    }
+
+
+def check_alike(start: Mapping[str, str]) -> None:
+    """Refuse to begin where the processes that share a run have other digests than the first.
+
+    Raises:
+        RuntimeError: Naming the process, and what differs.
+    """
+    ranks = current()
+    if (first := ranks.broadcast(lambda: start)) != start:
+        names = ", ".join(name for name in first if first[name] != start[name])
+        raise RuntimeError(
+            f"process {ranks.rank} has other {names} than the first; give all of them the "
+            "same data and versions"
+        )
+
+
+def _drawn(parts: Parts, pool: Pool) -> Tensor | None:
+    """bool, (num_total,): as many candidates as the settings say, at random; None for all."""
+    count, unlabeled = parts.settings.candidates, pool.unlabeled_idx
+    if count is None:
+        return None
+    if count >= len(unlabeled):
+        log.info("candidates=%d: all %d unlabeled samples are", count, len(unlabeled))
+        return None
+    keys = random_keys(pool.num_total, generator(parts.settings.seed, 0, "candidates"))
+    among = torch.zeros(pool.num_total, dtype=torch.bool)
+    among[unlabeled[keys[unlabeled].argsort()[:count]]] = True
+    return among
