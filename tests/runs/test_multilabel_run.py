@@ -26,7 +26,7 @@ from dal.query import (
     Random,
     Strategy,
 )
-from dal.runs.from_config import summary
+from dal.runs.summary import summary
 from dal.training.trainer import EarlyStopping, Trainer
 
 DATASET = make_multilabel_classification(300, n_features=10, n_classes=4)
