@@ -1,4 +1,4 @@
-"""Seconds spent, added up in a row of metrics."""
+"""Seconds that parts of a round take, added up in its row of metrics."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Text files that only grow: a run of many rounds pays for what a round adds, not for all before.
+"""Text files that are appended to: a round costs what it adds, however many rounds were before.
 
-A checkpoint holds the `mark` of a journal, so it stays the commit: what was appended after it is
-cut off again when a killed run goes on.
+A checkpoint holds the `mark` of each journal. So the checkpoint is the commit: when a killed run
+goes on, what was appended after the mark is cut off.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Journal:
 
     @property
     def mark(self) -> dict[str, Any]:
-        """How many bytes there are, and their digest: what `read` needs to give the same again."""
+        """Number and digest of the bytes so far; given these, `read` gives the same text again."""
         return {"bytes": self._size, "sha256": self._hash.hexdigest()}
 
     def extend(self, entries_from: Callable[[int], Sequence[str]], last: str = "") -> None:
         """Append the entries that are new.
 
         Args:
-            entries_from: Gives the entries from a number on, each ending with a newline. It is
-                asked for all of them where somebody has removed or shortened the file.
-            last: Stands behind them until the next call, and is no part of the `mark`.
+            entries_from: Gives the entries from a number on, each ending with a newline. Where
+                somebody has removed or shortened the file, it is asked for all entries.
+            last: Text behind the entries until the next call; it is no part of the `mark`.
 
         Raises:
             OSError: The disk is full or not writable.
@@ -78,10 +78,10 @@ class Journal:
                 raise
 
     def read(self, mark: dict[str, Any]) -> str:
-        """What stood behind the header when a mark was made; nothing is changed.
+        """The text behind the header as it was when a mark was made; the file is not changed.
 
         Raises:
-            DamagedError: It stands there no more.
+            DamagedError: The file no longer holds that text.
         """
         try:
             content = self.path.read_bytes()[: mark["bytes"]]
@@ -92,7 +92,7 @@ class Journal:
         return content[len(self.header) :].decode()
 
     def take(self, entries: Sequence[str]) -> None:
-        """Go on behind these entries: whatever else the file holds is cut off."""
+        """Go on after these entries: what the file holds beyond them is cut off."""
         self._begin()
         content = self.header + "".join(entries).encode()
         with saving(self.path):

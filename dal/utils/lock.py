@@ -17,7 +17,7 @@ from typing import IO
 STALE_AFTER = 300.0
 BEAT_EVERY = 60.0
 PATIENCE = 0.2
-"""Seconds for which `held`, which only looks, may be in the way of a process that starts."""
+"""Seconds that a starting process waits for the lock: `held` takes it for a moment to look."""
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -32,8 +32,9 @@ class RunLock:
     The lock file tells host, process and job of its holder. A refused process leaves the
     directory as it was. On file systems without ``flock`` the holder touches ``run.heartbeat``
     every minute. It counts as dead where its process ran on this machine and is gone, or else once
-    the heartbeat is five minutes old; by the clock that dates the files, so that clocks may differ.
-    Of several processes that start at once, the one that creates the heartbeat goes on.
+    the heartbeat is five minutes old. Its age is taken by the clock of the file system, since the
+    clocks of machines may differ. Of several processes that start at once, the one that creates the
+    heartbeat goes on.
 
     Args:
         run_dir: The run directory; created if it is missing.
@@ -84,7 +85,7 @@ class RunLock:
             self.heartbeat.unlink(missing_ok=True)
 
     def _flock(self, until: float) -> None:
-        """Take the lock, if need be after further attempts until a time."""
+        """Take the lock; while another process holds it, try again until a time."""
         assert self._file is not None
         while True:
             try:
@@ -118,7 +119,7 @@ class RunLock:
 
     def _is_stale(self, beat: int) -> bool:
         """Whether a beat is too long ago, or dated ahead, by the clock of the file system."""
-        if not beat:  # the file ended just now
+        if not beat:  # the holder removed the file just now
             return False
         probe = self.path.with_name(f".run.clock.{os.getpid()}.{threading.get_ident()}.tmp")
         probe.touch()
@@ -173,9 +174,9 @@ def held(run_dir: Path, host: object) -> bool | None:
         host: Where the run says that it runs.
 
     Returns:
-        None where this machine cannot tell: the lock may not be read, its heart beats and not from
-        a process of this machine that is gone, or the run is on another machine, and not every file
-        system shows the locks of others.
+        None where this machine cannot tell: the lock file may not be read; or there is a fresh
+        heartbeat, whose process may live; or the run is on another machine, whose locks not every
+        file system shows.
     """
     try:
         file = (run_dir / "run.lock").open()
@@ -227,7 +228,7 @@ def _holder() -> dict[str, object]:
 
 
 def _process() -> dict[str, object]:
-    """This process, told apart from any that gets its number later, or has it elsewhere."""
+    """What names this process, and no other that has its number later or on another machine."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -238,7 +239,7 @@ def _process() -> dict[str, object]:
 
 
 def _is_gone(holder: str) -> bool:
-    """Whether a text of `_process` tells of a process that ran on this machine and has ended."""
+    """Whether the process that `_process` described ran on this machine and has ended."""
     try:
         told = dict(json.loads(holder))
         here = _process()
@@ -250,7 +251,7 @@ def _is_gone(holder: str) -> bool:
     except ProcessLookupError:
         return True
     except (ValueError, TypeError, KeyError, OverflowError, OSError):
-        return False  # PermissionError: it is there, and another user's
+        return False  # among these PermissionError: another user's process is there
 
 
 def _started(pid: int) -> str:

@@ -17,10 +17,10 @@ ROOTS = ("dal", "py.warnings")
 REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default="")
 """The run that code works for, where a command does several; empty where one is alone."""
 OUTCOME = logging.getLogger("dal.outcome")
-"""Says how a run ended; of several, the console shows nothing else."""
+"""Logs how runs end. Where a command does several, its console shows only these messages."""
 
 FLUSH_S = 1.0
-"""Details wait at most so many seconds for the file, in a run that goes on talking."""
+"""Seconds that a message below INFO may wait for the file, if another message follows."""
 
 
 @contextmanager
@@ -43,9 +43,10 @@ class _Console(logging.Handler):
 
 
 class _File(logging.FileHandler):
-    """Appends to a file; details are written out once a second, the rest at once.
+    """Appends to a file: messages of level INFO and above at once, those below once a second.
 
-    Small networks do hundreds of epochs a second, and a line an epoch cost more than the epoch.
+    Small networks do hundreds of epochs a second. To write out the line of an epoch takes longer
+    than the epoch.
     """
 
     _flushed, _urgent = 0.0, True
@@ -63,9 +64,10 @@ class _File(logging.FileHandler):
 
 
 class _ByRun(logging.Handler):
-    """Passes a record to the file of the run that it comes from; one that is of no run, to all.
+    """Passes each record to the log file of its run; a record of no run goes to the files of all.
 
-    A handler a run would have every record looked at once a run.
+    Logging shows every record to every handler. If each of a thousand runs had a handler of its
+    own, each record would be looked at a thousand times; so one handler serves all runs.
     """
 
     def __init__(self) -> None:
@@ -80,7 +82,7 @@ class _ByRun(logging.Handler):
 
     @contextmanager
     def opened(self, file: logging.Handler) -> Iterator[None]:
-        """Let a file take part for the time of a block, as that of the run it is opened for."""
+        """For the time of a block, pass the records of the run in `REPLICA` to a file."""
         name = REPLICA.get()
         files = self._files.setdefault(name, [])
         files.append(file)
@@ -100,8 +102,8 @@ def log_to_console(quiet: bool = False, ends_only: bool = False) -> Iterator[Non
     """Show messages of level INFO and above on standard output for the time of a block.
 
     Args:
-        quiet: Only those of level ERROR, as where another process says the same.
-        ends_only: Only errors and how runs ended, as where one command does many.
+        quiet: Show errors only, for a process whose other messages another process shows.
+        ends_only: Show errors and how runs ended only, for a command that does many runs.
     """
     handler = _Console(logging.ERROR if quiet else logging.INFO)
     if ends_only:
@@ -119,7 +121,7 @@ def log_to_console(quiet: bool = False, ends_only: bool = False) -> Iterator[Non
 def log_to_file(path: Path) -> Iterator[None]:
     """Append messages of every level to a file for the time of a block.
 
-    Where several runs share the process, those of the others are left out.
+    Where several runs share the process, the file gets the messages of its own run only.
     """
     handler = _File(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

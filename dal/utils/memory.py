@@ -31,10 +31,10 @@ def fitting(size: int, settings: str) -> Iterator[None]:
 
     Args:
         size: Bytes that the block needs at least.
-        settings: Their names and values.
+        settings: Names and values of these settings.
 
     Raises:
-        ValueError: The machine has less memory than that, or it runs out within the block.
+        ValueError: The machine has less memory than ``size``, or memory runs out in the block.
     """
     fact = check_memory(size, settings)
     try:
@@ -49,10 +49,10 @@ def check_memory(size: int, settings: str) -> str:
     """Refuse settings that ask for more memory than the machine has; see `fitting`.
 
     Returns:
-        How much they ask for, in words.
+        How much the settings ask for, in words.
 
     Raises:
-        ValueError: The machine has less memory than that.
+        ValueError: The machine has less memory than they ask for.
     """
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     fact = f"{settings}: this takes {min(size, 10**30) / 2**30:,.1f} GiB of memory"

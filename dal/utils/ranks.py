@@ -1,7 +1,10 @@
 """Several processes that do one run together, as ``torchrun`` starts them.
 
-Every process goes through the same loop with the same data. What only one may do (choose, ask the
-oracle, write files) the first does, and the others are given its result.
+Every process goes through the same loop with the same data. The first process alone chooses, asks
+the oracle and writes files, and sends the others what they need of the results.
+
+Code asks `current` for its processes and never whether there are several: a process that is alone
+is one of one, and `Ranks` says what everything means there.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ PATIENCE = timedelta(days=2)
 
 
 class Ranks:
-    """This process among those that share a run.
+    """This process among those that share a run; as it stands, the only one.
 
     Attributes:
         rank: Its number, from 0.
@@ -43,11 +46,19 @@ class Ranks:
         return self.rank == 0
 
     def broadcast(self, make: Callable[[], T]) -> T:
-        """What the first process makes; the others get a copy, or an error like its own."""
+        """What ``make`` gives in the first process; the others do not call it, and get a copy.
+
+        Raises:
+            RuntimeError: In the others: ``make`` failed in the first process, where its own error
+                is raised.
+        """
         return make()
 
     def main_first(self, make: Callable[[], T]) -> T:
-        """What each process makes alone, the first before the others: it may leave them files."""
+        """What ``make`` gives in each process; the others call it once the first has done so.
+
+        So they find the files that the first has written. Within ``make`` each process is alone.
+        """
         return make()
 
     def all_reduce_max(self, number: int) -> int:
@@ -59,11 +70,14 @@ class Ranks:
         return values
 
     def all_gather(self, value: T) -> list[T]:
-        """The processes' values, which hold tensors on the CPU."""
+        """The values of all processes, by rank; tensors in them must be on the CPU."""
         return [value]
 
     def end_all(self, signum: int) -> None:
-        """End all processes where a signal has ended the work of any; 0 for none.
+        """End the work of all processes where a signal has ended that of one.
+
+        Args:
+            signum: The signal that has ended the work of this process; 0 for none.
 
         Raises:
             PreemptedError: Naming the signal.
@@ -72,26 +86,29 @@ class Ranks:
             raise PreemptedError(agreed)
 
     def local_device(self, device: torch.device) -> torch.device:
-        """This process's device, where the run is to work on such a one."""
+        """The device that is this process's own, of the same kind as the one the run asks for."""
         return device
 
     def part(self, count: int) -> range:
-        """Which of ``count`` things are this process's: one stretch, as even as can be."""
+        """The numbers of those of ``count`` things that are this process's share.
+
+        Shares are stretches, and differ in length by one at most.
+        """
         return self.part_of(self.rank, count)
 
     def part_of(self, rank: int, count: int) -> range:
-        """Which of ``count`` things are another's."""
+        """The same for another process."""
         return range(rank * count // self.world_size, (rank + 1) * count // self.world_size)
 
     def all_gather_rows(
         self, parts: dict[Any, Tensor], rows: list[int], dims: dict[Any, int]
     ) -> None:
-        """Put the parts of all processes together, in place of one's own.
+        """Replace the rows of this process by those of all processes, in the order of their ranks.
 
         Args:
-            parts: Tensors by name; empty for a process without rows.
-            rows: How many rows each process has.
-            dims: By name the dimension along which rows lie, where it is not 0.
+            parts: Tensors by name, changed in place; empty for a process without rows.
+            rows: Number of rows of each process.
+            dims: Dimension along which the rows of a tensor lie, by its name; 0 where it has none.
         """
 
 
@@ -172,12 +189,12 @@ _CURRENT: contextvars.ContextVar[Ranks] = contextvars.ContextVar("ranks", defaul
 
 
 def current() -> Ranks:
-    """This process among those that share the run; alone outside of `joined`."""
+    """This process among those that share its run; `ALONE` outside of `joined`."""
     return _CURRENT.get()
 
 
 def device_of(kind: str) -> torch.device:
-    """The device of a kind that belongs to this process."""
+    """The device of this process, of a kind such as ``cuda``."""
     if kind == "cuda" and launched() > 1:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device(kind, 0) if kind == "cuda" else torch.device(kind)
@@ -185,7 +202,7 @@ def device_of(kind: str) -> torch.device:
 
 @contextmanager
 def _now(ranks: Ranks) -> Iterator[Ranks]:
-    """What `current` gives within a block; as before it afterwards."""
+    """Let `current` give these within a block."""
     token = _CURRENT.set(ranks)
     try:
         yield ranks
@@ -216,7 +233,7 @@ def joined() -> Iterator[Ranks]:
 
 @contextmanager
 def leaving_together() -> Iterator[None]:
-    """A block that every process goes through, and that all leave where a signal ends it for one.
+    """A block that every process runs; where a signal ends it in one, it ends for all.
 
     Raises:
         PreemptedError: Naming the signal.
@@ -229,9 +246,9 @@ def leaving_together() -> Iterator[None]:
 
 
 class AgreedInterrupts(Interrupts):
-    """Signals to any of several processes, which all of them heed at the same point.
+    """Notes signals to any of several processes; all of them heed a signal at the same point.
 
-    `pending` is that point: every process must ask as often as the others.
+    They agree whenever `pending` is read, so every process must read it as often as the others.
     """
 
     def __init__(self, ranks: Ranks) -> None:

@@ -27,10 +27,10 @@ class PreemptedError(Exception):
 
 
 class Interrupts:
-    """Notes signals for the time of a block, and hands them to the handlers before it afterwards.
+    """Notes signals for the time of a block; after it, the handlers set before get what came.
 
-    A second SIGINT ends the process at once. Signals that were ignored stay ignored. Outside the
-    main thread, where handlers cannot be set, it does nothing.
+    A second SIGINT ends the process at once. Signals that were ignored stay ignored. Handlers can
+    be set in the main thread only: in other threads no signal is noted.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Interrupts:
         # Python's own SIGINT handler would only raise; a launcher's handler must requeue.
         if callable(previous) and previous is not signal.default_int_handler:
             previous(signum, frame)
-        if error is None:  # it came after the last check: the work is done, yet the caller must end
+        if error is None:  # it came after the last check: all work is done, and the caller must end
             raise PreemptedError(signum)
 
     @property
