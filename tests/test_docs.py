@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import dal
 from dal.cli.config import compose
+from dal.data import make_source
+from dal.query import Entropy
 from dal.settings import APART, UNNAMED
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +63,20 @@ def test_resume_lists_every_setting_that_makes_no_other_run() -> None:
     listed = text.partition(". So a finished")[0]
     for name in (*UNNAMED, *(name for names in APART.values() for name in names)):
         assert re.search(rf"[`.]{name}`", listed), f"docs/resume.md lacks {name}"
+
+
+def test_experiments_explains_every_column_of_a_row() -> None:
+    text = (ROOT / "docs" / "experiments.md").read_text()
+    known = set(
+        re.findall(r"`([a-z_/…]+)`", text.partition("What a row of")[2].partition("\n## ")[0])
+    )
+    source = make_source(dal.data.iris(), seed=0, validation=15)
+    initial = dal.data.initial_labels(source.train.targets, seed=0, count=6)
+    settings = dal.Settings(budget=4, query_size=4, threads=1)
+    rows = dal.run(source, dal.models.MLP, Entropy(), initial=initial, settings=settings).rows
+    for name in {name for row in rows for name in row}:
+        group = "…_s" if name.endswith("_s") else re.sub("/.*", "/…", name)
+        assert group in known, f"docs/experiments.md lacks {name}"
 
 
 def test_documents_links_lead_somewhere() -> None:
