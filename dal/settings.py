@@ -80,7 +80,7 @@ class Settings:
         "choose among so many samples only, drawn by the seed; null for the whole pool",
         names=True,
     )
-    keep_models: bool = setting(False, "keep the model of every round, for scripts/replay.py")
+    keep_models: bool = setting(False, "keep the model of every round, for dal replay")
     record_epochs: bool = setting(
         True,
         "metrics of every epoch in TensorBoard and train.log; costs time where epochs are short",

@@ -1,1 +1,18 @@
 """The command line: the only room that knows Hydra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dal.cli.sweep import Outcomes
+
+__all__ = ["Outcomes"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Outcomes":
+        raise AttributeError(f"module 'dal.cli' has no attribute {name!r}")
+    from dal.cli.sweep import Outcomes  # imported when asked for: `dal --help` needs no Hydra
+
+    return Outcomes

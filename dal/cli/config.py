@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dal.cli import help, planned
 from dal.cli.explain import exceptions_come_through, explain, in_file, in_one_line
+from dal.cli.folders import config_dir, groups, options, with_own
 from dal.cli.running import outcome, run_alone, run_together
 from dal.cli.schema import VERSION, Config, choices_of, refuse_other_defaults
 from dal.cli.sweep import End, Jobs
@@ -109,7 +110,7 @@ def check_keys(settings: DictConfig) -> None:
     try:
         OmegaConf.to_container(settings, resolve=True)
     except OmegaConfBaseException as error:  # raised later, Hydra would print a line of its own
-        raise SystemExit(explain(error, Path())) from None
+        raise SystemExit(explain(error, [])) from None
     for missing in sorted(OmegaConf.missing_keys(settings)):
         raise SystemExit(f"error: {missing} is missing; set {missing}=...")
     for key in sorted({str(key) for key in settings} - known):
@@ -118,7 +119,7 @@ def check_keys(settings: DictConfig) -> None:
         raise SystemExit(f"error: there is no setting {key}; {remedy}")
 
 
-def check_groups(arguments: Sequence[str], config_dir: Path) -> None:
+def check_groups(arguments: Sequence[str], folders: Sequence[Path]) -> None:
     """Refuse a number, nothing, or a list given for a group: Hydra would show its own insides.
 
     Raises:
@@ -126,23 +127,27 @@ def check_groups(arguments: Sequence[str], config_dir: Path) -> None:
     """
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if value[:1] == "[" and (config_dir / key).is_dir() and key not in LISTS:
+        if not any((folder / key).is_dir() for folder in folders):
+            continue
+        known = ", ".join(options(folders, key))
+        if value[:1] == "[" and key not in LISTS:
             raise SystemExit(
                 f"error: {argument}, but {key} is a group of which one option is taken: choose one "
-                f"of {', '.join(_options(config_dir / key))}; a sweep takes several: -m "
-                f"{key}={value.strip('[]')}"
+                f"of {known}; a sweep takes several: -m {key}={value.strip('[]')}"
             )
         nothing = value == "null" and key in {f.name for f in fields(Config)}
-        if (nothing or value.replace(".", "").isdecimal()) and (config_dir / key).is_dir():
-            options = ", ".join(_options(config_dir / key))
+        if nothing or value.replace(".", "").isdecimal():
             raise SystemExit(
-                f"error: {argument}, but {key} is a group: choose one of {options}, and set its "
+                f"error: {argument}, but {key} is a group: choose one of {known}, and set its "
                 f"keys with a dot (see {key} in --cfg job)"
             )
 
 
-def main(config_dir: Path) -> None:
-    """Compose the settings from ``config_dir`` and the command line, and run.
+def main(folder: Path | None = None) -> None:
+    """Compose the settings from the options and the command line, and run.
+
+    Args:
+        folder: Where the options are; None for those that come with dal.
 
     Raises:
         SystemExit: With code 1 after any error.
@@ -153,24 +158,25 @@ def main(config_dir: Path) -> None:
     Jobs.begin()
     # Where they stand between settings, argparse would take the latter for unknown.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    check_groups(sys.argv[1:], config_dir)
-    command = hydra.main(config_path=str(config_dir), config_name="config", **VERSION)
+    folders = with_own(folder or config_dir(), sys.argv[1:])
+    check_groups(sys.argv[1:], folders)
+    command = hydra.main(config_path=str(folders[0]), config_name="config", **VERSION)
     try:
         with exceptions_come_through() as wanted:
             if help.asked(sys.argv[1:]):
-                composed = compose(config_dir, help.overrides(sys.argv[1:]), whole=True)
-                sys.stdout.write(help.text(composed, config_dir))
+                composed = compose(folders, help.overrides(sys.argv[1:]), whole=True)
+                sys.stdout.write(help.text(composed, folders))
             else:
                 command(start)()
     except Exception as error:
-        fact = None if wanted else explain(error, config_dir)
+        fact = None if wanted else explain(error, folders)
         if fact is None:
             raise
         mistyped = isinstance(error, HydraException) and not Jobs.begun
         sys.stderr.write(f"{fact}\n")
-        if mistyped and in_file(error, config_dir) is None:
+        if mistyped and in_file(error, folders) is None:
             with contextlib.suppress(HydraException):  # what is left may not compose either
-                for line in suggestions(sys.argv[1:], config_dir):
+                for line in suggestions(sys.argv[1:], folders):
                     sys.stderr.write(f"{line}\n")
         raise SystemExit(1) from None
     finally:
@@ -179,72 +185,79 @@ def main(config_dir: Path) -> None:
         raise SystemExit(1)
 
 
-def compose(config_dir: Path, overrides: Sequence[str], whole: bool = False) -> DictConfig:
-    """The settings that some overrides make, outside of a command line; whole: Hydra's as well."""
+def compose(
+    folders: Path | Sequence[Path], overrides: Sequence[str], whole: bool = False
+) -> DictConfig:
+    """The settings that some overrides make, outside of a command line.
+
+    Args:
+        folders: Where the options are: those of dal, and behind them those of the user's own.
+        overrides: Such as ``strategy=margin``.
+        whole: Whether Hydra's own settings are given as well.
+    """
+    first, *others = [folders] if isinstance(folders, Path) else folders
+    places = ",".join(f"'file://{folder}'" for folder in others)
+    own = [f"hydra.searchpath=[{places}]"] if others else []
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_dir), **VERSION):
-        return hydra.compose("config", list(overrides), return_hydra_config=whole)
+    with hydra.initialize_config_dir(str(first), **VERSION):
+        return hydra.compose("config", [*overrides, *own], return_hydra_config=whole)
 
 
-def strategy_settings(config_dir: Path, name: str) -> dict[str, Any]:
+def strategy_settings(folders: Sequence[Path], name: str) -> dict[str, Any]:
     """The settings of a strategy's option, in plain containers.
 
     Raises:
         ValueError: There is no such option.
     """
-    if name not in (options := _options(config_dir / "strategy")):
-        close = difflib.get_close_matches(name, options, 1)
-        remedy = f"did you mean {close[0]}?" if close else f"choose from {', '.join(options)}"
+    if name not in (known := options(folders, "strategy")):
+        close = difflib.get_close_matches(name, known, 1)
+        remedy = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
         raise ValueError(f"there is no strategy {name}; {remedy}")
-    strategy = compose(config_dir, [f"strategy={name}"]).strategy
+    strategy = compose(folders, [f"strategy={name}"]).strategy
     plain: dict[str, Any] = OmegaConf.to_container(strategy, resolve=True)  # type: ignore[assignment]
     return plain
 
 
-def suggestions(arguments: Sequence[str], config_dir: Path) -> Iterator[str]:
+def suggestions(arguments: Sequence[str], folders: Sequence[Path]) -> Iterator[str]:
     """What a mistyped option or key may have meant.
 
     Args:
         arguments: The command line.
-        config_dir: Where the configuration is.
+        folders: Where the options are.
 
     Yields:
         ``did you mean strategy.window=3?``, one line a mistake.
     """
     pairs = [a.lstrip("+~").split("=", 1) for a in arguments if "=" in a and a[0] != "-"]
-    groups = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
+    known_groups = groups(folders)
     # Of strategy@strategy.score, what comes before the @ is the group.
     chosen = [(key, value, key.partition("@")[0]) for key, value in pairs]
-    chosen = [choice for choice in chosen if choice[2] in groups]
+    chosen = [choice for choice in chosen if choice[2] in known_groups]
     good = [
         f"{key}={value}"
         for key, value, g in chosen
-        if value in (options := _options(config_dir / g))
-        or (value[:1] == "[" and set(_listed(value)) <= set(options))
+        if value in (known := options(folders, g))
+        or (value[:1] == "[" and set(_listed(value)) <= set(known))
     ]
-    keys = list(_dotted(compose(config_dir, good)))
+    keys = list(_dotted(compose(folders, good)))
     branches = {key.rpartition(".")[0] for key in keys}
     leaves = [key for key in keys if key not in branches and not key.endswith("_target_")]
     for key, value in pairs:
         group = key.partition("@")[0]
-        if group in groups:
-            choices, known = _options(config_dir / group), _listed(value)
-            for wrong in [option for option in known if option not in choices]:
+        if group in known_groups:
+            choices = options(folders, group)
+            for wrong in [option for option in _listed(value) if option not in choices]:
                 yield from (
                     f"did you mean {key}={close}?"
                     for close in difflib.get_close_matches(wrong, choices, 1)
                 )
         elif key not in keys and not key.startswith("hydra"):
             names = keys if value == "null" else leaves
-            names = names + [g for g in groups if value in _options(config_dir / g)]
+            names = names + [g for g in known_groups if value in options(folders, g)]
             last = key.rpartition(".")[2]
             elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]
             for close in elsewhere[:1] or difflib.get_close_matches(key, names, 1):
                 yield f"did you mean {close}={value}?"
-
-
-def _options(group: Path) -> list[str]:
-    return [str(p.relative_to(group).with_suffix("")) for p in sorted(group.rglob("*.yaml"))]
 
 
 def _listed(value: str) -> list[str]:

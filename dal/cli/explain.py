@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +15,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
+
+from dal.cli.folders import file_of
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Environment variable of Hydra: with 1, it lets exceptions through and prints none itself."""
@@ -42,14 +44,14 @@ def exceptions_come_through() -> Iterator[bool]:
             os.environ[FULL_ERROR] = before
 
 
-def explain(error: Exception, config_dir: Path) -> str | None:
+def explain(error: Exception, folders: Sequence[Path]) -> str | None:
     """Fact and remedy of what stopped Hydra; None for what nobody foresaw.
 
     Args:
         error: What Hydra raised.
-        config_dir: Where the configuration is.
+        folders: Where the options are.
     """
-    if file_error := in_file(error, config_dir):
+    if file_error := in_file(error, folders):
         return file_error
     if isinstance(error, HydraException):
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
@@ -74,21 +76,25 @@ def explain(error: Exception, config_dir: Path) -> str | None:
     return _of_submitit(error) if type(error).__module__.startswith("submitit") else None
 
 
-def in_file(error: Exception, config_dir: Path) -> str | None:
+def in_file(error: Exception, folders: Sequence[Path]) -> str | None:
     """The same for an error that lies in a file of the configuration, else None."""
     remedy = "mend the file and run the same command again"
     if isinstance(error, YAMLError):
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         if mark is None or problem is None:
-            return f"error: a file of {config_dir} is no YAML: {error}; {remedy}"
+            places = " or ".join(map(str, folders))
+            return f"error: a file in {places} is no YAML: {error}; {remedy}"
         return f"error: {mark.name}, line {mark.line + 1}: {problem}; {remedy}"
     if isinstance(error, OSError | UnicodeError):
-        bad = [path for path in sorted(config_dir.glob("local/*.yaml")) if _unreadable(path)]
+        own = [path for folder in folders[1:] for path in sorted(folder.rglob("*.yaml"))]
+        files = [path for f in folders[:1] for path in sorted(f.glob("local/*.yaml"))] + own
+        bad = [path for path in files if _unreadable(path)]
         return f"error: {bad[0]}: {error}; {remedy}" if bad else None
     found = _IN_FILE.match(str(error)) if isinstance(error, HydraException) else None
     if found is None:
         return None
-    path, fact = config_dir / f"{found[1]}.yaml", _with_key(found[2])
+    path = file_of(folders, found[1]) or folders[0] / f"{found[1]}.yaml"
+    fact = _with_key(found[2])
     if "with ListConfig" in fact:
         fact = "it holds a list, and settings (key: value) belong there"
     return f"error: {path}: {fact}; {remedy}"

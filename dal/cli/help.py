@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dal.cli.folders import file_of, groups, options
 from dal.settings import TEXTS
 
 _LINE = re.compile(r"( *)(?:- )?([\w.]+):(?: .*?)??(?: # (.*))?$")
@@ -20,45 +22,50 @@ _COLUMN = 40
 
 def asked(arguments: Sequence[str]) -> bool:
     """Whether a command line asks for help in a way that `text` answers; else Hydra does."""
-    flags = {argument for argument in arguments if argument.startswith("-")}
+    flags = {word for word in _without_own(arguments) if word.startswith("-")}
     return bool(flags & {"--help", "-h"}) and flags <= _OURS
 
 
 def overrides(arguments: Sequence[str]) -> list[str]:
     """Those of a command line; of a sweep, those of its first job."""
-    given = [argument for argument in arguments if argument[:1] != "-"]
+    given = [word for word in _without_own(arguments) if word[:1] != "-"]
     return [x if set(x) & set("[{('\"") else x.partition(",")[0] for x in given]
 
 
-def text(config: DictConfig, config_dir: Path) -> str:
+def _without_own(arguments: Sequence[str]) -> list[str]:
+    """A command line without its ``--config-dir``."""
+    pairs = pairwise(["", *arguments])
+    flags = ("--config-dir", "-cd")
+    return [w for before, w in pairs if before not in flags and w.partition("=")[0] not in flags]
+
+
+def text(config: DictConfig, folders: Sequence[Path]) -> str:
     """The help of some settings.
 
     Args:
         config: As Hydra composes them, its own settings included.
-        config_dir: Where the files are.
+        folders: Where the options are.
 
     Returns:
         Hydra's template with the groups and one line a setting.
     """
     return Template(config.hydra.help.template).safe_substitute(
-        APP_CONFIG_GROUPS="\n".join(_groups(config_dir)) + "\n",
-        CONFIG="\n".join(_settings(config, config_dir)),
+        APP_CONFIG_GROUPS="\n".join(_groups(folders)) + "\n",
+        CONFIG="\n".join(_settings(config, folders)),
     )
 
 
-def _groups(config_dir: Path) -> Iterator[str]:
-    comments = _of_file(config_dir / "config.yaml", "")
-    folders = sorted(path for path in config_dir.rglob("*") if path.is_dir())
-    for folder in folders:
-        options = sorted(path.stem for path in folder.glob("*.yaml"))
-        if options and folder.name != "local":
-            group = str(folder.relative_to(config_dir))
+def _groups(folders: Sequence[Path]) -> Iterator[str]:
+    comments = _of_file(folders[0] / "config.yaml", "")
+    for group in groups(folders):
+        own = [name for name in options(folders, group) if "/" not in name]
+        if own and group != "local":
             comment = comments.get(f"defaults.{group}")
-            yield f"{group}: {', '.join(options)}" + (f"  # {comment}" if comment else "")
+            yield f"{group}: {', '.join(own)}" + (f"  # {comment}" if comment else "")
 
 
-def _settings(config: DictConfig, config_dir: Path) -> Iterator[str]:
-    comments, options = _comments(config, config_dir)
+def _settings(config: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
+    comments, options = _comments(config, folders)
     names = [str(name) for name in config if name != "hydra"]
     plain: Any = OmegaConf.to_container(
         OmegaConf.masked_copy(config, names), resolve=True, throw_on_missing=False
@@ -95,17 +102,16 @@ def _shown(value: Any) -> str:
     return "[]" if value == {} else str(value)
 
 
-def _comments(config: DictConfig, config_dir: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _comments(config: DictConfig, folders: Sequence[Path]) -> tuple[dict[str, str], dict[str, str]]:
     """Comments, and chosen options, by the keys that they are about."""
-    comments = TEXTS | _of_file(config_dir / "config.yaml", "")
+    comments = TEXTS | _of_file(folders[0] / "config.yaml", "")
     options = {}
     chosen = [(str(choice), option) for choice, option in config.hydra.runtime.choices.items()]
     listed = [(f"difficulty@difficulty.{option}", option) for option in config.difficulty]
     for choice, option in [*chosen, *listed]:
         group, _, package = choice.partition("@")
         key = package or group.replace("/", ".")
-        path = config_dir / group / f"{option}.yaml"
-        if path.is_file():
+        if path := file_of(folders, f"{group}/{option}"):
             options[key] = str(option)
             comments |= _of_file(path, f"{key}.") | {key: _head(path)}
     return comments, options

@@ -73,8 +73,8 @@ def check(settings: DictConfig) -> None:
     _check_number(settings)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SystemExit(
-            "error: replicas share one process, and torchrun has started several; start "
-            "scripts/train.py with python, or set replicas=1"
+            "error: replicas share one process, and torchrun has started several; give the "
+            "command without torchrun, or set replicas=1"
         )
     if settings.profile:
         raise SystemExit("error: profile=true profiles one run; set replicas=1")

@@ -67,7 +67,7 @@ def read_csv(path: Path) -> list[RunRecord]:
             reader = csv.DictReader(file)
             if lacking := set(FIELDS) - {*LATER, *(reader.fieldnames or ())}:
                 raise RunError(
-                    f"{path} is no results file of scripts/report.py: it lacks {sorted(lacking)[0]}"
+                    f"{path} is no results file of dal report: it lacks {sorted(lacking)[0]}"
                 )
             for row in reader:
                 try:
@@ -75,7 +75,7 @@ def read_csv(path: Path) -> list[RunRecord]:
                 except (TypeError, ValueError, KeyError) as error:
                     raise RunError(f"{path}, line {reader.line_num} is damaged: {error}") from error
     except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, csv.Error, EOFError) as error:
-        raise RunError(f"{path} is no results file of scripts/report.py: {error}") from error
+        raise RunError(f"{path} is no results file of dal report: {error}") from error
     return list(runs.values())
 
 

@@ -217,6 +217,6 @@ def test_refusal_of_sbatch_is_told_in_its_words(refused: Callable[[Path], str]) 
 def test_lost_job_and_unforeseen_errors() -> None:
     from submitit.core.utils import UncompletedJobError
 
-    lost = explain(UncompletedJobError("Job 7_0 has no output (state: OOM)\nmore"), ROOT / "conf")
+    lost = explain(UncompletedJobError("Job 7_0 has no output (state: OOM)\nmore"), [ROOT / "conf"])
     assert str(lost).startswith("error: Job 7_0 has no output (state: OOM); look into multirun/")
-    assert explain(ZeroDivisionError("a defect"), ROOT / "conf") is None
+    assert explain(ZeroDivisionError("a defect"), [ROOT / "conf"]) is None

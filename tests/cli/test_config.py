@@ -353,7 +353,7 @@ def test_complete_already_is_false_without_a_status() -> None:
 def test_suggestions_for_mistyped_settings(arguments: list[str], lines: list[str]) -> None:
     singleton = GlobalHydra.instance().hydra
     try:
-        assert list(suggestions(arguments, CONF)) == lines
+        assert list(suggestions(arguments, [CONF])) == lines
     finally:
         GlobalHydra.instance().clear()
         if singleton is not None:
@@ -383,15 +383,15 @@ def test_settings_of_every_group_are_known() -> None:
 @pytest.mark.parametrize("argument", ["initial=50", "trainer/optimizer=0.1", "committee=null"])
 def test_number_for_a_group_is_refused_with_its_options(argument: str) -> None:
     with pytest.raises(SystemExit, match="is a group: choose one of"):
-        check_groups([argument], CONF)
-    check_groups(["seed=3", "strategy=entropy", "experiment=null", "--help"], CONF)
+        check_groups([argument], [CONF])
+    check_groups(["seed=3", "strategy=entropy", "experiment=null", "--help"], [CONF])
 
 
 @pytest.mark.parametrize("argument", ["data=[digits,iris]", "trainer/optimizer=[sgd,adam]"])
 def test_list_for_a_group_is_refused_with_its_options(argument: str) -> None:
     with pytest.raises(SystemExit, match=r"one option is taken: choose one of .*; a sweep .*: -m"):
-        check_groups([argument], CONF)
-    check_groups(["difficulty=[noisy,ood]", "trainer.optimizer.betas=[0.9,0.99]"], CONF)
+        check_groups([argument], [CONF])
+    check_groups(["difficulty=[noisy,ood]", "trainer.optimizer.betas=[0.9,0.99]"], [CONF])
 
 
 def test_what_is_the_default_anyway_leaves_the_name_as_it_was() -> None:
@@ -491,9 +491,9 @@ def test_place_of_foreign_data_leaves_the_name_as_it_was() -> None:
 
 
 def test_suggestions_read_lists_of_options() -> None:
-    found = list(suggestions(["difficulty=[noisy,od]", "difficulty.noisy.rat=0.2"], CONF))
+    found = list(suggestions(["difficulty=[noisy,od]", "difficulty.noisy.rat=0.2"], [CONF]))
     assert "did you mean difficulty=ood?" in found
-    found = list(suggestions(["difficulty=[noisy,ood]", "difficulty.noisy.rat=0.2"], CONF))
+    found = list(suggestions(["difficulty=[noisy,ood]", "difficulty.noisy.rat=0.2"], [CONF]))
     assert found == ["did you mean difficulty.noisy.rate=0.2?"]
 
 

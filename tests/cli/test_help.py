@@ -21,7 +21,7 @@ OPTIONS = [
 
 def lines(*overrides: str) -> list[str]:
     """What the help says of the settings, a line each."""
-    text = help.text(compose(CONF, overrides, whole=True), CONF)
+    text = help.text(compose(CONF, overrides, whole=True), [CONF])
     return text.partition("\n\nseed: ")[2].splitlines()
 
 
@@ -61,7 +61,7 @@ def test_settings_are_those_of_the_command_line() -> None:
 
 
 def test_groups_are_listed_with_what_they_are() -> None:
-    text = help.text(compose(CONF, [], whole=True), CONF)
+    text = help.text(compose(CONF, [], whole=True), [CONF])
     assert "\noracle: files, simulated  # who labels\n" in text
     assert "\ntrainer/scheduler: constant, cosine, milestones, step\n" in text
     assert "local" not in [line.partition(":")[0] for line in text.splitlines()]
@@ -74,7 +74,9 @@ def test_groups_are_listed_with_what_they_are() -> None:
         (["strategy=badge", "-h"], True),
         (["--help", "-m", "seed=0,1"], True),
         (["seed=1"], False),
-        (["--help", "--config-dir", "mine"], False),
+        (["--help", "--config-dir", "mine"], True),
+        (["--help", "--config-dir=mine"], True),
+        (["--help", "--config-name", "mine"], False),
         (["--hydra-help"], False),
     ],
 )

@@ -670,7 +670,7 @@ def test_labels_needed_and_saved(runs: Path) -> None:
         (["{runs}", "--targets", "90"], "targets have 90; give shares in (0, 1)"),
         (["{csv}"], "lacks data"),
         (["{bad}"], "line 2 is damaged"),
-        ([sys.executable], "is no results file of scripts/report.py: "),
+        ([sys.executable], "is no results file of dal report: "),
     ],
 )
 def test_bad_input_is_one_error(
