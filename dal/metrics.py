@@ -156,3 +156,47 @@ def aubc(labels: Sequence[float], values: Sequence[float]) -> float:
         torch.tensor(values, dtype=torch.float64), torch.tensor(labels, dtype=torch.float64)
     )
     return float(area) / (labels[-1] - labels[0])
+
+
+def classification_report(confusion: Tensor, class_names: Sequence[str]) -> str:
+    """scikit-learn's report of precision, recall, F1 and support by class.
+
+    Args:
+        confusion: int64, (C, C), rows true, columns predicted.
+        class_names: The C class names.
+    """
+    from sklearn.metrics import classification_report as report
+
+    classes = torch.arange(len(class_names))
+    rows, columns = confusion.nonzero().unbind(1)
+    counts = confusion[rows, columns]
+    text: str = report(
+        rows.repeat_interleave(counts).numpy(),
+        columns.repeat_interleave(counts).numpy(),
+        labels=classes.numpy(),
+        target_names=class_names,
+        digits=4,
+        zero_division=0.0,
+    )
+    return text
+
+
+def multilabel_report(outcomes: Tensor, class_names: Sequence[str]) -> str:
+    """scikit-learn's report of precision, recall, F1 and support by label.
+
+    Without its line of averages over samples: counts by label do not tell them.
+
+    Args:
+        outcomes: int64, (C, 2, 2), ``[[TN, FP], [FN, TP]]`` of each label.
+        class_names: The C names of the labels.
+    """
+    from sklearn.metrics import classification_report as report
+
+    # What counts is how often each pair occurs within a column, so every column is made by itself.
+    pairs = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    columns = [pairs.repeat_interleave(counts.flatten(), dim=0) for counts in outcomes]
+    true, predicted = torch.stack(columns, dim=1).unbind(2)
+    text: str = report(
+        true.numpy(), predicted.numpy(), target_names=class_names, digits=4, zero_division=0.0
+    )
+    return "".join(line for line in text.splitlines(True) if "samples avg" not in line)

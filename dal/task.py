@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,33 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dal import metrics
-
-
-def softmax_cotangents(logits: Tensor) -> Tensor:
-    """Gradients of the softmax cross-entropy w.r.t. the logits, for each label: ``p − e_y``.
-
-    Computed as ``(1 − p_y) (q − e_y)``, where q is the softmax of the other logits and
-    ``1 − p_y = σ(log Σ_{c≠y} exp z_c − z_y)``. Every entry keeps its relative precision, however
-    confident the network is; the difference ``p_y − 1`` itself would keep none.
-
-    Args:
-        logits: float, (B, C), C of two or more.
-
-    Returns:
-        Same dtype, (C, B, C): row y holds the cotangents for label y.
-
-    Raises:
-        ValueError: There are fewer than two classes.
-    """
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"softmax gradients need logits (B, C) of two or more classes, not "
-            f"{tuple(logits.shape)}; check num_classes of the model"
-        )
-    label = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device).unsqueeze(1)
-    others = logits.masked_fill(label, -torch.inf)
-    miss = torch.sigmoid(others.logsumexp(-1) - logits.T)
-    return miss.unsqueeze(-1) * (others.softmax(-1) - label.to(logits.dtype))
+from dal.utils.softmax import softmax_cotangents
 
 
 class Task(ABC):
@@ -48,6 +22,7 @@ class Task(ABC):
         kind: ``multiclass`` or ``multilabel``; a strategy lists the kinds that it is meant for.
         exclusive: Whether every sample has exactly one of the classes.
         headline: The metric of `evaluate` that the learning curve shows.
+        besides: Metrics that stand below the `report` at the end of a run, each with its words.
         num_classes: C; outputs always have C columns in class-name order, whatever labels have
             been seen.
     """
@@ -55,6 +30,7 @@ class Task(ABC):
     kind: ClassVar[Literal["multiclass", "multilabel"]]
     exclusive: ClassVar[bool]
     headline: ClassVar[str]
+    besides: ClassVar[Mapping[str, str]] = {}
     num_classes: int
 
     def check_kind(self, kinds: Collection[str], name: str, of: str) -> None:
@@ -118,6 +94,10 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions, ``accuracy`` and ``loss`` among them, and confusion counts."""
+
+    @abstractmethod
+    def report(self, confusion: Tensor, class_names: Sequence[str]) -> str:
+        """scikit-learn's report of precision, recall, F1 and support, from those counts."""
 
     @abstractmethod
     def recall(self, confusion: Tensor) -> Tensor:
@@ -232,6 +212,10 @@ class Multiclass(Task):
         }
         return values, counts.cpu()
 
+    def report(self, confusion: Tensor, class_names: Sequence[str]) -> str:
+        """See `dal.metrics.classification_report`."""
+        return metrics.classification_report(confusion, class_names)
+
     def recall(self, confusion: Tensor) -> Tensor:
         """See `Task.recall`."""
         counts = confusion.double()
@@ -256,6 +240,11 @@ class Multilabel(Task):
     kind: ClassVar[Literal["multiclass", "multilabel"]] = "multilabel"
     exclusive: ClassVar[bool] = False
     headline: ClassVar[str] = "micro_f1"
+    besides: ClassVar[Mapping[str, str]] = {
+        "accuracy": "all labels of a sample right (subset accuracy)",
+        "sample_f1": "F1 of a sample's labels, mean (sample F1)",
+        "hamming_loss": "single decisions wrong (Hamming loss)",
+    }
     num_classes: int
 
     def __post_init__(self) -> None:
@@ -368,6 +357,10 @@ class Multilabel(Task):
             "hamming_loss": metrics.hamming_loss(outcomes),
         }
         return values, outcomes.cpu()
+
+    def report(self, confusion: Tensor, class_names: Sequence[str]) -> str:
+        """See `dal.metrics.multilabel_report`."""
+        return metrics.multilabel_report(confusion, class_names)
 
     def recall(self, confusion: Tensor) -> Tensor:
         """See `Task.recall`."""

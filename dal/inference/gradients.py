@@ -23,8 +23,8 @@ from dal.inference.gradient_check import (
 from dal.inference.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.inference.sample_gradients import sample_squares
 from dal.models.base import Output, forward, last_layer
-from dal.task import softmax_cotangents
 from dal.utils.numerics import full_float32
+from dal.utils.softmax import softmax_cotangents
 
 Scope = Literal["all", "last", "input"]
 Labels = Literal["all", "predicted"]

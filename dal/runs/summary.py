@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from dal.runs.loop import Result
 
 REPORT = "report.txt"
@@ -32,21 +29,16 @@ def summary(result: Result, run_dir: Path) -> str:
         lines.append(f"labels without the {last['validation_labels']} of the validation split")
     lines += ["", f"area under the learning curve ({name} over labels): {result.aubc:.4f}", ""]
     assert result.job.state.confusion is not None
-    report = multilabel_report if task.kind == "multilabel" else classification_report
     names = result.job.source.class_names
-    text = report(result.job.state.confusion, names)
+    text = task.report(result.job.state.confusion, names)
     if len(names) > MOST_CLASSES:
         if (directory := result.job.recorder.directory) is not None:
             directory.write(REPORT, text)
         text = shortened(text, len(names), run_dir / REPORT)
     lines.append(text)
-    if task.kind == "multilabel":
-        lines += [
-            f"all labels of a sample right (subset accuracy): {last['test/accuracy']:.4f}",
-            f"F1 of a sample's labels, mean (sample F1):      {last['test/sample_f1']:.4f}",
-            f"single decisions wrong (Hamming loss):          {last['test/hamming_loss']:.4f}",
-            "",
-        ]
+    for name, text in task.besides.items():
+        lines.append(f"{f'{text}:':<47} {last[f'test/{name}']:.4f}")
+    lines += [""] * bool(task.besides)
     lines += [f"run directory: {run_dir}", f"look at it:    tensorboard --logdir {run_dir.parent}"]
     if todo(result, run_dir):
         lines.append(f"waiting for labels{todo(result, run_dir)}")
@@ -68,50 +60,6 @@ def todo(result: Result, run_dir: Path) -> str:
     ticket = (result.job.state.pending or {}).get("ticket", {})
     file = run_dir / "queries" / str(ticket.get("file", ""))
     return f": fill in {file} and run the same command again"
-
-
-def classification_report(confusion: Tensor, class_names: tuple[str, ...]) -> str:
-    """scikit-learn's report of precision, recall, F1 and support by class.
-
-    Args:
-        confusion: int64, (C, C), rows true, columns predicted.
-        class_names: The C class names.
-    """
-    from sklearn.metrics import classification_report as report
-
-    classes = torch.arange(len(class_names))
-    rows, columns = confusion.nonzero().unbind(1)
-    counts = confusion[rows, columns]
-    text: str = report(
-        rows.repeat_interleave(counts).numpy(),
-        columns.repeat_interleave(counts).numpy(),
-        labels=classes.numpy(),
-        target_names=class_names,
-        digits=4,
-        zero_division=0.0,
-    )
-    return text
-
-
-def multilabel_report(outcomes: Tensor, class_names: tuple[str, ...]) -> str:
-    """scikit-learn's report of precision, recall, F1 and support by label.
-
-    Without its line of averages over samples: counts by label do not tell them.
-
-    Args:
-        outcomes: int64, (C, 2, 2), ``[[TN, FP], [FN, TP]]`` of each label.
-        class_names: The C names of the labels.
-    """
-    from sklearn.metrics import classification_report as report
-
-    # What counts is how often each pair occurs within a column, so every column is made by itself.
-    pairs = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
-    columns = [pairs.repeat_interleave(counts.flatten(), dim=0) for counts in outcomes]
-    true, predicted = torch.stack(columns, dim=1).unbind(2)
-    text: str = report(
-        true.numpy(), predicted.numpy(), target_names=class_names, digits=4, zero_division=0.0
-    )
-    return "".join(line for line in text.splitlines(True) if "samples avg" not in line)
 
 
 def shortened(report: str, classes: int, path: Path) -> str:

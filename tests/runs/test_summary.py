@@ -13,8 +13,9 @@ from sklearn.metrics import classification_report as reference
 
 from dal import metrics
 from dal.cli.config import compose
+from dal.metrics import classification_report, multilabel_report
 from dal.runs.from_config import execute
-from dal.runs.summary import classification_report, multilabel_report, shortened
+from dal.runs.summary import shortened
 
 CONF = Path(__file__).parents[2] / "conf"
 
