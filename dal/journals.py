@@ -55,7 +55,7 @@ class Journals:
         """Append what is new and wait for the disk.
 
         Returns:
-            What a checkpoint must hold to find as much again.
+            Marks for a checkpoint to hold: `events` and `rows_of` take them.
 
         Raises:
             OSError: The disk is full or not writable.
@@ -106,7 +106,7 @@ class Journals:
         return rows if [row.get("round") for row in rows] == list(range(count)) else None
 
     def all_events(self) -> list[dict[str, Any]] | None:
-        """The whole ledger, without a checkpoint that knows it; None where there is none.
+        """The whole ledger, where no checkpoint says where it ends; None where there is no ledger.
 
         Raises:
             DamagedError: There is one, and a line of it is damaged.

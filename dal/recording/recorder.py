@@ -277,7 +277,7 @@ def _tag(name: str, headline: str) -> str:
 
 
 def _choices(config: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
-    """The settings that were chosen, for TensorBoard's comparison of runs; all if none is named."""
+    """Settings for TensorBoard's comparison of runs: those chosen, where that is known."""
     chosen = config.get("choices")
     if chosen is None:
         return _flat(config)

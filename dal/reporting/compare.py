@@ -255,11 +255,12 @@ def median_needed(runs: Iterable[RunRecord], value: float) -> tuple[float, int]:
 
 
 def targets_of(group: Group) -> tuple[float, ...]:
-    """One or two values of the metric worth asking for: the highest that any strategy reaches.
+    """One or two values of the metric for which the labels needed are worth showing.
 
-    And the highest that all reach; where the first labels give that already, or it is the same,
-    one step less. In steps of five points, or of one where there would be none; to reach is what
-    half the seeds do.
+    The larger is the highest value that any strategy reaches, the smaller the highest that all
+    reach; where the initial labels give the smaller already, or both are the same, the smaller is
+    one step below the larger. A step is five points, or one point where five leave no value at all.
+    A strategy reaches what half its seeds reach.
     """
     every = [list(runs.values()) for runs in group.curves.values()]
     start = 100 * max(median(run.values[0] for run in runs) for runs in every)

@@ -40,8 +40,8 @@ def mean_curve(
 
     Args:
         group: The runs.
-        strategy: One of them.
-        values_of: What of a run, by its rounds.
+        strategy: The strategy whose runs are averaged.
+        values_of: Gives the numbers of a run to be averaged, one a round.
 
     Returns:
         Three float64 arrays of one length: labels within the group's span at which any seed was
@@ -70,16 +70,16 @@ def draw_curve(
     """Draw the mean curve of a strategy with its 95 % interval; of few seeds, every run instead.
 
     Args:
-        axes: Where to.
+        axes: The axes to draw in.
         group: The runs.
-        strategy: One of them, which becomes the label.
-        color: Of everything.
-        marker: Of the mean.
-        dashed: Whether the mean is.
+        strategy: The strategy whose runs are drawn; its name becomes the label.
+        color: Color of lines, markers and intervals.
+        marker: Marker of the mean.
+        dashed: Whether the line of the mean is dashed.
         marks: About how many markers, each with an interval.
         aside: How far the markers are moved along the line, in distances between two of them, so
             that intervals of several strategies stand beside each other.
-        values_of: What of a run, by its rounds.
+        values_of: Gives the numbers of a run to be drawn, one a round.
     """
     labels, mean, half = mean_curve(group, strategy, values_of)
     style = "--" if dashed else "-"

@@ -318,7 +318,7 @@ def _round(
 
 
 def _drawn(row: Mapping[str, Any], scores: Sequence[float]) -> int | None:
-    """See `RoundRecord.drawn`: the tied picks of the lowest score taken; all of a random query."""
+    """All picks of a random query; else the picks of the lowest score, where that is tied."""
     if row.get("query/random"):
         return len(scores)
     tied = row.get("query/tied")

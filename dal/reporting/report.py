@@ -164,8 +164,8 @@ def write(
 
 
 _ABOUT_FOREIGN = (
-    "Some samples of the pool are of none of the classes. Asking about one costs as much as a "
-    "label, so the x-axis and all numbers of labels count such answers, which teach nothing."
+    "Some answers gave no label: \u201cnone of these\u201d. They teach nothing and are paid for "
+    "like any other, so the x-axis and all numbers of labels count them."
 )
 
 

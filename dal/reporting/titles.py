@@ -21,14 +21,16 @@ def flat(settings: Mapping[str, object], prefix: str = "") -> dict[str, object]:
 
 
 def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """In words, how each of some settings differs from the others.
+    """How the settings of each group differ from those of the others, in words.
 
     Args:
-        settings: Of each group, nested or by dotted names; empty where nothing is known.
+        settings: The settings of each group, nested or by dotted names; empty where they are not
+            known.
 
     Returns:
-        For each ``pool noisy, query_size=5``: what makes its pool harder, if that differs, and the
-        settings that do. Empty for equal or unknown ones.
+        One text a group, such as ``pool noisy, query_size=5``: what makes its pool harder, where
+        groups differ in that, then the settings in which they differ. Empty texts where they do
+        not, or where the settings of one are not known.
     """
     every = [flat(one) for one in settings]
     if not all(every):
@@ -43,7 +45,10 @@ def told_apart(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _differs(key: str, every: Sequence[Mapping[str, object]]) -> bool:
-    """Whether groups differ in a setting: one of a harder pool among those that have it."""
+    """Whether groups differ in a setting.
+
+    A setting of what makes pools harder is compared among the groups whose pools it makes harder.
+    """
     parts = key.split(".")
     if parts[0] == "difficulty":
         every = [one for one in every if len(parts) > 2 and parts[1] in _pools(one)]
