@@ -46,6 +46,11 @@ class State:
         """Metrics of all rounds whose model has been evaluated."""
         return [*self.rows, self.row] if "test/accuracy" in self.row else self.rows
 
+    def curve(self, metric: str) -> tuple[list[int], list[float]]:
+        """The learning curve: labels paid for, and a test metric, of all rounds evaluated."""
+        rows = self.all_rows
+        return [row["labels"] for row in rows], [row[f"test/{metric}"] for row in rows]
+
 
 def check_format(saved: Mapping[str, Any]) -> None:
     """Refuse a checkpoint, or a ledger, of another version.

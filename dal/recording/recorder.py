@@ -230,11 +230,9 @@ class Recorder:
 
     def _draw(self, state: State, pool: Pool) -> None:
         """The figures, which cost a tenth of a second each: not for every round."""
-        rows = state.all_rows
-        if self.directory is None or self._board is None or not rows:
+        labels, values = state.curve(self._metric)
+        if self.directory is None or self._board is None or not labels:
             return
-        labels = [row["labels"] for row in rows]
-        values = [row[f"test/{self._metric}"] for row in rows]
         curve = learning_curve(
             labels,
             values,

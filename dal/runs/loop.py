@@ -71,9 +71,7 @@ class Result:
 
         The curve is that of test accuracy, or of the task's own ``headline`` metric.
         """
-        labels = [row["labels"] for row in self.rows]
-        name = f"test/{self.job.task.headline}"
-        return metrics.aubc(labels, [row[name] for row in self.rows])
+        return metrics.aubc(*self.job.state.curve(self.job.task.headline))
 
 
 def run(
