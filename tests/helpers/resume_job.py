@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import dal
 from dal.data import initial_labels, make_source
-from dal.data.source import Dataset, Split
-from dal.inference import pool_pass
+from dal.data.source import Dataset
 from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
 from dal.training.optim import adam
-from dal.training.trainer import EarlyStopping, Fit, Trainer
+from dal.training.trainer import EarlyStopping, Trainer
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,
@@ -92,7 +94,7 @@ def run_to_exit_code(run_dir: Path, **options: Any) -> None:
 
 
 def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
-    """Run until a random event kills the process: a step, a batch, a file synced or renamed."""
+    """Run until a random event kills the process: a batch, a step, a file synced or renamed."""
     left = random.Random(seed).randrange(1, 200)
 
     def event() -> None:
@@ -101,16 +103,22 @@ def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Fit._step = _after(event, Fit._step)  # type: ignore[method-assign]
-    Split.take = _after(event, Split.take)  # type: ignore[method-assign]
-    Path.replace = _after(event, Path.replace)  # type: ignore[method-assign]
-    os.fsync = _after(event, os.fsync)
+    at_batches(event)
+    register_optimizer_step_post_hook(lambda *step: event())
+    sync = os.fsync
+
+    def sync_and_count(file: int) -> None:
+        sync(file)
+        event()
+
+    os.fsync = sync_and_count
+    sys.addaudithook(lambda name, values: event() if name == "os.rename" else None)
     run(run_dir, strategy)
 
 
 def run_and_end(run_dir: Path, seed: int, strategy: str) -> None:
-    """Run until SIGTERM comes in a random step or batch; after it there may be no other."""
-    left = random.Random(seed).randrange(1, 30)
+    """Run until SIGTERM comes in a random batch; after it there may be no other."""
+    left = random.Random(seed).randrange(1, 60)
 
     def event() -> None:
         nonlocal left
@@ -120,14 +128,18 @@ def run_and_end(run_dir: Path, seed: int, strategy: str) -> None:
         if left < 0:
             raise RuntimeError("the signal was not heeded")
 
-    Fit._step = _after(event, Fit._step)  # type: ignore[method-assign]
-    pool_pass.forward = _after(event, pool_pass.forward)
+    at_batches(event)
     run_to_exit_code(run_dir, strategy=strategy, save_every=None)
 
 
-def _after(event: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        event()
-        return function(*args, **kwargs)
+def at_batches(event: Callable[[], None]) -> None:
+    """Call a function whenever a network gets a batch, to be trained on or predicted.
 
-    return call
+    The two samples with which a network is tried when it is built are no such batch.
+    """
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, MLP | Normed) and len(inputs[0]) != 2:
+            event()
+
+    register_module_forward_pre_hook(before)
