@@ -118,7 +118,7 @@ def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
 
 def run_and_end(run_dir: Path, seed: int, strategy: str) -> None:
     """Run until SIGTERM comes in a random batch; after it there may be no other."""
-    left = random.Random(seed).randrange(1, 60)
+    left = random.Random(seed).randrange(1, 30)
 
     def event() -> None:
         nonlocal left
