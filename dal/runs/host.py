@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from dal.learners import Learner
-from dal.utils.ranks import current, interrupts_of
+from dal.utils.ranks import current
 from dal.utils.signals import Interrupts
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Host:
 
     def interrupts(self) -> AbstractContextManager[Interrupts]:
         """A block in which signals to the process are noted."""
-        return interrupts_of(current())
+        return current().interrupts()
 
     def wrap(self, learner: Learner) -> Learner:
         """The learner that a run works with, given one that knows of no other run."""

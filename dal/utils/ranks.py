@@ -3,8 +3,8 @@
 Every process goes through the same loop with the same data. The first process alone chooses, asks
 the oracle and writes files, and sends the others what they need of the results.
 
-Code asks `current` for its processes and never whether there are several: a process that is alone
-is one of one, and `Ranks` says what everything means there.
+Code asks `current` for them, and not first whether there are several: `Ranks` is a process that is
+alone, the first and last of one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PATIENCE = timedelta(days=2)
 
 
 class Ranks:
-    """This process among those that share a run; as it stands, the only one.
+    """This process among those that share a run; of this class it is the only one.
 
     Attributes:
         rank: Its number, from 0.
@@ -84,6 +84,10 @@ class Ranks:
         """
         if agreed := self.all_reduce_max(signum):
             raise PreemptedError(agreed)
+
+    def interrupts(self) -> Interrupts:
+        """Notes signals to this process, and to the others."""
+        return Interrupts()
 
     def local_device(self, device: torch.device) -> torch.device:
         """The device that is this process's own, of the same kind as the one the run asks for."""
@@ -142,6 +146,9 @@ class _Group(Ranks):
         made: list[T] = []
         self.broadcast(lambda: made.append(alone()))
         return made[0] if made else alone()
+
+    def interrupts(self) -> Interrupts:
+        return AgreedInterrupts(self)
 
     def local_device(self, device: torch.device) -> torch.device:
         return device_of(device.type)
@@ -273,8 +280,3 @@ class AgreedInterrupts(Interrupts):
         if self._agreed:
             raise PreemptedError(self._agreed)
         super().check()
-
-
-def interrupts_of(ranks: Ranks) -> Interrupts:
-    """Notes signals, together with the other processes where there are any."""
-    return Interrupts() if ranks.world_size == 1 else AgreedInterrupts(ranks)

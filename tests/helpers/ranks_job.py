@@ -14,11 +14,12 @@ from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.pool_pass import pool_pass, predict_logits
 from dal.models import BayesianCNN, LeNet5
 from dal.query.base import Features, GradNorms, Members, Probs
+from dal.runs.parts import check_alike
 from dal.task import Multiclass
 from dal.training.fit import FitContext, Samples
 from dal.training.optim import sgd
 from dal.training.trainer import Trainer
-from dal.utils.ranks import ALONE, current, interrupts_of, joined
+from dal.utils.ranks import ALONE, current, joined
 from dal.utils.signals import Interrupts, PreemptedError
 
 CPU = torch.device("cpu")
@@ -107,6 +108,15 @@ def failing() -> str:
     return "nothing"
 
 
+def unlike() -> str:
+    """What a process is told that has other data than the first."""
+    try:
+        check_alike({"initial": "equal", "data": f"those of {current().rank}"})
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
 class _EndedError(Exception):
     """The process would end here."""
 
@@ -140,7 +150,7 @@ def interrupted() -> dict[str, Any]:
     resume, ends = None, 0
     while True:
         try:
-            with interrupts_of(current()) as interrupts:
+            with current().interrupts() as interrupts:
                 again = fitted(resume, interrupts)
             break
         except _EndedError as error:
@@ -178,6 +188,7 @@ if __name__ == "__main__":
     with joined() as ranks:
         found = everything()
         found["told"] = failing()
+        found["unlike"] = unlike()
         found["interrupted"] = interrupted()
         found["preempted"] = preempted_in_a_pass()
         found["all_reduce_max"] = ranks.all_reduce_max(ranks.rank)

@@ -98,6 +98,13 @@ def test_failure_of_the_first_process_is_told_to_the_others(shared: list[dict[st
     assert [found["all_reduce_max"] for found in shared] == [1, 1]
 
 
+def test_process_with_other_data_is_refused_by_name(shared: list[dict[str, Any]]) -> None:
+    assert [found["unlike"][:44] for found in shared] == [
+        "nothing",
+        "process 1 has other data than the first; giv",
+    ]
+
+
 def test_fit_ended_between_batches_goes_on_to_the_same_bits_in_each(
     shared: list[dict[str, Any]],
 ) -> None:
