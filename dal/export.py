@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dal import checkpoint
-from dal.data.arrays import as_inputs
+from dal.data.inputs import as_inputs
 from dal.data.source import Prepare, Source, Split
 from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model

@@ -5,8 +5,15 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> None:
+    """Results that are kept between processes do not come from, or go to, the user's cache."""
+    monkeypatch.setenv("DAL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture

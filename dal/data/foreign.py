@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dal.data.hard_pools import Embed, HardPool, require_classes
 from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
-from dal.data.store import JoinedStore, Store
-from dal.utils.inputs import Inputs, map_pairs, tensors_of
+from dal.data.store import JoinedStore, Store, blocks
+from dal.utils.inputs import in_words, map_pairs, tensors_of
 from dal.utils.seeding import generator
 
 __all__ = ["Ood"]
@@ -130,26 +130,19 @@ class Ood(HardPool):
 def _check_alike(own: Split, other: Store, name: str, other_name: str) -> None:
     """Refuse foreign samples of another shape or type, or that are the first of the pool's own."""
     first = own.raw(torch.zeros(1, dtype=torch.int64))
-    kinds = [_kind(sample) for sample in (first, other.read(torch.zeros(1, dtype=torch.int64)))]
+    kinds = [in_words(sample) for sample in (first, other.first)]
     if kinds[0] != kinds[1]:
         raise ValueError(
             f"samples of {name} are {kinds[0]} and those of {other_name} {kinds[1]}; "
             "foreign samples must be alike: choose another data@difficulty.ood.data"
         )
-    for block in Split.of(other, torch.arange(len(other))).blocks():
+    for block in blocks(other):
         same = map_pairs(lambda x, y: (x == y).flatten(1).all(1), block, first)
         if bool(torch.stack(tensors_of(same)).all(0).any()):
             raise ValueError(
                 f"{other_name} holds a sample of {name} itself, which is not foreign to it; "
                 "choose another data@difficulty.ood.data"
             )
-
-
-def _kind(inputs: Inputs) -> str:
-    """Types and shapes of a sample, in words."""
-    if isinstance(inputs, Tensor):
-        return f"{inputs.dtype} {tuple(inputs.shape[1:])}"
-    return ", ".join(f"{name}: {_kind(tensor)}" for name, tensor in inputs.items())
 
 
 def _renumbered(split: Split, numbers: Tensor) -> Split:

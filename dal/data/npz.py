@@ -14,9 +14,13 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
-from dal.data.arrays import Array, as_inputs, number_targets, present
+from dal.data.arrays import number_targets, present
 from dal.data.class_names import check_class_names
+from dal.data.inputs import Array, as_inputs
+from dal.data.mapped import MappedStore, checked, is_mapped, open_mapped
 from dal.data.source import Dataset
+from dal.data.store import store_of
+from dal.utils.inputs import in_words, one_shape
 
 _ALIASES = {
     "inputs": ("inputs", "train_inputs", "train_images", "x_train", "images", "x", "X"),
@@ -44,8 +48,11 @@ def npz(
     std: Sequence[float] | None = None,
     standardize: bool | None = None,
     class_names: Sequence[str] | None = None,
+    targets: str | None = None,
+    test_path: str | None = None,
+    test_targets: str | None = None,
 ) -> Dataset:
-    """Images or features of one's own, saved with ``numpy.savez``.
+    """Images or features of one's own, saved with ``numpy.savez``, or too many for memory.
 
     The archive holds ``inputs`` and ``targets`` and may hold ``test_inputs`` with
     ``test_targets``, and ``class_names``. Common other names are known too: ``train_images`` and
@@ -62,8 +69,12 @@ def npz(
       training sample whose labels are not known. Without ``class_names``, labels are called 0 to
       C - 1.
 
+    Inputs that are too many for memory are saved with ``numpy.save``, as ``.npy`` files of the same
+    shapes, and stay there: batches are read as they are needed. See `dal.data.mapped.MappedStore`
+    for the types of numbers that such files may hold.
+
     Args:
-        path: The archive.
+        path: The archive, or an ``.npy`` file of inputs.
         name: Short name, used in the run directory; None for the name of the file.
         size: Side length in pixels that images are resized to on the device; None keeps theirs.
         mean: Mean that is subtracted, one number a channel (in units of [0, 1] for whole-numbered
@@ -74,6 +85,9 @@ def npz(
         class_names: Names of the classes 0, 1, ...; for other targets, in their sorted order; for
             strings, in the order that the columns of outputs shall have. None for those in the
             archive, or made from the targets.
+        targets: The ``.npy`` file of the targets, where ``path`` is one of inputs.
+        test_path: Likewise the ``.npy`` file of test inputs, or None.
+        test_targets: And that of their targets.
 
     Returns:
         uint8 or float32 images (N, channels, H, W) or float32 features (N, D), with the test part
@@ -85,27 +99,32 @@ def npz(
             the file and the key.
     """
     with _naming(path):
-        arrays, keys = _read(Path(path))
+        files = {
+            "inputs": path, "targets": targets, "test_inputs": test_path,
+            "test_targets": test_targets,
+        }  # fmt: skip
+        is_file = path.endswith(".npy")
+        arrays, keys = _files(files) if is_file else _read(Path(path), files)
         _check_lengths(arrays, keys)
-        inputs = {role: as_inputs(arrays[role], keys[role]) for role in present(arrays, "inputs")}
+        inputs = {role: _inputs(arrays[role], keys[role]) for role in present(arrays, "inputs")}
         _check_alike(inputs, keys)
-        train = inputs["inputs"]
-        _check_normalization(train.shape[1], mean, std, standardize)
-        _check_size(size, train.ndim)
+        shape = one_shape(store_of(inputs["inputs"]).spec, path)
+        _check_normalization(shape[0], mean, std, standardize)
+        _check_size(size, len(shape))
         names = class_names if class_names is not None else arrays.get("class_names")
-        targets, class_names = number_targets(arrays, keys, names)
-        check_class_names(class_names, targets["targets"].ndim == 2, "class_names")
+        numbers, class_names = number_targets(arrays, keys, names)
+        check_class_names(class_names, numbers["targets"].ndim == 2, "class_names")
     return Dataset(
         name=name or Path(path).stem,
-        inputs=train,
-        targets=targets["targets"],
+        inputs=inputs["inputs"],
+        targets=numbers["targets"],
         class_names=class_names,
         test_inputs=inputs.get("test_inputs"),
-        test_targets=targets.get("test_targets"),
+        test_targets=numbers.get("test_targets"),
         size=size,
         mean=tuple(mean or ()),
         std=tuple(std or ()),
-        standardize=train.ndim == 2 and not mean if standardize is None else standardize,
+        standardize=len(shape) == 1 and not mean if standardize is None else standardize,
     )
 
 
@@ -118,8 +137,32 @@ def _naming(path: str) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def _files(files: Mapping[str, str | None]) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays by role, inputs staying on the disk, and the file of each."""
+    keys = {role: file for role, file in files.items() if file is not None}
+    if "targets" not in keys:
+        raise ValueError(
+            "an .npy file holds inputs alone; set data.targets to the .npy file of their targets"
+        )
+    _check_pair(keys)
+    settings = {"inputs": "data.path", "test_inputs": "data.test_path"}
+    arrays: dict[str, Array] = {
+        role: open_mapped(file, settings.get(role, f"data.{role}")) for role, file in keys.items()
+    }
+    return arrays, keys
+
+
+def _inputs(array: Array, key: str) -> Tensor | MappedStore:
+    return checked(MappedStore(array, key)) if is_mapped(array) else as_inputs(array, key)
+
+
+def _read(path: Path, files: Mapping[str, str | None]) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays by role, and the key that each role has in this archive."""
+    if len([file for file in files.values() if file is not None]) > 1:
+        raise ValueError(
+            "an archive holds targets and test samples itself; leave data.targets, data.test_path "
+            "and data.test_targets out, or give .npy files"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; set data.path to an .npz archive")
     # numpy.load would leave a file that it opens itself open when the archive is damaged.
@@ -164,10 +207,14 @@ def _find_keys(stored: list[str]) -> dict[str, str]:
                 f"it lacks the key {role!r} (or {', '.join(_ALIASES[role][1:])}); "
                 f"it holds {', '.join(stored) or 'nothing'}"
             )
+    _check_pair(keys)
+    return keys
+
+
+def _check_pair(keys: Mapping[str, str]) -> None:
     if ("test_inputs" in keys) != ("test_targets" in keys):
         present, absent = sorted(("test_inputs", "test_targets"), key=lambda role: role not in keys)
         raise ValueError(f"it has {keys[present]!r} but no {absent!r}; save both or none")
-    return keys
 
 
 def _check_lengths(arrays: dict[str, Array], keys: dict[str, str]) -> None:
@@ -185,12 +232,9 @@ def _check_lengths(arrays: dict[str, Array], keys: dict[str, str]) -> None:
             )
 
 
-def _check_alike(inputs: dict[str, Tensor], keys: dict[str, str]) -> None:
-    if "test_inputs" not in inputs:
-        return
-    train, test = inputs["inputs"], inputs["test_inputs"]
-    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-        kinds = [f"{tensor.dtype} {tuple(tensor.shape[1:])}" for tensor in (train, test)]
+def _check_alike(inputs: Mapping[str, Tensor | MappedStore], keys: Mapping[str, str]) -> None:
+    kinds = [in_words(store_of(each).first) for each in inputs.values()]
+    if len(set(kinds)) > 1:
         raise ValueError(
             f"samples of {keys['inputs']!r} are {kinds[0]} but those of {keys['test_inputs']!r} "
             f"are {kinds[1]}; save both alike"
@@ -221,5 +265,5 @@ def _check_normalization(
 
 
 def _check_size(size: int | None, ndim: int) -> None:
-    if size is not None and (size < 1 or ndim != 4):
+    if size is not None and (size < 1 or ndim != 3):
         raise ValueError(f"size={size} resizes images to at least 1 pixel; drop it for features")

@@ -83,9 +83,14 @@ class Store(ABC):
         return map_tensors(lambda tensor: tensor[0], self.read(torch.tensor([row])))
 
     @cached_property
+    def first(self) -> Inputs:
+        """The first sample, as a batch of one: it shows of what shape and type all are."""
+        return self.read(torch.zeros(1, dtype=torch.int64))
+
+    @property
     def spec(self) -> InputSpec:
         """Shape of one raw sample, or shapes by name."""
-        return shapes_of(self.read(torch.zeros(1, dtype=torch.int64)))
+        return shapes_of(self.first)
 
 
 class ArrayStore(Store):
@@ -247,8 +252,7 @@ def update(digest: Any, store: Store, rows: Tensor | None = None) -> None:
             update(digest, ArrayStore(rows))
         return
     count = len(store) if rows is None else len(rows)
-    first = store.read(torch.zeros(1, dtype=torch.int64))
-    for place, (name, one) in enumerate(_named(first).items()):
+    for place, (name, one) in enumerate(_named(store.first).items()):
         digest.update(repr((*[name] * (name != ""), (count, *one.shape[1:]), one.dtype)).encode())
         for block in blocks(store, rows):
             digest.update(tensors_of(block)[place].contiguous().numpy().data)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dal.data.arrays import Array
+from dal.data.mapped import Mapped, MappedStore, checked, open_mapped
 from dal.data.source import Dataset
 from dal.features.base import Embedding, with_features
-
-_BLOCK = 8192
-"""Rows checked at a time; keeps a memory-mapped file out of memory."""
 
 
 class Arrays(Embedding):
@@ -54,7 +49,9 @@ class Arrays(Embedding):
             )
         rows = _read(self.path, "features.path")
         _check_rows(rows, self.path, dataset.name, train, 0 if own else tests)
-        test = rows[train:] if tests else None
+        own_test: MappedStore | None = None
+        if tests and not own:
+            own_test = MappedStore(rows, self.path, slice(train, None))
         if self.test_path is not None:
             test = _read(self.test_path, "features.test_path")
             _check_rows(test, self.test_path, f"the test part of {dataset.name}", tests, 0)
@@ -63,8 +60,10 @@ class Arrays(Embedding):
                     f"{self.test_path} has {test.shape[1]} features a row and {self.path} "
                     f"{rows.shape[1]}; save both from the same network"
                 )
-            test = test.to(rows.dtype)
-        return with_features(dataset, rows[:train], test, self.standardize)
+            own_test = MappedStore(test, self.test_path)
+        return with_features(
+            dataset, MappedStore(rows, self.path, slice(train)), own_test, self.standardize
+        )
 
     def foreign(
         self, dataset: Dataset, device: torch.device, check: Callable[[], None] = lambda: None
@@ -81,20 +80,9 @@ class Arrays(Embedding):
         )
 
 
-def _read(path: str, setting: str) -> Tensor:
-    """A file's rows, mapped copy-on-write so that nothing can modify the file."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"{setting}={path}: there is no such file; save it with numpy.save")
-    try:
-        array = np.load(file, mmap_mode="c", allow_pickle=False)
-    except Exception as error:  # NumPy's header parser raises of many kinds
-        raise ValueError(
-            f"{path} cannot be read ({error}); save it again with numpy.save, as an .npy file"
-        ) from error
-    if not isinstance(array, np.ndarray):  # an .npz archive
-        array.close()
-        raise ValueError(f"{path} is an archive of arrays; save the features alone with numpy.save")
+def _read(path: str, setting: str) -> Mapped:
+    """A file's rows, which stay there and cannot be modified."""
+    array = open_mapped(path, setting)
     if array.ndim != 2 or array.dtype not in (np.float16, np.float32, np.float64):
         raise ValueError(
             f"{path} holds {array.dtype} of shape {array.shape}; save one row of floats a sample, "
@@ -102,25 +90,11 @@ def _read(path: str, setting: str) -> Tensor:
         )
     if 0 in array.shape:
         raise ValueError(f"{path} of shape {array.shape} is empty; save a row for every sample")
-    return _finite(array, path)
+    checked(MappedStore(array, path))
+    return array
 
 
-def _finite(array: Array, path: str) -> Tensor:
-    for start in range(0, len(array), _BLOCK):
-        with np.errstate(over="ignore"):
-            block = array[start : start + _BLOCK].astype(np.float32)
-        bad = ~np.isfinite(block).all(1)
-        if bad.any():
-            raise ValueError(
-                f"{path} holds NaN, infinity or a number beyond float32, in row "
-                f"{start + int(bad.argmax())} first; fill such values in"
-            )
-    if array.dtype == np.float64:
-        array = array.astype(np.float32)
-    return torch.from_numpy(array)
-
-
-def _check_rows(rows: Tensor, path: str, name: str, train: int, tests: int) -> None:
+def _check_rows(rows: Mapped, path: str, name: str, train: int, tests: int) -> None:
     if len(rows) == train + tests:
         return
     parts = f"{train} training and {tests} test samples" if tests else f"{train} samples"

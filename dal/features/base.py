@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from dal.data.source import Dataset
+from dal.data.store import Store
 
 
 class Embedding(ABC):
@@ -54,14 +54,12 @@ class Raw(Embedding):
         return dataset
 
 
-def with_features(
-    dataset: Dataset, train: Tensor, test: Tensor | None, standardize: bool
-) -> Dataset:
+def with_features(dataset: Dataset, train: Store, test: Store | None, standardize: bool) -> Dataset:
     """A data set with features in the place of its inputs.
 
     Args:
         dataset: Gives targets and names.
-        train: float16 or float32, (N, D).
+        train: Features, float16 or float32, (N, D).
         test: The same for the official test part, or None where there is none.
         standardize: Subtract mean and divide by deviation of the training part, by feature.
     """

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.data.mapped import Mapped, open_mapped
 from dal.data.store import Store, update
+from dal.utils.digest import digest_file
 from dal.utils.safe_files import (
     DamagedError,
     remove_temporary,
@@ -27,8 +29,6 @@ from dal.utils.safe_files import (
 )
 
 log = logging.getLogger(__name__)
-
-_CHUNK = 2**24
 
 
 def key_of(stores: Sequence[Store], *facts: object) -> str:
@@ -75,19 +75,19 @@ class FeatureCache:
             _lock(file, self.folder, check)
             yield
 
-    def read(self) -> tuple[Tensor, dict[str, Any]] | None:
+    def read(self) -> tuple[Mapped, dict[str, Any]] | None:
         """Features (N, D) and what is known of them; None where there are none, or damaged ones."""
         if not self.facts.is_file() or not self.array.is_file():
             return None
         try:
             facts = dict(json.loads(self.facts.read_text()))
-            if facts["sha256"] != _digest(self.array):
+            if facts["sha256"] != digest_file(self.array):
                 raise DamagedError("it does not match its digest")
-            array = np.load(self.array, mmap_mode="c", allow_pickle=False)
+            array = open_mapped(str(self.array), "features.cache_dir")
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s is damaged (%s); its features are computed again", self.array, error)
             return None
-        return torch.from_numpy(array), facts
+        return array, facts
 
     def write(self, blocks: Sequence[Callable[[], Tensor]], **facts: Any) -> None:
         """Compute features block by block, so that they are never in memory as a whole.
@@ -151,14 +151,6 @@ class _Hashing:
     def write(self, data: bytes | memoryview) -> None:
         self.digest.update(data)
         self.file.write(data)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _lock(file: IO[str], folder: Path, check: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dal.data.mapped import MappedStore
 from dal.data.source import Dataset, Prepare
 from dal.data.store import ArrayStore, Store
 from dal.export import load
@@ -149,8 +150,11 @@ class NetworkEmbedding(Embedding):
             cache.array,
         )
         train = len(dataset.store)
-        test = None if dataset.test_inputs is None else features[train:]
-        embedded = with_features(dataset, features[:train], test, self.standardize)
+        own = MappedStore(features, str(cache.array), slice(train))
+        test: MappedStore | None = None
+        if dataset.test_store is not None:
+            test = MappedStore(features, str(cache.array), slice(train, None))
+        embedded = with_features(dataset, own, test, self.standardize)
         same = frozen.seen is not None and frozen.data == dataset.digest()
         return replace(embedded, seen=frozen.seen) if same else embedded
 

@@ -47,6 +47,13 @@ def shapes_of(inputs: Inputs) -> InputSpec:
     return {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
 
 
+def in_words(inputs: Inputs) -> str:
+    """Type and shape of a sample, or types and shapes by name."""
+    if isinstance(inputs, Tensor):
+        return f"{inputs.dtype} {tuple(inputs.shape[1:])}"
+    return ", ".join(f"{name}: {in_words(tensor)}" for name, tensor in inputs.items())
+
+
 def numel_of(spec: InputSpec) -> int:
     """How many numbers a sample has."""
     shapes = spec.values() if isinstance(spec, dict) else [spec]

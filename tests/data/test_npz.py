@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dal.data import UNKNOWN, make_source, npz
+from dal.data.mapped import MappedStore
 from dal.task import Multilabel
 
 RNG = np.random.default_rng(0)
@@ -322,11 +323,39 @@ def test_npz_flipped_byte_raises(tmp_path, part):
     assert path in str(caught.value)
 
 
-def test_npz_plain_array_file_raises(tmp_path):
-    path = tmp_path / "mine.npy"
-    np.save(path, FEATURES)
-    with pytest.raises(ValueError, match=r"no \.npz archive at all"):
-        npz(str(path))
+def test_array_files_are_the_archive_of_these_arrays_and_stay_on_the_disk(tmp_path):
+    arrays = {"inputs": FEATURES, "targets": LABELS, **TEST}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    paths = {name: str(tmp_path / f"{name}.npy") for name in arrays}
+    found = npz(
+        paths["inputs"],
+        targets=paths["targets"],
+        test_path=paths["test_inputs"],
+        test_targets=paths["test_targets"],
+    )
+    wanted = npz(save(tmp_path, **arrays))
+    assert isinstance(found.inputs, MappedStore)
+    assert found.name == "inputs"
+    sources = [make_source(dataset, seed=0, validation=2) for dataset in (found, wanted)]
+    for part in ("train", "validation", "test"):
+        own, other = (getattr(source, part) for source in sources)
+        assert torch.equal(own.take(torch.arange(len(own))), other.take(torch.arange(len(own))))
+        assert torch.equal(own.targets, other.targets)
+
+
+def test_files_that_do_not_go_together_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", FEATURES)
+    np.save(tmp_path / "y.npy", LABELS)
+    x, y = str(tmp_path / "x.npy"), str(tmp_path / "y.npy")
+    with pytest.raises(ValueError, match=r"set data\.targets"):
+        npz(x)
+    with pytest.raises(ValueError, match="save both or none"):
+        npz(x, targets=y, test_path=x)
+    with pytest.raises(FileNotFoundError, match=r"data\.targets=.*nowhere"):
+        npz(x, targets=str(tmp_path / "nowhere.npy"))
+    with pytest.raises(ValueError, match="leave data.targets"):
+        npz(save(tmp_path, inputs=FEATURES, targets=LABELS), targets=y)
 
 
 ROWS = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [-1, -1, -1]] * 2)
