@@ -354,7 +354,7 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
         npz(x, targets=y, test_path=x)
     with pytest.raises(FileNotFoundError, match=r"data\.targets=.*nowhere"):
         npz(x, targets=str(tmp_path / "nowhere.npy"))
-    with pytest.raises(ValueError, match="leave data.targets"):
+    with pytest.raises(ValueError, match=r"leave data\.targets"):
         npz(save(tmp_path, inputs=FEATURES, targets=LABELS), targets=y)
 
 

@@ -47,13 +47,9 @@ def stores(folder: Path) -> list[Store]:
     return [
         ArrayStore(whole),
         MappedStore(mapped(folder), "x"),
-        MappedStore(
-            mapped(folder, np.vstack([NUMBERS[:9], NUMBERS]), "y.npy"), "y", slice(9, None)
-        ),
+        MappedStore(longer, "y", slice(9, None)),
         JoinedStore([ArrayStore(whole[:20]), ArrayStore(whole[20:21]), ArrayStore(whole[21:])]),
-        JoinedStore(
-            [MappedStore(mapped(folder, NUMBERS[:50], "z.npy"), "z"), ArrayStore(whole[50:])]
-        ),
+        JoinedStore([shorter, ArrayStore(whole[50:])]),
     ]
 
 
