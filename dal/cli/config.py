@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ from dal.cli.schema import VERSION, Config, choices_of, refuse_other_defaults
 from dal.cli.sweep import End, Jobs
 from dal.utils.logs import log_to_console
 from dal.utils.torchrun import first
+
+VALUED = (
+    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+)
+"""Flags of Hydra behind which a value stands."""
+
+OPTIONAL = ("--info", "-i")
+"""Flags of Hydra behind which one may stand."""
 
 LISTS = ("difficulty", "experiment", "debug")
 """Groups of which several options may be taken."""
@@ -156,8 +166,7 @@ def main(folder: Path | None = None) -> None:
     # those they wait for, wherever other work runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     Jobs.begin()
-    # Where they stand between settings, argparse would take the latter for unknown.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = settings_first(sys.argv[1:])
     folders = with_own(folder or config_dir(), sys.argv[1:])
     check_groups(sys.argv[1:], folders)
     command = hydra.main(config_path=str(folders[0]), config_name="config", **VERSION)
@@ -183,6 +192,17 @@ def main(folder: Path | None = None) -> None:
         Jobs.show()
     if Jobs.failed:
         raise SystemExit(1)
+
+
+def settings_first(arguments: Sequence[str]) -> list[str]:
+    """A command line with its flags last: settings behind a flag are unknown to argparse."""
+    pairs = pairwise(["", *arguments])
+    return [word for _, word in sorted(pairs, key=lambda pair: _is_flag(*pair))]
+
+
+def _is_flag(before: str, word: str) -> bool:
+    """Whether a word is a flag of Hydra, or the value of the flag before it."""
+    return word[:1] == "-" or before in VALUED or (before in OPTIONAL and "=" not in word)
 
 
 def compose(

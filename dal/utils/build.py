@@ -88,7 +88,10 @@ def find(name: str, part: str | None = None, allow: Sequence[str] = ()) -> Calla
         module = importlib.import_module(path)
         target = getattr(module, attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"there is no {name} ({error}); check the _target_") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == package
+        install = f"install {package}, or name its folder in PYTHONPATH"
+        remedy = install if missing else "check the _target_"
+        raise ValueError(f"there is no {name} ({error}); {remedy}") from error
     if not callable(target):
         raise ValueError(f"{name} is no class or function; check the _target_")
     own = package != "dal" and _inside(f"{getattr(target, '__module__', '')}.", allow)
