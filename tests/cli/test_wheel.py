@@ -10,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+import dal
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("dal", "conf", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
@@ -64,20 +67,29 @@ def test_wheel_holds_the_package_and_its_options_and_nothing_else(wheel: Path) -
     assert held == {path.as_posix() for path in expected}
 
 
+def test_version_stands_once_and_in_the_citation(wheel: Path) -> None:
+    assert wheel.name.startswith(f"dal-{dal.__version__}-")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == dal.__version__
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} < citation.keys()
+    assert citation["authors"] == [{"name": "The dal developers"}]
+
+
 def test_installed_command_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     env = {k: v for k, v in os.environ.items() if k != "DAL_SAVED_DIR"}
     env["PYTHONPATH"] = str(installed)
 
-    def dal(*arguments: str) -> str:
+    def do(*arguments: str) -> str:
         command = [sys.executable, str(installed / "bin" / "dal"), *arguments]
         return subprocess.run(
             command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout
 
-    assert "area under the learning curve" in dal("train", *SMALL, "strategy=margin")
-    assert "complete already" in dal("train", *SMALL, "strategy=margin")
+    assert "area under the learning curve" in do("train", *SMALL, "strategy=margin")
+    assert "complete already" in do("train", *SMALL, "strategy=margin")
     (run,) = (tmp_path / "saved").glob("iris-logistic_regression-margin-s0-*")
-    assert run.name in dal("status")
+    assert run.name in do("status")
     assert {path.name for path in tmp_path.iterdir()} == {"saved"}
 
 
