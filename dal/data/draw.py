@@ -89,4 +89,11 @@ def draw_by_class(
 
 def _shuffle(candidates: Tensor, total: int, rng: torch.Generator) -> Tensor:
     ranks = torch.randperm(total, generator=rng)
-    return candidates[ranks[candidates].argsort()]
+    if len(candidates) < total // 2:
+        return candidates[ranks[candidates].argsort()]
+    # Ranks are a permutation: which sample has which rank is found without sorting millions.
+    of_rank = torch.empty_like(ranks)
+    of_rank[ranks] = torch.arange(total)
+    drawn = torch.zeros(total, dtype=torch.bool)
+    drawn[candidates] = True
+    return of_rank[drawn[of_rank]]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
-from dal.query.base import Features, GradNorms, Members, Need, Needs, Probs
+from dal.query.base import Features, GradNorms, Members, Need, Needs, PoolView, Probs, Scores
 from dal.task import Task
 from dal.utils.inputs import Inputs, one_tensor, tensors_of
 from dal.utils.memory import out_of_memory
@@ -102,8 +102,9 @@ def pool_pass(
         model: Any network of `dal.models.base`; its modes, buffers and gradients stay as they are.
         take: Gives the inputs of a batch on the device.
         indices: int64, (N,), N >= 1.
-        needs: What to compute: `Probs`, `Features`, `GradNorms`; `Members` given ``masks``. All but
-            the members' are those of the network without dropout.
+        needs: What to compute: `Probs`, `Features`, `GradNorms`; `Members` given ``masks``;
+            `Scores`, which are made of each batch, so that nothing else of it is kept. All but the
+            members' are those of the network without dropout.
         task: Turns logits into probabilities.
         device: Where the model is.
         batch_size: The size to start with.
@@ -115,7 +116,7 @@ def pool_pass(
 
     Returns:
         One tensor a need, (N, ...), for members (K, N, C), on the device, float64 where model and
-        inputs are; and the batch size that worked.
+        inputs are, `Heights` with `Scores` where they differ; and the batch size that worked.
 
     Raises:
         RuntimeError: Out of memory with a batch of one.
@@ -214,8 +215,9 @@ def _run(
 ) -> dict[Need, Tensor]:
     results: dict[Need, Tensor] = {}
     position = 0
+    computed = needs.union(*(need.of.needs for need in needs if isinstance(need, Scores)))
     with evaluating(model):
-        engines = _gradient_engines(model, needs, task, device)
+        engines = _gradient_engines(model, computed, task, device)
         for batch, kept in batches:
             inputs = take(batch, device)
             values: dict[Need, Tensor] = {}
@@ -226,10 +228,11 @@ def _run(
                 if output is None and needs != {Members()}:
                     output = _forward(model, inputs, dtype)
                 if output is not None:
-                    values |= _read(output, needs, task)
+                    values |= _read(output, computed, task)
                 if Members() in needs:
                     assert masks is not None
                     values[Members()] = _members(model, inputs, masks, task, dtype)
+                values = _scored(values, needs, batch)
             for need, value in values.items():
                 if need not in results:
                     results[need] = _room(need, value, count)
@@ -247,6 +250,17 @@ def _gradient_engines(
         # Backward passes to the inputs of convolutions are a tenth faster with channels first.
         model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     return {need: GradientNorms(model, need.scope, need.labels, task.cotangents) for need in wanted}
+
+
+def _scored(values: dict[Need, Tensor], needs: Needs, batch: Tensor) -> dict[Need, Tensor]:
+    """What is kept of a batch: what was asked for, and the scores that are made of the rest."""
+    kept = {need: value for need, value in values.items() if need in needs}
+    for need in needs:
+        if isinstance(need, Scores):
+            classes = values[Probs()].shape[1] if Probs() in values else 0
+            view = PoolView(batch, values, num_total=len(batch), num_classes=classes)
+            kept |= need.of.of_block(view)
+    return kept
 
 
 def _read(output: Output, needs: Needs, task: Task) -> dict[Need, Tensor]:

@@ -23,12 +23,14 @@ from dal.pool import TrainSet
 from dal.query.base import (
     Features,
     GradNorms,
+    Heights,
     LookAhead,
     Members,
     Need,
     Needs,
     PoolView,
     Probs,
+    Scores,
 )
 from dal.task import Task
 from dal.training.trainer import FitContext, FitState, Samples, Trainer
@@ -112,7 +114,7 @@ class TorchLearner(Learner):
         numel = numel_of(source.input_shape)
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size
-        kinds: set[type[Need]] = {Probs, GradNorms}
+        kinds: set[type[Need]] = {Probs, GradNorms, Scores}
         if self.gives_features:
             kinds.add(Features)
         if task.exclusive and self.gives_features and not why_not_movable(last_layer(self.model)):
@@ -198,7 +200,7 @@ class TorchLearner(Learner):
             results[need] = self._look_ahead(indices, need, results, train_set, context)
         return PoolView(
             indices,
-            {need: results[need] for need in needs},
+            {need: results[need] for need in results if need in needs or isinstance(need, Heights)},
             num_total=len(self.source.train),
             num_classes=self.source.num_classes,
         )

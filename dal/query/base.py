@@ -7,94 +7,55 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dal.query.needs import (
+    Decision as Decision,
+)
+from dal.query.needs import (
+    Features as Features,
+)
+from dal.query.needs import (
+    GradNorms as GradNorms,
+)
+from dal.query.needs import (
+    Heights as Heights,
+)
+from dal.query.needs import (
+    History as History,
+)
+from dal.query.needs import (
+    LookAhead as LookAhead,
+)
+from dal.query.needs import (
+    Members as Members,
+)
+from dal.query.needs import (
+    Need as Need,
+)
+from dal.query.needs import (
+    Needs as Needs,
+)
+from dal.query.needs import (
+    Probs as Probs,
+)
+from dal.query.needs import (
+    Scores as Scores,
+)
+from dal.query.needs import (
+    of_one_row,
+)
 from dal.query.selection import BLOCK, check_size, random_keys, top_k
 
 log = logging.getLogger(__name__)
 
+AT_HAND = 2**22
+"""Probabilities that are kept, 16 MB: the guesses that are shown with picks are read off them."""
 LARGEST_FEATURE = 1e17
 """Squared distances between rows of larger features may not fit in float32."""
-
-
-@dataclass(frozen=True)
-class Probs:
-    """Class probabilities of the current model: float32, (N, C), rows sum to one."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Last hidden features of the current model: float, (N, D), or (M, D) of labeled samples.
-
-    Attributes:
-        of: The candidates in the ``pool``, or the ``labeled`` samples in the order of labeling.
-    """
-
-    of: Literal["pool", "labeled"] = "pool"
-
-
-@dataclass(frozen=True)
-class Members:
-    """Class probabilities of the members of a committee: float32, (K, N, C).
-
-    Who they are is an option of the learner, not of the strategy: dropout samples, an ensemble,
-    the last rounds' models, scikit-learn estimators. K may be 1 in the first round of the last
-    kind only.
-    """
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Decision values of the classes: float32, (N, C), the highest is predicted.
-
-    For two classes (N, 1), positive for the second. See `Fitted.decision` of
-    `dal.models.estimators`.
-    """
-
-
-@dataclass(frozen=True)
-class LookAhead:
-    """Risk over the pool after training on each candidate with each label: float32, (N, C).
-
-    The risk is the mean entropy of the predicted classes, in nats, over ``reference`` samples of
-    the pool (all of it if it is smaller), drawn from the run's seed.
-
-    Attributes:
-        reference: Size of the sample the risk is measured on.
-    """
-
-    reference: int = 500
-
-
-@dataclass(frozen=True)
-class GradNorms:
-    """Euclidean length of the loss gradient for each possible label: float32, (N, C) or (N, 1).
-
-    Attributes:
-        scope: With respect to ``all`` trainable parameters, those of the ``last`` layer, or the
-            ``input``.
-        labels: ``all`` C labels, one column each, or the ``predicted`` label alone.
-    """
-
-    scope: Literal["all", "last", "input"] = "all"
-    labels: Literal["all", "predicted"] = "all"
-
-
-@dataclass(frozen=True)
-class History:
-    """Class probabilities of the last models, oldest first: float32, (T, N, C), T <= rounds.
-
-    The current model is the last of them; T is smaller while fewer models have been fitted.
-    """
-
-    rounds: int
-
-
-Need = Probs | Features | GradNorms | History | Members | Decision | LookAhead
-Needs = frozenset[Need]
 
 
 class PoolView:
@@ -156,6 +117,13 @@ class PoolView:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __contains__(self, need: object) -> bool:
+        return need in self._results
+
+    def get(self, need: Need, otherwise: Tensor) -> Tensor:
+        """The tensor that answers a need, or another one where it was not computed."""
+        return self._results.get(need, otherwise)
 
     def __getitem__(self, need: Need) -> Tensor:
         """The tensor that answers a need.
@@ -264,12 +232,32 @@ class ScoreStrategy(Strategy):
             return scores
         return scores.double() - self.lower_bound
 
+    @property
+    def fits_blocks(self) -> bool:
+        """Whether scores made batch by batch are those made of all candidates at once.
+
+        They are where a score looks at nothing but its candidate's own row of what a network gives.
+        """
+        return self.independent and all(map(of_one_row, self.needs))
+
+    def of_block(self, view: PoolView) -> dict[Need, Tensor]:
+        """`Scores` of some candidates, and `Heights` where these differ."""
+        scores = self.score(view)
+        heights = self.heights(view, scores)
+        found: dict[Need, Tensor] = {Scores(self): scores}
+        return found if heights is scores else found | {Heights(self): heights}
+
+    def _heights(self, view: PoolView, scores: Tensor) -> Tensor:
+        if Scores(self) in view:
+            return view.get(Heights(self), scores)
+        return self.heights(view, scores)
+
     def checked_scores(self, view: PoolView) -> Tensor:
         """The scores, refused where one is not finite; the same ones for all are warned about."""
-        scores = self.score(view)
+        scores = view[Scores(self)] if Scores(self) in view else self.score(view)
         name = type(self).__name__
         check_finite(scores, view.indices, name)
-        if len(scores) > 1 and _same(scores) and _same(self.heights(view, scores)):
+        if len(scores) > 1 and _same(scores) and _same(self._heights(view, scores)):
             log.warning(
                 "%s scored all %d candidates with %g: the query is random",
                 name,
@@ -286,7 +274,7 @@ class ScoreStrategy(Strategy):
             view = view.ascending()  # so that no sum depends on the order handed in
         scores = self.checked_scores(view)
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
-        positions, tied = top_k(self.heights(view, scores), query_size, keys)
+        positions, tied = top_k(self._heights(view, scores), query_size, keys)
         return Query(
             indices=view.indices[positions.to(view.indices.device)],
             scores=scores[positions],
@@ -330,6 +318,19 @@ class BatchStrategy(Strategy):
                 check_need(view[need], view.indices, need, type(self).__name__)
         positions, scores, info = self.choose(view, query_size, rng)
         return Query(view.indices[positions.to(view.indices.device)], scores, info)
+
+
+def in_blocks(strategy: Strategy, needs: Needs, numbers: int) -> Needs:
+    """Needs of a pass, with the scores in the place of what they are made of where that is much.
+
+    Args:
+        strategy: Whose needs they are.
+        needs: What the pass would compute.
+        numbers: Candidates times classes.
+    """
+    if numbers <= AT_HAND or needs != strategy.needs or not isinstance(strategy, ScoreStrategy):
+        return needs
+    return frozenset({Scores(strategy)}) if strategy.fits_blocks else needs
 
 
 def _same(values: Tensor) -> bool:

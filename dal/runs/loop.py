@@ -31,6 +31,7 @@ from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
+from dal.query.base import Scores, in_blocks
 from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
@@ -47,6 +48,9 @@ from dal.utils.ranks import current
 from dal.utils.seeding import generator
 
 log = logging.getLogger(__name__)
+
+SHOWN = 2**20
+"""Scores that a checkpoint holds at most, for the histogram of a round: 4 MB."""
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,12 @@ def stop_reason(job: Job) -> str:
 def predict(job: Job) -> PoolView:
     """One pass over the candidates computes everything the strategy needs."""
     candidates, train_set = job.candidates, job.pool.train_set()
+    needs = job.parts.scan_needs
+    if Scores in job.learner.capabilities and job.parts.remembered == 0:
+        numbers = len(candidates) * job.source.num_classes
+        needs = in_blocks(job.parts.strategy, needs, numbers)
     with clock(job.state.row, "scan_s"):
-        return job.learner.scan(candidates, job.parts.scan_needs, context_of(job), train_set)
+        return job.learner.scan(candidates, needs, context_of(job), train_set)
 
 
 def remember(job: Job, view: PoolView) -> PoolView:
@@ -249,7 +257,7 @@ def select(job: Job, view: PoolView) -> None:
     state.pending = {
         "indices": query.indices.tolist(),
         "scores": scores.tolist(),
-        "pool_scores": query.pool_scores,
+        "pool_scores": None if query.pool_scores is None else _some(query.pool_scores),
         "guesses": [] if query.probs is None else job.task.guess(query.probs),
         "ticket": current().broadcast(lambda: job.oracle.submit(query, state.round)),
     }
@@ -262,7 +270,7 @@ def shown(job: Job, view: PoolView, query: Query) -> Query:
     draws anything, nor changes what the run computes.
     """
     probs = view.rows(Probs(), query.indices)
-    if probs is None and job.oracle.wants_probs:
+    if probs is None and (job.oracle.wants_probs or Probs() in job.parts.strategy.needs):
         logits = job.learner.predict(job.source.train.part(query.indices), context_of(job))
         probs = job.task.probs(logits)
     return query if probs is None else replace(query, probs=probs.float().cpu())
@@ -307,6 +315,11 @@ def finish(
     job.recorder.round(job.state, job.pool)
     job.recorder.finish(status, reason)
     return status, reason
+
+
+def _some(scores: Tensor) -> Tensor:
+    """Scores for a histogram; of very many, evenly spread ones, since they are saved."""
+    return scores[:: -(-len(scores) // SHOWN)].clone()
 
 
 def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:

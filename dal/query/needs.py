@@ -1,0 +1,111 @@
+"""What a strategy may ask to be computed for the candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from dal.query.base import ScoreStrategy
+
+
+@dataclass(frozen=True)
+class Probs:
+    """Class probabilities of the current model: float32, (N, C), rows sum to one."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Last hidden features of the current model: float, (N, D), or (M, D) of labeled samples.
+
+    Attributes:
+        of: The candidates in the ``pool``, or the ``labeled`` samples in the order of labeling.
+    """
+
+    of: Literal["pool", "labeled"] = "pool"
+
+
+@dataclass(frozen=True)
+class Members:
+    """Class probabilities of the members of a committee: float32, (K, N, C).
+
+    Who they are is an option of the learner, not of the strategy: dropout samples, an ensemble,
+    the last rounds' models, scikit-learn estimators. K may be 1 in the first round of the last
+    kind only.
+    """
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Decision values of the classes: float32, (N, C), the highest is predicted.
+
+    For two classes (N, 1), positive for the second. See `Fitted.decision` of
+    `dal.models.estimators`.
+    """
+
+
+@dataclass(frozen=True)
+class LookAhead:
+    """Risk over the pool after training on each candidate with each label: float32, (N, C).
+
+    The risk is the mean entropy of the predicted classes, in nats, over ``reference`` samples of
+    the pool (all of it if it is smaller), drawn from the run's seed.
+
+    Attributes:
+        reference: Size of the sample the risk is measured on.
+    """
+
+    reference: int = 500
+
+
+@dataclass(frozen=True)
+class GradNorms:
+    """Euclidean length of the loss gradient for each possible label: float32, (N, C) or (N, 1).
+
+    Attributes:
+        scope: With respect to ``all`` trainable parameters, those of the ``last`` layer, or the
+            ``input``.
+        labels: ``all`` C labels, one column each, or the ``predicted`` label alone.
+    """
+
+    scope: Literal["all", "last", "input"] = "all"
+    labels: Literal["all", "predicted"] = "all"
+
+
+@dataclass(frozen=True)
+class History:
+    """Class probabilities of the last models, oldest first: float32, (T, N, C), T <= rounds.
+
+    The current model is the last of them; T is smaller while fewer models have been fitted.
+    """
+
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a strategy, made of each batch as it is computed: float, (N,).
+
+    So the pass keeps one number a candidate, where what the scores are made of may have thousands.
+
+    Attributes:
+        of: The strategy; see `ScoreStrategy.fits_blocks`.
+    """
+
+    of: ScoreStrategy
+
+
+@dataclass(frozen=True)
+class Heights:
+    """What candidates rank by where that is not their `Scores`; see `ScoreStrategy.heights`."""
+
+    of: ScoreStrategy
+
+
+Need = Probs | Features | GradNorms | History | Members | Decision | LookAhead | Scores | Heights
+Needs = frozenset[Need]
+
+
+def of_one_row(need: Need) -> bool:
+    """Whether a need's answer for a candidate depends on no other candidate."""
+    return need in (Probs(), Features()) or isinstance(need, GradNorms)
