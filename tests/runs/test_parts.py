@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from resume_job import dataset
+from run_parts import INITIAL, SOURCE, parts
 
 import dal
-from dal.data import Source, initial_labels, make_source
-from dal.learners import RoundContext, Rounds, make_learner
+from dal.learners import RoundContext, Rounds
 from dal.models import MLP
 from dal.query import BALD, Entropy, Instability, Random, Strategy
 from dal.query.base import Decision, History, Members, Need, Probs
-from dal.runs.keeper import DiskKeeper, Keeper, restore
-from dal.runs.parts import Parts, Standing, digests
+from dal.runs.parts import Standing, digests
 from dal.training.trainer import Trainer
 from dal.utils.seeding import generator
-
-SOURCE = make_source(dataset(), seed=0)
-INITIAL = initial_labels(SOURCE.train.targets, seed=0, count=9)
-
-
-def parts(strategy: Strategy, source: Source = SOURCE, **options: Any) -> Parts:
-    settings = dal.Settings(query_size=6, **options.pop("settings", {}))
-    learner = make_learner(
-        MLP,
-        Trainer(epochs=2),
-        source,
-        source.task,
-        Rounds(2),
-        needs=strategy.needs,
-        seed=0,
-        device=torch.device("cpu"),
-        batch_size=64,
-    )
-    return Parts(source, learner, strategy, INITIAL, settings=settings, **options)
 
 
 def test_a_pick_takes_parts_and_standing_alone(
@@ -105,37 +82,3 @@ def test_digests_tell_which_part_of_a_start_differs() -> None:
     fewer = parts(Random(), settings={"candidates": 20})
     other = digests(fewer, Standing.at_start(fewer))
     assert {name for name in first if first[name] != other[name]} == {"candidates"}
-
-
-def test_a_keeper_brings_a_standing_back(tmp_path: Path) -> None:
-    made = parts(Entropy())
-    standing = Standing.at_start(made)
-    made.learner.fit(standing.pool.train_set(), RoundContext())
-    standing.state.next, standing.state.row = "query", {"round": 0}
-    DiskKeeper(tmp_path, made, "digest").save(standing)
-
-    again = parts(Entropy())
-    other = Standing.at_start(again)
-    restore(again, other, DiskKeeper(tmp_path, again, "digest"))
-    assert other.begun
-    assert other.state.state_dict() == standing.state.state_dict()
-    assert other.pool.events() == standing.pool.events()
-    assert again.learner.fingerprint() == made.learner.fingerprint()
-    with pytest.raises(ValueError, match="data of gaussians have changed"):
-        restore(again, other, DiskKeeper(tmp_path, again, "another digest"))
-
-
-def test_what_keeps_nothing_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    made, keeper = parts(Entropy()), Keeper()
-    standing = Standing.at_start(made)
-    before = standing.pool.events(), standing.state.state_dict()
-    restore(made, standing, keeper)
-    keeper.save(standing)
-    keeper.keep_question(standing.state)
-    keeper.keep_model(standing.state)
-    keeper.export()
-    assert (standing.pool.events(), standing.state.state_dict()) == before
-    assert list(tmp_path.iterdir()) == []
