@@ -31,7 +31,6 @@ from dal.recording.throttle import Throttle
 from dal.utils.journal import Journal
 from dal.utils.numerics import environment
 from dal.utils.safe_files import csv_text
-from dal.utils.signals import PreemptedError
 
 if TYPE_CHECKING:
     from dal.pool import Pool
@@ -81,8 +80,6 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, PreemptedError) and self.directory is not None:
-            self.directory.update(status="preempted", reason=str(error))
         if self._board is not None:
             self._board.close()
 

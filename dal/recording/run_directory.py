@@ -15,6 +15,7 @@ from typing import Any
 from dal.utils.lock import RunLock
 from dal.utils.logs import log_to_file
 from dal.utils.safe_files import remove_temporary, saving, write_text_atomically
+from dal.utils.signals import PreemptedError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class RunDirectory:
 
     ``train.log`` gets every message of the block, and the traceback if it fails, which a note of
     the exception says. ``status.json`` says ``running``, then whatever `update` was told, or
-    ``failed`` with the reason.
+    ``preempted`` after a signal, or ``failed`` with the reason.
 
     Args:
         path: The directory; created if it is missing.
@@ -62,10 +63,14 @@ class RunDirectory:
         if self._depth > 0:
             return
         with self._stack:
-            if error is not None and self._status["status"] == "running":
-                log.debug("the run failed", exc_info=error)
-                error.add_note(f"traceback: {self.path / 'train.log'}")
-                self.update(status="failed", reason=f"{type(error).__name__}: {error}")
+            if error is None or self._status["status"] != "running":
+                return
+            if isinstance(error, PreemptedError):
+                self.update(status="preempted", reason=str(error))
+                return
+            log.debug("the run failed", exc_info=error)
+            error.add_note(f"traceback: {self.path / 'train.log'}")
+            self.update(status="failed", reason=f"{type(error).__name__}: {error}")
 
     def update(self, **fields: Any) -> None:
         """Change fields of ``status.json``; a full disk is only logged, not to hide an error."""

@@ -34,7 +34,7 @@ from dal.utils.build import TARGET, build, factory
 from dal.utils.logs import OUTCOME, REPLICA
 from dal.utils.numerics import pick_device
 from dal.utils.ranks import current
-from dal.utils.signals import Interrupts, PreemptedError
+from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
     ):
         log.info("run directory: %s", run_dir)
         of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
-        make = partial(source_of, config, settings, directory, allow)
+        make = partial(source_of, config, settings, allow)
         source = current_host().shared(of_data, lambda: ranks.main_first(make))
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
@@ -159,36 +159,27 @@ def profiled(run_dir: Path, wanted: bool) -> Iterator[None]:
 def source_of(
     config: Mapping[str, Any],
     settings: Settings,
-    directory: RunDirectory | None,
     allow: tuple[str, ...],
 ) -> Source:
-    """The data: embedded where features are asked for, divided, and with a harder pool."""
+    """The data: embedded where features are asked for, divided, and with a harder pool.
+
+    Raises:
+        PreemptedError: A signal came while features were computed; those that are done are kept.
+    """
     embedding: Embedding = build(config["features"], "features", allow=allow)
     embedding.plugins = allow
     pools = [build(options, "difficulty", allow=allow) for options in config["difficulty"].values()]
     dataset: Dataset = build(config["data"], "data", allow=allow)
     device = current().local_device(pick_device(settings.device))
-    with interruptible(directory) as check:
-        dataset = embedding(dataset, device, check)
+    with Interrupts() as interrupts:
+        dataset = embedding(dataset, device, interrupts.check)
         source = make_source(dataset, seed=settings.seed, **config["split"])
         return harden(
             source,
             pools,
             seed=settings.seed,
-            embed=lambda other: embedding.foreign(other, device, check),
+            embed=lambda other: embedding.foreign(other, device, interrupts.check),
         )
-
-
-@contextmanager
-def interruptible(directory: RunDirectory | None) -> Iterator[Callable[[], None]]:
-    """Gives a check to be called at safe points, which ends the process after a signal."""
-    with Interrupts() as interrupts:
-        try:
-            yield interrupts.check
-        except PreemptedError as error:
-            if directory is not None:
-                directory.update(status="preempted", reason=str(error))
-            raise
 
 
 def _oracle(make: Callable[..., Oracle], run_dir: Path, source: Source) -> Oracle:

@@ -121,7 +121,7 @@ class Replay:
     @property
     def numbers(self) -> list[int]:
         """The rounds that have a query, ascending."""
-        return sorted({number for number, *_ in self._ledger.queries()})
+        return sorted({number for number, *_ in self._queries()})
 
     def rounds(self) -> Iterator[ReplayedRound]:
         """Replay query after query.
@@ -132,6 +132,10 @@ class Replay:
         for number in self.numbers:
             yield self._round(number)
             self._label(number)
+
+    def _queries(self) -> list[list[Any]]:
+        """What strategies asked for; a correction has no score, as nobody's query asked for it."""
+        return [query for query in self._ledger.queries() if query[2] is not None]
 
     def _load_model(self, number: int) -> None:
         path = self.run_dir / MODELS / f"round_{number:04d}.pt"
@@ -157,7 +161,7 @@ class Replay:
         candidates, train_set = standing.candidates, standing.pool.train_set()
         view = parts.learner.scan(candidates, needs, RoundContext(number), train_set)
         standing.history.append(number, candidates, view[Probs()])
-        recorded = [query for query in self._ledger.queries() if query[0] == number]
+        recorded = [query for query in self._queries() if query[0] == number]
         picked = [index for _, index, _, _ in recorded]
         size = len(picked)
         query = self._select(parts.strategy, view, size, number)
@@ -301,7 +305,7 @@ def _parts(config: Mapping[str, Any], allow: tuple[str, ...]) -> Parts:
     """What the run was made of, with networks of float64, on the CPU."""
     known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
     settings = Settings(**known | {"device": "cpu"})
-    source = source_of(config, settings, None, allow)
+    source = source_of(config, settings, allow)
     train = source.train
     source = replace(
         source,

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from dal.cli.config import compose
-from dal.recording.run_directory import RunDirectory, read_status
-from dal.runs.from_config import execute, interruptible
+from dal.recording.run_directory import read_status
+from dal.runs.from_config import execute
 from dal.utils.signals import PreemptedError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -91,14 +93,22 @@ def test_frozen_features_and_hard_pool_from_settings(
     assert rows[-1]["trained_on"] == 6 + 20 - sum(foreign)
 
 
-def interrupted(directory: RunDirectory) -> None:
-    with interruptible(directory) as check:
-        check()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        check()
-
-
 def test_signal_while_features_are_computed_leaves_a_preempted_run(tmp_path: Path) -> None:
-    with RunDirectory(tmp_path / "run") as directory, pytest.raises(PreemptedError):
-        interrupted(directory)
-    assert read_status(tmp_path / "run")["status"] == "preempted"
+    def end(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    config = settings(tmp_path, "budget=10")
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: None)
+    hook = register_module_forward_pre_hook(end)
+    try:
+        with pytest.raises(PreemptedError):
+            execute(config, tmp_path / "run")
+    finally:
+        hook.remove()
+        signal.signal(signal.SIGUSR1, before)
+    status = read_status(tmp_path / "run")
+    assert status["status"] == "preempted"
+    assert "SIGUSR1" in status["reason"]
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert execute(config, tmp_path / "run").status == "complete"

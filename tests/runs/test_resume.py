@@ -141,9 +141,8 @@ def test_resume_after_signals_within_epochs_is_exact(
     assert_same(tmp_path, reference(strategy))
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip"])
 def test_resume_damaged_newest_checkpoint_falls_back(
-    damage: str, reference: Callable[[str], Path], tmp_path: Path
+    reference: Callable[[str], Path], tmp_path: Path
 ) -> None:
     finish(resume_job.run_and_die, tmp_path, 12, "instability")
     finish(resume_job.run_and_die, tmp_path, 12, "instability")
@@ -151,7 +150,7 @@ def test_resume_damaged_newest_checkpoint_falls_back(
     assert len(files) > 1
     content = bytearray(files[-1].read_bytes())
     content[len(content) // 2] ^= 1
-    files[-1].write_bytes(content[: len(content) // 2] if damage == "truncate" else content)
+    files[-1].write_bytes(content)
     assert finish(resume_job.run, tmp_path) == 0
     assert "falling back" in (tmp_path / "train.log").read_text()
     assert_same(tmp_path, reference("instability"))
