@@ -60,6 +60,25 @@ def test_journals_give_back_what_a_checkpoint_knew(tmp_path: Path) -> None:
     assert len(found) == 4
 
 
+def test_corrections_come_back_and_are_appended_like_all_events(tmp_path: Path) -> None:
+    pool, journals = filled(3), Journals(tmp_path, "digest")
+    journals.extend(pool, [])
+    before = (tmp_path / "ledger.jsonl").read_bytes()
+    seconds = torch.tensor([2.5, float("nan")], dtype=torch.float64)
+    pool.label(
+        3, ints(6, 0), ints(2, 2), origin="oracle", again=True, seconds=seconds, annotator=["a", ""]
+    )
+    pool.label(3, ints(15), ints(1), origin="pseudo")
+    mark = journals.extend(pool, [])
+    after = (tmp_path / "ledger.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert after[len(before) :].count(b"\n") == 3
+    fresh = Pool(20)
+    fresh.extend(Journals(tmp_path, "digest").events(mark))
+    assert fresh.events() == pool.events()
+    assert fresh.train_set().targets.tolist() == [2, 0, 0, 2, 0, 1]
+
+
 def test_ledger_stands_twice(tmp_path: Path) -> None:
     mark = Journals(tmp_path, "digest").extend(filled(3), [])
     for damaged in (tmp_path / "ledger.jsonl", tmp_path / "checkpoints" / "ledger.jsonl"):

@@ -12,8 +12,12 @@ import torch
 import dal
 from dal.data import Dataset, initial_labels, make_source
 from dal.models import MLP
+from dal.pool import Pool
 from dal.query import Random
+from dal.recording.recorder import Recorder
+from dal.recording.run_directory import RunDirectory, read_status
 from dal.reporting.records import RunError, read_run
+from dal.state import State
 from dal.training.trainer import Trainer
 
 NAMES = ("katze, groß", 'the "other" one', "c")
@@ -42,6 +46,19 @@ def test_queries_with_commas_and_quotes_in_class_names_keep_their_columns(tmp_pa
     assert [int(row["sample"]) for row in rows] == positions
     counted = Counter(NAMES[target].replace(" ", "_") for target in targets)
     assert read_run(folder).rounds[0].picks == counted
+
+
+def test_queries_list_corrections_without_a_score(tmp_path: Path) -> None:
+    pool = Pool(len(SOURCE.train))
+    index, score = torch.tensor([3]), torch.tensor([0.25], dtype=torch.float64)
+    pool.label(0, index, torch.tensor([1]), origin="oracle", score=score)
+    pool.label(1, index, torch.tensor([2]), origin="oracle", again=True)
+    with RunDirectory(tmp_path) as directory, Recorder(directory, SOURCE, None) as recorder:
+        recorder.start(State(), pool, {}, torch.device("cpu"), False, {})
+    with (tmp_path / "queries.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, strict=True))
+    assert [(row["score"], row["label"]) for row in rows] == [("0.25", NAMES[1]), ("", NAMES[2])]
+    assert read_status(tmp_path)["labels"] == 2
 
 
 @pytest.mark.parametrize("line", ["0,1,0.5,katze, groß,7", '0,1,0.5,"katze,7'])
