@@ -13,9 +13,9 @@ from dal.learners import Learner
 from dal.lockstep import Lockstep, Mode, Replica
 from dal.runs.from_config import execute
 from dal.runs.host import Host, hosted_by
-from dal.runs.job import own_threads
 from dal.settings import PlannedRun
 from dal.utils.logs import files_may_come_and_go
+from dal.utils.numerics import own_threads
 from dal.utils.signals import Interrupts
 
 log = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Prepared:
     """What the settings of a run make without its data.
 
-    They are made before the run directory is: a setting that is refused leaves nothing behind.
+    It is made before the run directory, so that a setting that is refused leaves nothing behind.
     """
 
     settings: Settings
@@ -56,7 +56,7 @@ class Prepared:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], allow: tuple[str, ...]) -> Prepared:
-        """Make them, and check what is made together with the data.
+        """Make the parts, and check the settings of what is made later, together with the data.
 
         Raises:
             ValueError: A setting is out of range.
@@ -183,7 +183,7 @@ def source_of(
 
 
 def _oracle(make: Callable[..., Oracle], run_dir: Path, source: Source) -> Oracle:
-    """An oracle takes what it asks for by name."""
+    """The oracle, given those of the things at hand that its parameters name."""
     at_hand = {
         "targets": source.train.targets,
         "foreign": source.foreign,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,13 +128,3 @@ def begin(
     if begun and state.next != "fit":  # the learner is that of the last fit
         keeper.export(if_missing=True)
     return Job(parts, standing, oracle, recorder, keeper, interrupts)
-
-
-@contextmanager
-def own_threads() -> Iterator[None]:
-    """Give back torch's number of threads after a block."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

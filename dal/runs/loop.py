@@ -37,13 +37,13 @@ from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.fitting import context_of, fit_and_test
 from dal.runs.host import current_host
-from dal.runs.job import Job, begin, own_threads
+from dal.runs.job import Job, begin
 from dal.runs.parts import Parts
 from dal.settings import Settings
 from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
-from dal.utils.numerics import pick_device
+from dal.utils.numerics import own_threads, pick_device
 from dal.utils.ranks import current
 from dal.utils.seeding import generator
 

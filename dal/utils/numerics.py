@@ -36,6 +36,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Give back torch's number of threads after a block."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _found() -> str:
     """The supported devices of this machine."""
     return "cpu" + "".join(f", cuda:{i}" for i in range(torch.cuda.device_count()))
