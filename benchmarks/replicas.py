@@ -60,7 +60,7 @@ def _compare(
 
     def stacked() -> None:
         fits = [trainer.begin(*parts(number)) for number in range(count)]
-        advance(fits, lambda number, work: work() is None, None)()
+        advance(fits, lambda number, work: work() is None)
 
     def alone() -> None:
         for number in range(count):

@@ -2,137 +2,313 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dal.lockstep.stack import Stack
-from dal.training.cuda_graph import StepGraphs, step_graphs
-from dal.training.fit import FitState, Progress, split_batches
-from dal.training.trainer import EVALUATED_AT_ONCE, Fit
-from dal.utils.seeding import derive, generator
+from dal.lockstep.stack import CannotStackError, FailsAloneError, Stack
+from dal.training.context import Progress
+from dal.training.cuda_graph import step_graphs
+from dal.training.epochs import Epochs, Metrics
+from dal.training.fit import Fit
+from dal.utils.inputs import Inputs, cat_inputs, map_tensors, stack_inputs
+from dal.utils.memory import out_of_memory
 from dal.utils.signals import PreemptedError
 
-State = dict[str, Any]
+Attempt = Callable[[int, Callable[[], Any]], bool]
+"""Calls a function on behalf of the fit of a number; gives whether it succeeded."""
+
+Evaluate = Callable[["StackedFit"], Sequence[Metrics]]
+"""Gives the validation metrics of the fits of a stack, place by place."""
 
 
-class StackedFit:
+def ends_stacking(error: Exception) -> bool:
+    """Whether networks go on one by one after an error of their stack; any other is a defect."""
+    return isinstance(error, CannotStackError | FailsAloneError) or out_of_memory(error)
+
+
+def advance(
+    fits: Sequence[Fit],
+    attempt: Attempt,
+    evaluate: Evaluate | None = None,
+    parted: Callable[[Exception], None] = lambda error: None,
+) -> bool:
+    """Fit together, to the ends of all; what ends one of them leaves the others as they are.
+
+    Where the stack cannot go on, each fit does by itself, from the last step that was done: what
+    comes out is what would have come out alone, but for the rounding of the steps done together.
+
+    Args:
+        fits: R fits that have not ended, of one architecture, trainer, number of samples, epoch
+            and number of steps within it.
+        attempt: See `Attempt`; an error that it is given to raise is that fit's end.
+        evaluate: See `Evaluate`; None without a validation split.
+        parted: Called with the reason before fits go on one by one; see `ends_stacking`.
+
+    Returns:
+        Whether they stayed together to the end.
+
+    Raises:
+        CannotStackError: The networks cannot be stacked at all; the fits are as they were.
+        RuntimeError: Out of memory; the fits are as they were.
+    """
+    stacked = StackedFit(fits, attempt, evaluate)
+    try:
+        while any(stacked.alive):
+            stacked.run_epoch()
+        return True
+    except PreemptedError:
+        stacked.save()
+        return True
+    except Exception as error:
+        if not ends_stacking(error):
+            stacked.fail(error)
+            return True
+        reason = error.with_traceback(None)  # whose frames would keep what memory ran out for
+    parted(reason)
+    stacked.part()
+    return False
+
+
+class StackedFit(Epochs):
     """Fits that advance together, each by its own order of samples, noise, metrics and verdict.
 
-    While they do, the tensors of their networks and the state of their optimizers are views of the
-    stacked ones, so that whatever looks at one of them sees it as if it were fitted alone. A fit
-    that is over leaves; its place is computed on, until half of the places are empty.
+    While they do, the tensors of their networks are views of the stacked ones, so that whatever
+    looks at one of them sees it as if it were fitted alone. A fit that is over leaves; its place
+    is computed on, until half of the places are empty: to stack anew costs copies of everything,
+    and steps recorded anew.
 
     Args:
         fits: R fits of one architecture, trainer, number of samples and epoch.
+        attempt: See `Attempt`.
+        evaluate: See `Evaluate`.
+
+    Attributes:
+        fits: Those that have a place.
+        numbers: For each place the number of its fit among those given.
+        alive: Whether the fit at a place goes on.
+        stack: Their networks.
     """
 
-    def __init__(self, fits: Sequence[Fit]) -> None:
-        self.progress = Progress()
-        self._gather(list(fits))
+    def __init__(
+        self,
+        fits: Sequence[Fit],
+        attempt: Attempt = lambda number, function: function() is None,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        first = fits[0]
+        super().__init__(first.trainer, first.model, first.count, first.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
+        self.numbers = list(range(len(fits)))
+        self._attempt, self._evaluate = attempt, evaluate
+        self._gather(list(fits), Stack([fit.model for fit in fits]))
+        self.progress = _stacked([fit.progress for fit in fits])
 
-    def train(self) -> list[dict[str, float]]:
-        """The steps of one epoch; gives the mean loss and accuracy of each, as they may be.
-
-        Infinite and NaN losses are for `Fit.finite` to find.
-
-        Raises:
-            PreemptedError: A signal came between two steps.
-        """
-        first = self.fits[0]
-        for fit, alive in zip(self.fits, self.alive, strict=True):
-            if alive and not fit.model.training:
-                fit.model.train()
+    def begin(self) -> Tensor:
+        """See `Epochs.begin`."""
+        for place in self._places():
+            self.fits[place].model.train()
         self.stack.train()
-        order = torch.stack([_order(fit) for fit in self.fits]).to(first.device)
+        groups = self.fits[0].optimizer.param_groups, self.optimizer.param_groups
+        for own, stacked in zip(*groups, strict=True):
+            stacked["lr"] = own["lr"]  # schedules step each fit's own optimizer, all alike
+        return torch.stack([fit.order() for fit in self.fits]).to(self.device)
+
+    @contextmanager
+    def noise(self) -> Iterator[None]:
+        """See `Epochs.noise`: a stream for each fit, from its seed or where it was saved."""
         if self.stack.noise.wanted:
             states = [fit.progress.noise for fit in self.fits]
-            self.stack.noise.seed([_noise(fit) for fit in self.fits], states)
-        for own, stacked in zip(
-            first.optimizer.param_groups, self.optimizer.param_groups, strict=True
-        ):
-            stacked["lr"] = own["lr"]
-        columns = split_batches(torch.arange(order.shape[1]), first.trainer.batch_size)
-        columns = first.whole(columns)
-        self.progress = _stacked([fit.progress for fit in self.fits])
-        done = len(self.progress.losses)
-        try:
-            for column in columns[done:]:
-                first.context.check()
-                loss_R, correct_R = self.step(order[:, column])
-                self.progress.add(loss_R * len(column), correct_R)
-        finally:
-            for fit, alive in zip(self.fits, self.alive, strict=True):
-                fit.state.steps += (len(self.progress.losses) - done) if alive else 0
-                fit.progress = Progress()
-        count = sum(len(column) for column in columns)
-        sums = (
-            torch.stack(values).sum(0) for values in (self.progress.losses, self.progress.correct)
-        )
-        return _metrics(*(sum_R / count for sum_R in sums))
+            self.stack.noise.seed([fit.noise_seed() for fit in self.fits], states)
+        self.stack.remember()
+        yield
 
-    def measure(self) -> list[dict[str, float]]:
-        """Loss and accuracy of each over all its samples, with the weights as they are now."""
+    def look(self) -> None:
+        """See `Epochs.look`; one check is enough, as signals come to the whole process."""
+        self.fits[0].context.check()
+
+    def count_step(self) -> None:
+        """See `Epochs.count_step`."""
+        for place in self._places():
+            self.fits[place].state.steps += 1
+        self.stack.remember()
+
+    def evaluation_mode(self) -> None:
+        """See `Epochs.evaluation_mode`."""
         self.stack.train(False)
-        first = self.fits[0]
-        size = max(first.trainer.batch_size, EVALUATED_AT_ONCE)
-        everything = torch.arange(len(first.samples), device=first.device)
-        everything = everything.expand(len(self.fits), -1)
-        with torch.no_grad():
-            parts = []
-            for batch_RB in torch.split(everything, size, dim=1):
-                first.context.check()
-                parts.append(self.stack(self._inputs(batch_RB)).logits)
-            logits = torch.cat(parts, 1)
-            loss_R, correct_R = self._verdict(logits.float(), everything)
-        return _metrics(loss_R, correct_R / everything.shape[1])
 
-    def leave(self, number: int) -> None:
-        """Give a fit its tensors back, and go on without it."""
-        self.alive[number] = False
-        for tensor, own in self._own[number]:
-            own.copy_(tensor.detach())
-            tensor.data = own
+    def everything(self) -> Tensor:
+        """See `Epochs.everything`."""
+        return torch.arange(self.count, device=self.device).expand(len(self.fits), -1)
 
-    def abandon(self, number: int) -> None:
-        """Give a fit the tensors that it came with, as if it had never been here."""
-        for tensor, own in self._own[number]:
-            tensor.data = own
+    def logits(self, batch: Tensor) -> Tensor:
+        """See `Epochs.logits`."""
+        return self.stack(self._inputs(batch)).logits.float()
 
-    def compact(self) -> list[int]:
-        """Drop empty places once they are half of all; gives the places that remain, in order."""
-        kept = [number for number, alive in enumerate(self.alive) if alive]
-        if kept and 2 * len(kept) <= len(self.fits):
-            for number in kept:
-                self._share_optimizer_state(number)
-                self.leave(number)
-            self._gather([self.fits[number] for number in kept])
-            return kept
-        return list(range(len(self.fits)))
+    def _inputs(self, batch_RB: Tensor) -> Inputs:
+        if self._resident is None:
+            pairs = zip(self.fits, batch_RB, strict=True)
+            return stack_inputs([fit.inputs(batch) for fit, batch in pairs])
+        where = batch_RB + self._offsets
+        return map_tensors(lambda tensor: tensor[where], self._resident)
 
-    def _gather(self, fits: list[Fit]) -> None:
-        self.fits, self.alive = fits, [True] * len(fits)
-        self.stack = Stack([fit.model for fit in fits])
-        tensors = self.stack.tensors
-        self._own: list[list[tuple[Tensor, Tensor]]] = []
+    def verdict(self, logits: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Epochs.verdict`: two of (R,)."""
+        task, where = self.fits[0].task, (batch + self._offsets).flatten()
+        targets, rows = self._targets[where], logits.flatten(0, 1)
+        losses_RB = task.losses(rows, targets).view(batch.shape)
+        correct_R = task.correct(rows.detach(), targets).view(batch.shape).sum(1)
+        if self._weights is None:
+            return losses_RB.mean(1), correct_R
+        weights_RB = self._weights[where].view(batch.shape)
+        return (losses_RB * weights_RB).sum(1) / weights_RB.sum(1), correct_R
+
+    def shares(self, total: Tensor, count: int) -> list[float]:
+        """See `Epochs.shares`: divided in float32, for all fits at once."""
+        shares: list[float] = (total / count).tolist()
+        return shares
+
+    def validate(self) -> Sequence[Metrics]:
+        """See `Epochs.validate`."""
+        return self._evaluate(self) if self._evaluate else [{} for _ in self.fits]
+
+    def conclude(
+        self,
+        trained: Sequence[Metrics],
+        measured: Sequence[Metrics],
+        validation: Sequence[Metrics],
+    ) -> None:
+        """See `Epochs.conclude`: each fit judges its own epoch, and those that are over leave."""
+        self.progress = Progress()
+        for place, found in enumerate(zip(trained, measured, validation, strict=True)):
+            if self.alive[place]:
+                ended = not self._do(place, partial(self._end_epoch, place, *found))
+                if ended or self.fits[place].state.stopped:
+                    self._leave(place)
+                    self.fits[place].finish()
+        self._compact()
+
+    def _end_epoch(
+        self, place: int, trained: Metrics, measured: Metrics, validation: Metrics
+    ) -> None:
+        fit = self.fits[place]
+        # The schedule would warn that no step came before its own: the stack's optimizer did it.
+        fit.optimizer._opt_called = True  # type: ignore[attr-defined]
+        fit.end_epoch(trained, measured, validation, partial(self.state_dict, place))
+
+    def save(self) -> None:
+        """Save each fit between two batches, after a signal."""
+        for place in self._places():
+            signaled = self.fits[place].context.on_signal
+            self._do(place, partial(signaled, partial(self.state_dict, place)))
+            self._leave(place)
+
+    def fail(self, error: Exception) -> None:
+        """Let each fit that goes on end with an error that is none of a single one."""
+        for place in self._places():
+            self._leave(place)
+            self._do(place, partial(_raise, error))
+
+    def part(self) -> None:
+        """Undo the step that failed, and fit the rest of each by itself."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.stack.restore()
+        places = self._places()
+        for place in places:
+            self._share_optimizer_state(place)
+            self.fits[place].progress = self._progress_of(place)
+            self._leave(place)
+        del self.stack, self.optimizer, self.graphs, self._trained, self._resident
+        for place in places:
+            self._do(place, self.fits[place].run)
+
+    def _places(self) -> list[int]:
+        """Of the fits that go on."""
+        return [place for place, alive in enumerate(self.alive) if alive]
+
+    def _do(self, place: int, function: Callable[[], Any]) -> bool:
+        return self._attempt(self.numbers[place], function)
+
+    def state_dict(self, place: int) -> dict[str, Any]:
+        """The saved form of a fit, as if it were alone; see `Fit.state_dict`."""
+        self._share_optimizer_state(place)
+        saved: dict[str, Any] = _copied(self.fits[place].state_dict())
+        return saved | {"within": [self._progress_of(place).state_dict()]}
+
+    def _progress_of(self, place: int) -> Progress:
+        """What the epoch has come to for one fit; nothing before the first step of one."""
+        losses, correct = (
+            [value[place] for value in values]
+            for values in (self.progress.losses, self.progress.correct)
+        )
+        return Progress(losses, correct, self.stack.noise.states(place) if losses else {})
+
+    def _leave(self, place: int) -> None:
+        """Give a fit's network tensors of its own again, and go on without it."""
+        if self.alive[place]:
+            self.alive[place] = False
+            for tensor, own in self._own[place]:
+                own.copy_(tensor.detach())
+                tensor.data = own
+
+    def _compact(self) -> None:
+        """Stack those that go on anew once they are half of all, or fewer."""
+        kept = self._places()
+        if not kept or 2 * len(kept) > len(self.fits):
+            return
+        fits = [self.fits[place] for place in kept]
+        stack = Stack([fit.model for fit in fits])  # memory may run out: before anything changes
+        for place in kept:
+            self._share_optimizer_state(place)
+            self._leave(place)
+        self.numbers = [self.numbers[place] for place in kept]
+        self._gather(fits, stack)
+
+    def _gather(self, fits: list[Fit], stack: Stack) -> None:
+        """Make the networks' tensors views of the stacked ones; stack all else that a step reads.
+
+        The stack has copied the values. A tensor that a network came with is kept: what others hold
+        of it, the optimizer of its fit among them, is the `Parameter`, whose data moves there and
+        back.
+        """
+        # What allocates comes before what changes a network, so that memory may run out in between.
+        self.fits, self.alive, self.stack = fits, [True] * len(fits), stack
+        self._own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in fits]
+        self._trained = [p for p in stack.parameters.values() if p.requires_grad]
+        self.optimizer = self.trainer.optimizer(self._trained)
+        self._stack_optimizer_states()
+        self._flatten()
+        tensors = stack.tensors
         for number, fit in enumerate(fits):
             mine = dict(fit.model.named_parameters()) | dict(fit.model.named_buffers())
-            self._own.append([(tensor, tensor.data) for tensor in mine.values()])
             for name, tensor in mine.items():
+                self._own[number].append((tensor, tensor.data))
                 tensor.data = tensors[name][number]
-        stacked = self.stack.parameters.values()
-        self._trained = [p for p in stacked if p.requires_grad]
-        self.optimizer = fits[0].trainer.optimizer(self._trained)
-        self._optimizer_states()
-        self._flatten()
-        self._graphs: StepGraphs | None = None
-        if not self.stack.noise.wanted:  # which is drawn from one stream after another
-            self._graphs = step_graphs(self.optimizer, fits[0].model, fits[0].device)
+        self.graphs = None
+        # A recorded step draws from the device's one generator; fits draw from a stream each, which
+        # is set before and read after, by the CPU.
+        if not stack.noise.wanted and all(fit.recordable for fit in fits):
+            self.graphs = step_graphs(self.optimizer, fits[0].model, self.device)
 
-    def _optimizer_states(self) -> None:
-        """Stack the states of fits that have done steps."""
+    def _flatten(self) -> None:
+        """Inputs, targets and weights of all fits behind each other: (R M, ...).
+
+        One indexing operation then gives the batches of all: position p of fit r is row r M + p.
+        """
+        fits = self.fits
+        resident = [fit.resident for fit in fits if fit.resident is not None]
+        self._resident = cat_inputs(resident) if len(resident) == len(fits) else None
+        self._targets = torch.cat([fit.samples.targets for fit in fits])
+        weights = [fit.samples.weights for fit in fits if fit.samples.weights is not None]
+        self._weights = torch.cat(weights) if weights else None
+        self._offsets = torch.arange(len(fits), device=self.device).unsqueeze(1) * self.count
+
+    def _stack_optimizer_states(self) -> None:
+        """Take over the states of fits that have done steps."""
         mine = [_trained(fit) for fit in self.fits]
         for number, parameter in enumerate(self._trained):
             of_fits = zip(self.fits, mine, strict=True)
@@ -146,166 +322,25 @@ class StackedFit:
                     for key, value in states[0].items()
                 }
 
-    def _share_optimizer_state(self, number: int) -> None:
-        """Show a fit's optimizer its part of the stacked state."""
-        fit = self.fits[number]
+    def _share_optimizer_state(self, place: int) -> None:
+        """Give a fit's optimizer its part of the stacked state, as it is now.
+
+        Clones: the stack's optimizer goes on changing its state in place, and a view would be saved
+        with the whole stack behind it.
+        """
+        fit = self.fits[place]
         for own, stacked in zip(_trained(fit), self._trained, strict=True):
             if state := self.optimizer.state.get(stacked):
                 fit.optimizer.state[own] = {
-                    key: value[number].clone()
+                    key: value[place].clone()
                     if _elementwise(key, value, stacked)
                     else _cloned(value)
                     for key, value in state.items()
                 }
 
-    def state_dict(self, number: int) -> State:
-        """The saved form of a fit, as if it were alone; see `Fit.state_dict`."""
-        self._share_optimizer_state(number)
-        progress = self.progress
-        losses, correct = (
-            [value[number] for value in values] for values in (progress.losses, progress.correct)
-        )
-        within = Progress(losses, correct, self.stack.noise.states(number))
-        saved: State = _copied(self.fits[number].state_dict())
-        return saved | {"within": [within.state_dict()]}
 
-    def _flatten(self) -> None:
-        """Inputs, targets and weights of all fits behind each other."""
-        fits = self.fits
-        resident = [fit.resident for fit in fits if fit.resident is not None]
-        self._resident = torch.cat(resident) if len(resident) == len(fits) else None
-        self._targets = torch.cat([fit.samples.targets for fit in fits])
-        weights = [fit.samples.weights for fit in fits if fit.samples.weights is not None]
-        self._weights = torch.cat(weights) if weights else None
-        count = len(fits[0].samples)
-        self._offsets = torch.arange(len(fits), device=fits[0].device).unsqueeze(1) * count
-
-    def _inputs(self, batch_RB: Tensor) -> Tensor:
-        if self._resident is None:
-            pairs = zip(self.fits, batch_RB, strict=True)
-            return torch.stack([fit.inputs(batch) for fit, batch in pairs])
-        return self._resident[batch_RB + self._offsets]
-
-    def _verdict(self, logits_RBC: Tensor, batch_RB: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and number of right predictions of each: two of (R,)."""
-        task, where = self.fits[0].task, (batch_RB + self._offsets).flatten()
-        targets, logits = self._targets[where], logits_RBC.flatten(0, 1)
-        losses_RB = task.losses(logits, targets).view(batch_RB.shape)
-        correct_R = task.correct(logits.detach(), targets).view(batch_RB.shape).sum(1)
-        if self._weights is None:
-            return losses_RB.mean(1), correct_R
-        weights_RB = self._weights[where].view(batch_RB.shape)
-        return (losses_RB * weights_RB).sum(1) / weights_RB.sum(1), correct_R
-
-    def step(self, batch_RB: Tensor) -> tuple[Tensor, Tensor]:
-        """A step of the optimizer; gives each one's mean loss and number of right predictions."""
-        return self._graphs(self._step, batch_RB) if self._graphs else self._step(batch_RB)
-
-    def _step(self, batch_RB: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.stack(self._inputs(batch_RB)).logits.float()
-        loss_R, correct_R = self._verdict(logits, batch_RB)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss_R.sum().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss_R.detach(), correct_R
-
-
-def advance(
-    fits: Sequence[Fit],
-    attempt: Callable[[int, Callable[[], None]], bool],
-    evaluate: Callable[[StackedFit, Sequence[int]], Sequence[dict[str, float]]] | None,
-) -> Callable[[], None]:
-    """Begin fitting together.
-
-    Args:
-        fits: R fits that have not ended.
-        attempt: Calls a function on behalf of one of them; gives whether it succeeded.
-        evaluate: Validation metrics of the fits at some places, if there is a validation split.
-
-    Returns:
-        What fits them to their ends. The first epoch's steps have been done by then: what the
-        stack cannot do has shown, and nobody has been told of any of it.
-    """
-    stacked, numbers = StackedFit(fits), list(range(len(fits)))
-
-    def saved_and_ended() -> None:
-        for place, number in enumerate(numbers):
-            if stacked.alive[place]:
-                attempt(number, _Signal(stacked, place))
-                stacked.leave(place)
-
-    try:
-        metrics = stacked.train()
-    except PreemptedError:
-        return saved_and_ended
-    except Exception:
-        for number in range(len(fits)):
-            stacked.abandon(number)
-        raise
-
-    def epochs() -> None:
-        nonlocal metrics, numbers
-        while True:
-            measured = stacked.measure() if fits[0].measures else [{} for _ in stacked.fits]
-            validation = evaluate(stacked, numbers) if evaluate else [{} for _ in stacked.fits]
-            stacked.progress = Progress()
-            for place, number in enumerate(numbers):
-                if stacked.alive[place]:
-                    end = _Epoch(stacked, place, metrics[place], measured[place], validation[place])
-                    if not attempt(number, end) or stacked.fits[place].state.stopped:
-                        stacked.leave(place)
-                        stacked.fits[place].finish()
-            if not any(stacked.alive):
-                return
-            kept = stacked.compact()
-            numbers = [numbers[place] for place in kept]
-            metrics = stacked.train()
-
-    def go_on() -> None:
-        try:
-            epochs()
-        except PreemptedError:
-            saved_and_ended()
-
-    return go_on
-
-
-class _Epoch:
-    """The end of an epoch of one fit: verdict and callback."""
-
-    def __init__(
-        self,
-        stacked: StackedFit,
-        place: int,
-        metrics: dict[str, float],
-        measured: dict[str, float],
-        validation: dict[str, float],
-    ) -> None:
-        self.stacked, self.place = stacked, place
-        self.values = metrics, measured, validation
-
-    def __call__(self) -> None:
-        fit = self.stacked.fits[self.place]
-        metrics, measured, validation = self.values
-        fit.finite(metrics["train/loss"])
-        if measured:
-            fit.finite(measured["train/loss"])
-        # The schedule would warn that no step came before its own: the stack's optimizer did it.
-        fit.optimizer._opt_called = True  # type: ignore[attr-defined]
-        fit.conclude(metrics, measured, validation)
-        state: FitState = fit.state
-        fit.context.on_epoch(state, lambda: self.stacked.state_dict(self.place))
-
-
-class _Signal:
-    """The end of a fit between two batches, after a signal: saved, to go on from there."""
-
-    def __init__(self, stacked: StackedFit, place: int) -> None:
-        self.stacked, self.place = stacked, place
-
-    def __call__(self) -> None:
-        context = self.stacked.fits[self.place].context
-        context.on_signal(lambda: self.stacked.state_dict(self.place))
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _stacked(progress: Sequence[Progress]) -> Progress:
@@ -315,26 +350,18 @@ def _stacked(progress: Sequence[Progress]) -> Progress:
     return Progress([torch.stack(each) for each in losses], [torch.stack(each) for each in correct])
 
 
-def _order(fit: Fit) -> Tensor:
-    return fit.order(generator(fit.context.seed, fit.context.round, "order", fit.state.epoch))
-
-
-def _noise(fit: Fit) -> int:
-    return derive(fit.context.seed, fit.context.round, "noise", fit.state.epoch)
-
-
-def _metrics(loss_R: Tensor, accuracy_R: Tensor) -> list[dict[str, float]]:
-    pairs = zip(loss_R.tolist(), accuracy_R.tolist(), strict=True)
-    return [{"train/loss": loss, "train/accuracy": accuracy} for loss, accuracy in pairs]
-
-
 def _trained(fit: Fit) -> list[nn.Parameter]:
     """The parameters that a fit's optimizer changes."""
     return [p for group in fit.optimizer.param_groups for p in group["params"]]
 
 
 def _elementwise(key: str, value: Any, parameter: Tensor) -> bool:
-    """Whether a part of an optimizer's state belongs to the elements of a parameter."""
+    """Whether a part of an optimizer's state belongs to the elements of a parameter.
+
+    Such parts (momentum, moments) are stacked as the parameter is. Others, the number of steps
+    among them, are the same for all fits of a stack. The name tells the number of steps from the
+    state of a parameter that is a scalar.
+    """
     return isinstance(value, Tensor) and value.shape == parameter.shape and key != "step"
 
 

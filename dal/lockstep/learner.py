@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,13 @@ from dal.data.source import Split
 from dal.learners.base import Learner, RoundContext
 from dal.learners.network import TorchLearner
 from dal.lockstep.engine import Engine, Replica, Request
-from dal.lockstep.fit import StackedFit, advance
+from dal.lockstep.fit import StackedFit, advance, ends_stacking
 from dal.lockstep.passes import stacked_logits, stacked_scan
-from dal.lockstep.stack import why_not
+from dal.lockstep.stack import CannotStackError, why_not
 from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
 from dal.training.trainer import Fit, FitState, Trainer
+from dal.utils.memory import out_of_memory
 from dal.utils.signals import PreemptedError
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ STACKABLE_NEEDS = frozenset({Probs(), Features(), Features("labeled")})
 class FitWork:
     """A round's fit."""
 
+    name: ClassVar[str] = "fit"
     learner: TorchLearner
     train_set: TrainSet
     context: RoundContext
@@ -50,6 +53,7 @@ class FitWork:
 class PredictWork:
     """Logits of a split."""
 
+    name: ClassVar[str] = "predict"
     learner: TorchLearner
     split: Split
     context: RoundContext
@@ -63,6 +67,7 @@ class PredictWork:
 class ScanWork:
     """The pass over the candidates."""
 
+    name: ClassVar[str] = "scan"
     learner: TorchLearner
     indices: Tensor
     needs: Needs
@@ -75,7 +80,8 @@ class ScanWork:
 
 
 Work = FitWork | PredictWork | ScanWork
-STEPS: dict[type, int] = {FitWork: 0, PredictWork: 1, ScanWork: 2}
+STEPS = ("fit", "predict", "scan")
+"""The works of a round in their order."""
 
 
 class LockstepLearner(Learner):
@@ -167,10 +173,16 @@ class Lockstep:
         count: R, the number of runs.
         mode: ``true`` stacks whatever can be stacked, ``false`` nothing; ``auto`` leaves out what
             is no faster together: networks with convolutions on a CPU, large ones on a GPU.
+
+    Attributes:
+        count: R.
+        done: How often a ``fit``, ``predict`` or ``scan`` was done for so many runs at once; 1 for
+            those of a run by itself. A stack of fits that parts counts as fits of each by itself.
     """
 
     def __init__(self, count: int, mode: Mode = "auto") -> None:
         self.count, self._mode = count, mode
+        self.done: Counter[tuple[str, int]] = Counter()
         self._refused: set[Hashable] = set()
         self.engine = Engine(self._execute)
 
@@ -185,6 +197,7 @@ class Lockstep:
         if self._mode == "false" or type(trainer) is not Trainer or trainer.dtype != torch.float32:
             return False
         if reason := why_not(learner.model):
+            reason = f"these runs go on one by one, as they cannot be stacked: {reason}"
             self._refuse(_kind(learner), reason)
             return False
         modules = learner.model.modules()
@@ -199,52 +212,80 @@ class Lockstep:
             request.attempt(request.work.context.check)
         waiting = [request for request in requests if request.error is None]
         if len(waiting) > 1:
-            kind = type(waiting[0].work), _kind(waiting[0].work.learner)
+            kind = waiting[0].work.name, _kind(waiting[0].work.learner)
             if kind not in self._refused and self._together(kind, waiting):
                 return
         for request in waiting:
-            request.result = request.attempt(request.work.alone)
+            if request.error is None:
+                request.result = request.attempt(request.work.alone)
+                self.done[request.work.name, 1] += 1
 
     def _together(self, kind: Hashable, requests: Sequence[Request]) -> bool:
-        """Whether the work could be done for all at once."""
-        works = [request.work for request in requests]
-        go_on = None
+        """Do work for all at once; gives whether it is done, with results or with errors.
+
+        What ends no stack, see `ends_stacking`, is a defect, and ends the runs.
+        """
+        works, count = [request.work for request in requests], len(requests)
         try:
             if isinstance(works[0], FitWork):
-                go_on = _begin_fit(requests, works)
+                self._fit(kind, requests)
             else:
                 results = _scan(works) if isinstance(works[0], ScanWork) else _predict(works)
+                for request, result in zip(requests, results, strict=True):
+                    request.result = result
+                self.done[works[0].name, count] += 1
         except PreemptedError as error:
             for request in requests:
                 request.error = PreemptedError(error.signum)
-            return True
         except Exception as error:
-            self._refuse(kind, f"{type(error).__name__}: {error}")
-            return False
-        if go_on is not None:
-            go_on()
-            return True
-        for request, result in zip(requests, results, strict=True):
-            request.result = result
+            if ends_stacking(error):
+                self._parted(kind, count, error)
+                return False
+            for request in requests:
+                request.error = request.error or error
         return True
+
+    def _fit(self, kind: Hashable, requests: Sequence[Request]) -> None:
+        """Begin the fits, each on behalf of its run, and fit together those that have begun."""
+        begun = [(request, request.attempt(_begun, request.work)) for request in requests]
+        going = [(request, fit) for request, fit in begun if request.error is None]
+        if not going:
+            return
+        fits = [fit for _, fit in going]
+
+        def attempt(number: int, function: Callable[[], Any]) -> bool:
+            request, fit = going[number]
+            request.attempt(function)
+            request.result = fit.state
+            return request.error is None
+
+        learners = [request.work.learner for request, _ in going]
+        validates = learners[0].source.validation is not None
+        evaluate = partial(_evaluate, learners) if validates else None
+        together = advance(fits, attempt, evaluate, partial(self._parted, kind, len(fits)))
+        size = len(fits) if together else 1
+        self.done["fit", size] += len(fits) // size
+
+    def _parted(self, kind: Hashable, count: int, error: Exception) -> None:
+        """Say why networks go on one by one.
+
+        Nothing is said of a network that fails by itself: its run ends with the error, and says so;
+        the others can be stacked again.
+        """
+        if out_of_memory(error):
+            self._refuse(
+                kind,
+                f"memory ran out for {count} networks at once; these runs go on one by one (fewer "
+                "replicas at a time need less)",
+            )
+        elif isinstance(error, CannotStackError):
+            reason = f"these runs go on one by one, as they cannot be stacked: {error}"
+            self._refuse(kind, reason)
 
     def _refuse(self, kind: Hashable, reason: str) -> None:
         if kind not in self._refused:
             self._refused.add(kind)
-            log.warning("these runs go on one by one, as they cannot be stacked: %s", reason)
-
-
-def _begin_fit(requests: Sequence[Request], works: Sequence[FitWork]) -> Any:
-    fits = [_begun(work) for work in works]
-
-    def attempt(number: int, function: Any) -> bool:
-        requests[number].attempt(function)
-        requests[number].result = fits[number].state
-        return requests[number].error is None
-
-    validates = works[0].learner.source.validation is not None
-    evaluate = partial(_evaluate, [work.learner for work in works]) if validates else None
-    return advance(fits, attempt, evaluate)
+            log.warning("%s", reason)
 
 
 def _begun(work: FitWork) -> Fit:
@@ -254,10 +295,8 @@ def _begun(work: FitWork) -> Fit:
     return learner.trainer.begin(learner.model, samples, learner.task, context)
 
 
-def _evaluate(
-    learners: Sequence[TorchLearner], stacked: StackedFit, numbers: Sequence[int]
-) -> list[dict[str, float]]:
-    chosen = [learners[number] for number in numbers]
+def _evaluate(learners: Sequence[TorchLearner], stacked: StackedFit) -> list[dict[str, float]]:
+    chosen = [learners[number] for number in stacked.numbers]
     splits = [learner.source.validation for learner in chosen]
     takes = [split.take for split in splits if split is not None]
     logits = stacked_logits(
@@ -324,4 +363,4 @@ def _kind(learner: TorchLearner) -> tuple[Hashable, ...]:
 
 
 def _order(work: Work) -> tuple[int, int]:
-    return work.context.round, STEPS[type(work)]
+    return work.context.round, STEPS.index(work.name)

@@ -12,7 +12,7 @@ from dal.learners.network import TorchLearner
 from dal.lockstep.stack import Stack
 from dal.models.base import Output
 from dal.query.base import Features, Need, Needs, Probs
-from dal.utils.inputs import one_tensor, stack_inputs
+from dal.utils.inputs import stack_inputs
 
 
 def stacked_logits(
@@ -104,5 +104,5 @@ def _pass(
             check()
             pairs = zip(takes, batch_RB, strict=True)
             inputs = stack_inputs([take(batch, device) for take, batch in pairs])
-            parts.append(read(stack(one_tensor(inputs, "Stack"))))
+            parts.append(read(stack(inputs)))
     return {need: torch.cat([part[need] for part in parts], 1) for need in parts[0]}

@@ -12,6 +12,8 @@ from torch import Tensor, nn, vmap
 from torch.func import functional_call
 
 from dal.models.base import Output, StackedForward, forward
+from dal.utils.inputs import Inputs, map_tensors
+from dal.utils.memory import out_of_memory
 from dal.utils.seeding import seeded
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -19,11 +21,21 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 OTHER_NOISE = (nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
 
 
+class CannotStackError(Exception):
+    """Networks that work one by one cannot be worked on as one; says what went wrong."""
+
+
+class FailsAloneError(Exception):
+    """A network of a stack fails on its own batch by itself too; its own error says why."""
+
+
 def why_not(model: nn.Module) -> str:
     """Why networks like this one cannot be stacked; empty where nothing is known against it."""
     for name, module in model.named_modules():
         if isinstance(module, OTHER_NOISE):
             return f"{type(module).__name__} ({name}) draws noise of its own"
+        if isinstance(module, nn.Embedding) and not _is_lookup(module):
+            return f"{type(module).__name__} ({name}) does more than look up rows of its table"
     return ""
 
 
@@ -35,23 +47,25 @@ class Noise:
 
     Attributes:
         wanted: Whether there is a layer that draws.
+        streams: Where each network's stream stands: R states of a generator, replaced and never
+            changed in place.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.wanted = False
-        self._states: list[Tensor] = []
+        self.streams: list[Tensor] = []
 
     def seed(self, seeds: Sequence[int], states: Sequence[Mapping[str, Tensor]]) -> None:
         """Start the streams of R networks, or go on from states of generators where there are."""
-        self._states = []
+        self.streams = []
         for seed, found in zip(seeds, states, strict=True):
             with seeded(seed, self.device, found):
-                self._states.append(self._generator().get_state())
+                self.streams.append(self._generator().get_state())
 
     def states(self, number: int) -> dict[str, Tensor]:
         """Where the stream of a network stands, by kind of device; empty without such layers."""
-        return {self.device.type: self._states[number].clone()} if self._states else {}
+        return {self.device.type: self.streams[number].clone()} if self.streams else {}
 
     def masks(self, layer: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """The next masks of a layer, of 0 and 1 / (1 - p): (R, *shape)."""
@@ -60,10 +74,10 @@ class Noise:
             ones = ones.to(memory_format=torch.channels_last)
         masks = []
         with seeded(0, self.device):
-            for number, state in enumerate(self._states):
+            for number, state in enumerate(self.streams):
                 self._generator().set_state(state)
                 masks.append(layer.train()(ones))
-                self._states[number] = self._generator().get_state()
+                self.streams[number] = self._generator().get_state()
         return torch.stack(masks)
 
     def _generator(self) -> torch.Generator:
@@ -151,8 +165,62 @@ class _BatchNorm(nn.Module):
         return normalized
 
 
+class _LookedUp(torch.autograd.Function):
+    """Embeddings of all networks at once, outside of `vmap`, whose own rule is not that of each.
+
+    It lays the tables behind each other, and an id beyond the end of a network's own table would
+    silently be looked up in the next one. It also exempts the padding row of the first table only
+    from training.
+    """
+
+    @staticmethod
+    def forward(ids: Tensor, *args: Any) -> Tensor:
+        raise RuntimeError("an embedding was called outside of the stack")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing to keep: `vmap` below is differentiated by itself."""
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        ids: Tensor,
+        weight: Tensor,
+        padding: int | None,
+        by_frequency: bool,
+    ) -> tuple[Tensor, int]:
+        """The rule for R networks."""
+        ids, tables = _by_network(info, in_dims[0], ids), _by_network(info, in_dims[1], weight)
+        count, rows = tables.shape[:2]
+        torch._assert_async(((ids >= 0) & (ids < rows)).all(), "an id is not in the embedding")
+        first = torch.arange(count, device=ids.device).view(-1, *[1] * (ids.ndim - 1)) * rows
+        found = F.embedding(ids + first, tables.flatten(0, 1), scale_grad_by_freq=by_frequency)
+        if padding is not None:
+            found = torch.where((ids == padding).unsqueeze(-1), found.detach(), found)
+        return found, 0
+
+
+class _Embedding(nn.Module):
+    """Stands in for an embedding within a stack, with its table."""
+
+    def __init__(self, layer: nn.Embedding) -> None:
+        super().__init__()
+        self._parameters = layer._parameters
+        self._options = layer.padding_idx, layer.scale_grad_by_freq
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The rows of ids."""
+        found: Tensor = _LookedUp.apply(ids, self.weight, *self._options)
+        return found
+
+
 class Stack:
     """R networks of one architecture as one.
+
+    ``torch.vmap`` runs the code of one network on tensors (R, ...) as if each were that of one
+    network; so whatever a network does with its tensors, R do at once. Layers whose rule under
+    vmap is missing, wrong, or draws other random numbers have stand-ins.
 
     Args:
         models: The R networks; their tensors are copied.
@@ -161,6 +229,9 @@ class Stack:
         parameters: By name, (R, ...), leaves that require gradients where the networks' do.
         buffers: By name, (R, ...).
         noise: What dropout draws from in training.
+
+    Raises:
+        CannotStackError: No copy can be made of the network.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -180,6 +251,8 @@ class Stack:
         self.buffers = dict(zip(names, buffers, strict=True))
         self.base = _skeleton(first, self.noise)
         self._direct = isinstance(first, StackedForward)
+        self._models = models
+        self._remembered: tuple[list[Tensor], list[Tensor]] | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -193,8 +266,39 @@ class Stack:
         self.base.train(mode)
         return self
 
-    def __call__(self, inputs: Tensor) -> Output:
-        """Logits (R, B, C) and features (R, B, D) of each network's own batch (R, B, ...)."""
+    def __call__(self, inputs: Inputs) -> Output:
+        """Logits (R, B, C) and features (R, B, D) of each network's own batch (R, B, ...).
+
+        Raises:
+            CannotStackError: Each network by itself can take its batch, the stack cannot.
+            FailsAloneError: One of them by itself fails as well.
+            RuntimeError: Out of memory.
+        """
+        try:
+            return self._together(inputs)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        # Torch has no error of its own for what vmap cannot do, nor always a word in the message
+        # that tells: a plain RuntimeError may come of `.numpy()`, `view` or an operation in place,
+        # and as well of a defect of the network. So the networks themselves are asked.
+        if self._one_fails(inputs):
+            raise FailsAloneError(reason)
+        raise CannotStackError(reason)
+
+    def remember(self) -> None:
+        """Note what a forward pass in training changes: buffers, and where random streams stand."""
+        self._remembered = [b.clone() for b in self.buffers.values()], list(self.noise.streams)
+
+    def restore(self) -> None:
+        """Bring back what was noted last."""
+        if self._remembered is not None:
+            for buffer, kept in zip(self.buffers.values(), self._remembered[0], strict=True):
+                buffer.copy_(kept)
+            self.noise.streams = self._remembered[1]
+
+    def _together(self, inputs: Inputs) -> Output:
         if self._direct:
             output: Output = self.base.stacked(self.parameters, inputs)  # type: ignore[operator]
             return output
@@ -202,13 +306,24 @@ class Stack:
         return Output(values[0], values[1] if len(values) > 1 else None)
 
     def _one(
-        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Tensor
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Inputs
     ) -> tuple[Tensor, ...]:
         call = _Caller(self.base, {**parameters, **buffers})
         output = forward(call, inputs)  # type: ignore[arg-type]
         if output.features is None:
             return (output.logits,)
         return output.logits, output.features
+
+    def _one_fails(self, inputs: Inputs) -> bool:
+        """Whether a network fails alone; on copies, as a forward pass may change statistics."""
+        for number, model in enumerate(self._models):
+            alone = copy.deepcopy(model).train(self.base.training)
+            try:
+                with seeded(0, self.noise.device):
+                    forward(alone, map_tensors(lambda tensor, r=number: tensor[r], inputs))  # type: ignore[misc]
+            except Exception:
+                return True
+        return False
 
 
 class _Caller:
@@ -217,7 +332,7 @@ class _Caller:
     def __init__(self, base: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         self.base, self.tensors = base, dict(tensors)
 
-    def __call__(self, inputs: Tensor) -> Any:
+    def __call__(self, inputs: Inputs) -> Any:
         return functional_call(self.base, self.tensors, (inputs,))
 
 
@@ -230,9 +345,18 @@ def _stacked(tensors: Sequence[Mapping[str, Tensor]]) -> list[Tensor]:
     return [torch.stack([t[name].detach() for t in tensors]) for name in tensors[0]]
 
 
+def _is_lookup(layer: nn.Embedding) -> bool:
+    """Whether an embedding does nothing but look up rows of its table."""
+    own = type(layer).forward is not nn.Embedding.forward
+    return not (own or layer.sparse) and getattr(layer, "max_norm", None) is None
+
+
 def _skeleton(model: nn.Module, noise: Noise) -> nn.Module:
     """A copy of a network whose own tensors are never used, with some layers replaced."""
-    base = copy.deepcopy(model).to("meta")
+    try:
+        base = copy.deepcopy(model).to("meta")
+    except Exception as error:
+        raise CannotStackError(f"it cannot be copied: {error}") from error
     for parent in list(base.modules()):
         for name, child in parent.named_children():
             if isinstance(child, DROPOUTS):
@@ -240,4 +364,6 @@ def _skeleton(model: nn.Module, noise: Noise) -> nn.Module:
                 noise.wanted = True
             elif isinstance(child, NORMS) and child.momentum is not None:
                 setattr(parent, name, _BatchNorm(child))
+            elif isinstance(child, nn.Embedding) and _is_lookup(child):
+                setattr(parent, name, _Embedding(child))
     return base

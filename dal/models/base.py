@@ -87,12 +87,12 @@ class DropoutSampling(Protocol):
 class StackedForward(Protocol):
     """A network that knows a faster way to run R of its kind at once than `torch.vmap`."""
 
-    def stacked(self, tensors: Mapping[str, Tensor], x: Tensor) -> Output:
+    def stacked(self, tensors: Mapping[str, Tensor], x: Any) -> Output:
         """Logits (R, B, C) and features (R, B, D) of R networks, each on a batch of its own.
 
         Args:
             tensors: The parameters by name, (R, ...).
-            x: float, (R, B, ...).
+            x: float, (R, B, ...); or a dict of tensors, where the network takes such inputs.
         """
         ...
 

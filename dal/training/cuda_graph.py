@@ -58,13 +58,19 @@ class StepGraphs:
     comes to collect a cycle, which may be while another step is recorded.
 
     Args:
-        optimizer: Its state must stay where it is as long as this object is used.
+        optimizer: Its state must stay where it is as long as this object is used: a graph knows
+            addresses, not tensors.
         device: A CUDA device.
+
+    Attributes:
+        recorded: How many steps have been recorded, one for each size of a batch, and again where a
+            setting of the optimizer changed.
     """
 
     def __init__(self, optimizer: Optimizer, device: torch.device) -> None:
         self._optimizer, self._device = optimizer, device
         self._met: set[torch.Size] = set()
+        self.recorded = 0
         self._recorded: dict[torch.Size, _Recorded] = {}
         self._refused = False
         self._settings = _settings(optimizer)
@@ -88,14 +94,23 @@ class StepGraphs:
             if recorded is None:
                 return step(batch)
             self._recorded[batch.shape] = recorded
+            self.recorded += 1
         recorded = self._recorded[batch.shape]
+        # The graph reads the positions where they were when it was recorded, and writes its results
+        # where they were: positions are copied there, results copied away, before the next replay
+        # writes over them.
         recorded.batch.copy_(batch)
         recorded.graph.replay()
         first, second = recorded.results
         return first.clone(), second.clone()
 
     def _follow(self) -> None:
-        """Take over what has changed in the optimizer's settings."""
+        """Take over what has changed in the optimizer's settings.
+
+        A setting that is a Python number is part of what was recorded, so that another number takes
+        another recording. The rate, which schedules change every few epochs, was a tensor while the
+        step was recorded (see `_capturable`): the graph reads it anew at each replay.
+        """
         settings = _settings(self._optimizer)
         if settings != self._settings:
             self._settings = settings
@@ -106,8 +121,12 @@ class StepGraphs:
                 self._rates_there[number].fill_(self._rates[number])
 
     def _record(self, step: Step, batch: Tensor) -> _Recorded | None:
-        """Record a step without doing it; None where it cannot be."""
-        graph, own = torch.cuda.CUDAGraph(), batch.clone()
+        """Record a step without doing it; None where it cannot be.
+
+        On a stream of its own, since torch records none on the default stream. It begins after what
+        the current stream has been given to do, and what follows there waits for it.
+        """
+        graph, own = torch.cuda.CUDAGraph(), batch.clone()  # the positions that the graph reads
         now = torch.cuda.current_stream(self._device)
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(now)
@@ -130,7 +149,10 @@ class StepGraphs:
 
     @contextmanager
     def _capturable(self) -> Iterator[None]:
-        """Rates where a graph reads them, and the word of optimizers that they may be recorded."""
+        """Rates where a graph reads them, and optimizers told that they are being recorded.
+
+        Settings come back as they were: schedules compute with numbers, and checkpoints hold them.
+        """
         groups = self._optimizer.param_groups
         before: list[dict[str, Any]] = [dict(group) for group in groups]
         try:

@@ -15,8 +15,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dal.models.base import forward, last_layer
 from dal.task import Task
+from dal.training.context import FitContext, FitState, Samples
 from dal.training.newton import minimize
-from dal.training.trainer import FitContext, FitState, Samples, Trainer
+from dal.training.trainer import Trainer
+from dal.utils.inputs import map_tensors, tensors_of
 from dal.utils.ranks import leaving_together
 
 __all__ = ["FullBatch"]
@@ -109,7 +111,10 @@ class FullBatch(Trainer):
         return state
 
     def forgets_start(self, model: nn.Module) -> bool:
-        """Whether the loss has a single optimum: for linear models."""
+        """Whether fits from any two starting weights end at the same weights.
+
+        They do where the loss has a single optimum: for linear models.
+        """
         return _is_linear(model)
 
     def _solve(
@@ -198,8 +203,8 @@ class _Problem:
         self.weights = None if samples.weights is None else samples.weights.double()
         self.total = float(len(samples) if self.weights is None else self.weights.sum())
         everything = torch.arange(len(samples), device=samples.targets.device)
-        self.inputs = samples.take(everything).double()
-        if not self.inputs.isfinite().all():
+        self.inputs = map_tensors(_exact, samples.take(everything))
+        if not all(tensor.isfinite().all() for tensor in tensors_of(self.inputs)):
             raise FloatingPointError(
                 "the inputs of the labeled samples hold NaN or infinity; check them for extreme "
                 "values"
@@ -215,6 +220,11 @@ class _Problem:
         self.check()
         product_MC = self.task.hessian_product(logits_MC, moves_MC)
         return product_MC if self.weights is None else self.weights.unsqueeze(1) * product_MC
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """Fractions in float64; whole numbers, such as token ids, as they are."""
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _is_linear(model: nn.Module) -> bool:

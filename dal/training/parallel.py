@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from dal.models.base import forward
-from dal.training.trainer import Fit
+from dal.training.fit import Fit
 from dal.utils.ranks import current
 from dal.utils.seeding import derive
 
@@ -22,51 +21,45 @@ class ParallelFit(Fit):
     dropout draws other masks in each.
     """
 
-    def noise(self, epoch: int) -> int:
-        """Seed of an epoch's noise: that of a single process in the first one, else another."""
-        ranks = current()
-        own = () if ranks.is_main else ("rank", ranks.rank)
-        return derive(self.context.seed, self.context.round, "noise", epoch, *own)
+    def noise_seed(self) -> int:
+        """See `Fit.noise_seed`: that of a single process in the first one, else another."""
+        if current().is_main:
+            return super().noise_seed()
+        keys = self.context.round, "noise", self.state.epoch, "rank", current().rank
+        return derive(self.context.seed, *keys)
 
-    def sums(self) -> tuple[float, float]:
-        """Loss and number of right predictions, over all samples of the epoch."""
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """See `Epochs.sums`: over all processes, float64."""
         ranks = current()
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for loss, right in zip(self.progress.losses, self.progress.correct, strict=True):
             sums[0] += loss / ranks.world_size
             sums[1] += right
-        loss_sum, correct = ranks.all_reduce_sum(sums.cpu()).tolist()
+        loss_sum, correct = ranks.all_reduce_sum(sums.cpu()).unbind()
         return loss_sum, correct
 
-    def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; gives the process's share of the loss and of the right predictions."""
-        ranks, own = current(), self._own(batch)
+    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's share of a batch's loss and of its right predictions.
+
+        `DistributedDataParallel` averages gradients over W processes, so that with own losses
+        l_i of a batch of B the share is W (sum of l_i) / B: its mean over processes is the batch's
+        mean. With weights, W (sum of w_i l_i) / (sum of all w).
+        """
+        ranks = current()
+        part = ranks.part(len(batch))
+        # All processes must go through the backward pass; one without samples takes the first
+        # one, whose loss counts nothing.
+        own = batch[part.start : part.stop] if part else batch[:1]
+        counted = len(part) > 0
+        logits = self.forward(self._network, own).logits.float()
         targets, weights = self.samples.targets[own], self.samples.weights
-        with self._autocast():
-            logits = forward(self._network, self.inputs(own)).logits
-        logits = logits.float()
-        # Gradients are averaged over processes, so each loss is its part of the batch's mean
-        # times their number.
+        losses = self.task.losses(logits, targets)
         if weights is None:
-            share = self.task.losses(logits, targets).sum() / len(batch)
+            share = losses.sum() / len(batch)
         else:
-            losses = self.task.losses(logits, targets) * weights[own]
-            share = losses.sum() / weights[batch].sum()
-        loss = share * (ranks.world_size if self._has_part(batch) else 0)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        right = self.task.correct(logits.detach(), targets).sum() * self._has_part(batch)
-        return loss.detach(), right
-
-    def _own(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch; a sample that will not count where it has none."""
-        part = current().part(len(batch))
-        return batch[part.start : part.stop] if part else batch[:1]
-
-    def _has_part(self, batch: Tensor) -> bool:
-        return len(current().part(len(batch))) > 0
+            share = (losses * weights[own]).sum() / weights[batch].sum()
+        right = self.task.correct(logits.detach(), targets).sum() * counted
+        return share * (ranks.world_size if counted else 0), right
 
     @property
     def _network(self) -> DistributedDataParallel:

@@ -105,6 +105,11 @@ def num_samples(inputs: Inputs) -> int:
     return next(iter(lengths.values()))
 
 
+def num_bytes(inputs: Inputs) -> int:
+    """Bytes that the numbers of inputs take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(inputs))
+
+
 def take_rows(inputs: Inputs, which: Tensor | slice) -> Inputs:
     """Some samples.
 

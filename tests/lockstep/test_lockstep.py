@@ -17,7 +17,6 @@ from dal import checkpoint
 from dal.data import initial_labels, make_source
 from dal.data.source import Dataset, Prepare, Source
 from dal.lockstep import Lockstep, Replica
-from dal.lockstep import learner as lockstep_learner
 from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
 from dal.models import MLP, LeNet5, LogisticRegression, Output
@@ -55,11 +54,73 @@ class Mixed(nn.Module):
         return Output(self.head(features), features)
 
 
-class Branching(LogisticRegression):
+class Branching(nn.Module):
     """Looks at values, which stacked networks do not show."""
 
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(input_shape[0], num_classes)
+
+    def forward(self, x: Tensor) -> Output:
+        return Output(self.head(x if float(x.sum()) > 0 else -x), x)
+
+
+class Adding(nn.Module):
+    """Adds in place to a tensor that all networks would share; torch's error names no vmap."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(input_shape[0], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), self.head.out_features, dtype=x.dtype).add_(self.head(x))
+
+
+class Hungry(LogisticRegression):
+    """Takes more memory than there is, where there are several."""
+
     def stacked(self, tensors: Any, x: Tensor) -> Output:
-        raise RuntimeError("looks at values")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
+
+
+class Untrainable(LogisticRegression):
+    """Has a defect that only training shows."""
+
+    def forward(self, x: Tensor) -> Output:
+        if self.training:
+            x = x @ x
+        output: Output = super().forward(x)
+        return output
+
+    def stacked(self, tensors: Any, x: Tensor) -> Output:
+        return super().stacked(tensors, x @ x if self.training else x)
+
+
+class Lookup(nn.Module):
+    """An embedding of as many ids as there are, one of which stands for padding."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(40, 6, padding_idx=20)
+        self.head = nn.Linear(6, num_classes)
+
+    def forward(self, x: Tensor) -> Output:
+        features = self.embed((x * 3 + 20).long()).mean(1)
+        return Output(self.head(features), features)
+
+
+class Late(Mixed):
+    """Looks at values once it has been called so often in training, with its statistics moved."""
+
+    calls, limit = 0, 0
+
+    def forward(self, x: Tensor) -> Output:
+        output = super().forward(x)
+        if self.training:
+            type(self).calls += 1
+            if type(self).calls > self.limit:
+                assert float(output.logits.sum()) < 1e9
+        return output
 
 
 @dataclass(frozen=True)
@@ -94,7 +155,12 @@ def source_of(seed: int, shape: tuple[int, ...], validation: int, count: int = 1
 
 
 class Experiment:
-    """Runs of one model and trainer, by themselves or in lockstep."""
+    """Runs of one model and trainer, by themselves or in lockstep.
+
+    Attributes:
+        spoiled: By seed a training sample, and the value that its inputs have.
+        done: What has been done for how many at once, `Lockstep.done`.
+    """
 
     def __init__(
         self,
@@ -108,10 +174,15 @@ class Experiment:
     ) -> None:
         self.model, self.trainer, self.shape = in_double(model), trainer, shape
         self.validation, self.counts = validation, counts or {}
+        self.spoiled: dict[int, tuple[int, float]] = {}
+        self.done: dict[tuple[str, int], int] = {}
         self.settings = {"query_size": 3, "budget": budget, "threads": 1, **settings}
 
     def run(self, folder: Path, name: str, seed: int, **more: Any) -> Result:
         source = source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))
+        if seed in self.spoiled:
+            index, value = self.spoiled[seed]
+            source.train.inputs[index] = value
         return dal.run(
             source,
             self.model,
@@ -141,6 +212,7 @@ class Experiment:
 
         replicas = [Replica(f"{name} s{seed}", body(name, seed)) for name, seed in runs]
         lockstep.engine.run(replicas)
+        self.done = dict(lockstep.done)
         return [replica.error for replica in replicas]
 
 
@@ -170,20 +242,6 @@ def assert_equal(one: Path, other: Path) -> None:
         torch.testing.assert_close(first[key], second[key], rtol=1e-5, atol=1e-6)
 
 
-def stacked_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done for several at once from now on; nothing may have been refused."""
-    calls: list[str] = []
-    original = Lockstep._together
-
-    def together(self: Lockstep, kind: Any, requests: Any) -> bool:
-        done = original(self, kind, requests)
-        calls.append(f"{type(requests[0].work).__name__} {len(requests)} {done}")
-        return done
-
-    monkeypatch.setattr(lockstep_learner.Lockstep, "_together", together)
-    return calls
-
-
 EARLY = EarlyStopping(monitor="train/loss", patience=2, min_delta=0.01)
 LATE = EarlyStopping(monitor="val/loss", patience=2)
 CASES = {
@@ -202,19 +260,21 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_lockstep_equals_separate_runs(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lockstep_equals_separate_runs(case: str, tmp_path: Path) -> None:
     experiment, runs = CASES[case], [("entropy", 0), ("entropy", 1), ("instability", 1)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
+
+
+def assert_lockstep_equals_separate_runs(
+    experiment: Experiment, runs: Sequence[tuple[str, int]], folder: Path
+) -> None:
     for name, seed in runs:
-        experiment.run(tmp_path / "alone", name, seed)
-    calls = stacked_calls(monkeypatch)
-    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 3
-    assert {call.rpartition(" ")[2] for call in calls} == {"True"}
-    assert {call.rpartition(" ")[0] for call in calls} == {"Fit 3", "Predict 3", "Scan 3"}
+        experiment.run(folder / "alone", name, seed)
+    assert experiment.lockstep(folder / "together", runs) == [None] * len(runs)
     for name, seed in runs:
         place = f"{name}{seed}"
-        assert_equal(tmp_path / "together" / place, tmp_path / "alone" / place)
+        assert_equal(folder / "together" / place, folder / "alone" / place)
 
 
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}])
@@ -240,41 +300,96 @@ def test_lockstep_early_stopping_ends_fits_at_different_epochs(tmp_path: Path) -
     experiment = CASES["early"]
     runs = [("random", seed) for seed in range(4)]
     assert experiment.lockstep(tmp_path, runs) == [None] * 4
+    assert experiment.done == {("fit", 4): 4, ("predict", 4): 4, ("scan", 4): 3}
     ends = {tuple(r["fit/epochs"] for r in rows(tmp_path / f"random{s}")) for s in range(4)}
     assert len(ends) > 1
 
 
 def test_lockstep_scans_alone_where_a_strategy_needs_members(tmp_path: Path) -> None:
     experiment, runs = CASES["mlp"], [("bald", 0), ("random", 0), ("entropy", 0)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    assert experiment.done[("scan", 1)] == experiment.done[("scan", 2)] == 3
+
+
+REFUSALS = {
+    "branching": (Branching, "vmap: It looks like you're calling .item()"),
+    "adding": (Adding, "output with shape"),
+}
+
+
+@pytest.mark.parametrize("case", list(REFUSALS))
+def test_lockstep_network_that_cannot_be_stacked_goes_on_one_by_one(
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, reason = REFUSALS[case]
+    experiment = Experiment(model, Trainer(2, 4), budget=6)
+    assert_lockstep_equals_separate_runs(experiment, [("entropy", 0), ("entropy", 1)], tmp_path)
+    assert experiment.done == {("fit", 1): 6, ("predict", 1): 6, ("scan", 1): 4}
+    told = [r.message for r in caplog.records if "cannot be stacked" in r.message]
+    assert len(told) == 3  # once for fits, for tests, for passes
+    assert all(f"one by one, as they cannot be stacked: RuntimeError: {reason}" in t for t in told)
+
+
+def test_lockstep_without_memory_for_all_at_once_goes_on_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = Experiment(Hungry, Trainer(2, 4), budget=6)
+    assert_lockstep_equals_separate_runs(experiment, [("entropy", 0), ("entropy", 1)], tmp_path)
+    assert experiment.done == {("fit", 1): 6, ("predict", 1): 6, ("scan", 1): 4}
+    assert caplog.text.count("memory ran out for 2 networks at once; these runs go on one") == 3
+    assert "cannot be stacked" not in caplog.text
+
+
+@pytest.mark.parametrize("after", [1, 4, 20])
+def test_lockstep_stack_that_fails_later_goes_on_one_by_one_from_there(
+    after: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first epoch of the first fit, in its third, and in the second fit, of 18 steps each.
+
+    The step that fails has moved statistics of BatchNorm and drawn masks of dropout, both of which
+    are taken back.
+    """
+    monkeypatch.setattr(Late, "limit", 10**9)
+    experiment = Experiment(Late, Trainer(6, 4, adamw(0.02)), (1, 8, 8), budget=3)
+    runs = [("entropy", 0), ("entropy", 1), ("entropy", 2)]
     for name, seed in runs:
         experiment.run(tmp_path / "alone", name, seed)
+    monkeypatch.setattr(Late, "calls", 0)
+    monkeypatch.setattr(Late, "limit", after)
     assert experiment.lockstep(tmp_path / "together", runs) == [None] * 3
+    fits = {("fit", 1): 3, ("fit", 3): 1} if after == 20 else {("fit", 1): 6}
+    assert {key: n for key, n in experiment.done.items() if key[0] == "fit"} == fits
+    assert caplog.text.count("cannot be stacked: RuntimeError: vmap") == 1
     for name, seed in runs:
         place = f"{name}{seed}"
         assert_equal(tmp_path / "together" / place, tmp_path / "alone" / place)
 
 
-def test_lockstep_network_that_cannot_be_stacked_goes_on_one_by_one(
+def test_lockstep_defect_of_a_model_is_raised_as_it_is_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    experiment = Experiment(Branching, Trainer(2, 4), budget=3)
-    runs = [("random", 0), ("random", 1)]
-    for name, seed in runs:
-        experiment.run(tmp_path / "alone", name, seed)
-    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 2
-    assert caplog.text.count("looks at values") <= 3  # once for fits, for tests, for passes
-    for seed in (0, 1):
-        assert_equal(tmp_path / f"together/random{seed}", tmp_path / f"alone/random{seed}")
+    experiment, runs = Experiment(Untrainable, Trainer(2, 4)), [("random", 0), ("random", 1)]
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as alone:
+        experiment.run(tmp_path / "alone", *runs[0])
+    errors = experiment.lockstep(tmp_path / "together", runs)
+    assert [(type(error), str(error)) for error in errors] == [(RuntimeError, str(alone.value))] * 2
+    assert "stacked" not in caplog.text
+
+
+def test_lockstep_embedding_equals_that_of_each(tmp_path: Path) -> None:
+    """The row of padding is trained in none of them, which vmap would not see to."""
+    experiment = Experiment(Lookup, Trainer(4, 4, sgd(0.5)))
+    runs = [("entropy", 0), ("entropy", 1), ("entropy", 2)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
 
 
 def test_lockstep_fits_to_the_optimum_are_done_one_by_one(tmp_path: Path) -> None:
     """`FullBatch` has no epochs that could be stacked; Adam in its place would look much alike."""
     experiment, runs = Experiment(LogisticRegression, FullBatch()), [("margin", 0), ("margin", 1)]
-    for name, seed in runs:
-        experiment.run(tmp_path / "alone", name, seed)
-    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 2
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    assert experiment.done == {("fit", 1): 8, ("predict", 1): 8, ("scan", 1): 6}
     for seed in (0, 1):
-        assert_equal(tmp_path / f"together/margin{seed}", tmp_path / f"alone/margin{seed}")
         assert rows(tmp_path / f"together/margin{seed}")[0]["fit/stopped"] == "converged"
 
 
@@ -282,34 +397,39 @@ def test_lockstep_pool_exhausted_in_different_rounds(tmp_path: Path) -> None:
     trainer = Trainer(2, 4)
     experiment = Experiment(LogisticRegression, trainer, budget=60, counts={0: 36, 1: 60})
     runs = [("entropy", 0), ("entropy", 1)]
-    for name, seed in runs:
-        experiment.run(tmp_path / "alone", name, seed)
-    assert experiment.lockstep(tmp_path / "together", runs) == [None] * 2
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
     for seed in (0, 1):
-        assert_equal(tmp_path / f"together/entropy{seed}", tmp_path / f"alone/entropy{seed}")
         status = json.loads((tmp_path / f"together/entropy{seed}/status.json").read_text())
         assert status["reason"] == "pool_exhausted"
 
 
+SPOILED = {
+    "loss": (LogisticRegression, float("nan"), FloatingPointError, "round 1, epoch 0"),
+    "input": (Lookup, 10.0, IndexError, "index out of range"),
+}
+
+
+@pytest.mark.parametrize("case", list(SPOILED))
 def test_lockstep_failure_of_one_leaves_the_others_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    experiment = CASES["logistic"]
+    """A sample with which training fails is drawn in the first query of one run."""
+    model, value, kind, reason = SPOILED[case]
+    experiment = Experiment(model, Trainer(5, 4, sgd(0.05)))
     runs = [("random", seed) for seed in range(3)]
-    experiment.run(tmp_path / "alone", "random", 0)
-    original = dal.training.trainer.Fit.finite
-
-    def finite(self: Any, loss: float) -> float:
-        diverged = self.context.seed == 1 and self.context.round == 1 and self.state.epoch == 2
-        return float(original(self, float("nan") if diverged else loss))
-
-    monkeypatch.setattr(dal.training.trainer.Fit, "finite", finite)
+    for name, seed in runs:
+        experiment.run(tmp_path / "alone", name, seed)
+    experiment.spoiled = {1: (int(picks(tmp_path / "alone/random1")[0]), value)}
     errors = experiment.lockstep(tmp_path / "together", runs)
-    assert [type(error) for error in errors] == [type(None), FloatingPointError, type(None)]
-    assert_equal(tmp_path / "together/random0", tmp_path / "alone/random0")
+    assert [type(error) for error in errors] == [type(None), kind, type(None)]
+    assert experiment.done[("fit", 3)] == (2 if case == "loss" else 1)
+    assert experiment.done[("fit", 2)] == 2
+    assert "stacked" not in caplog.text
+    for seed in (0, 2):
+        assert_equal(tmp_path / f"together/random{seed}", tmp_path / f"alone/random{seed}")
     status = json.loads((tmp_path / "together/random1/status.json").read_text())
     assert status["status"] == "failed"
-    assert "round 1, epoch 2" in status["reason"]
+    assert reason in status["reason"]
     assert "random s1" not in (tmp_path / "together/random0/train.log").read_text()
 
 

@@ -55,27 +55,16 @@ def fitted(
     make: Callable[..., nn.Module],
     shape: tuple[int, ...],
     trainer: Trainer,
-    monkeypatch: pytest.MonkeyPatch,
     record: bool,
     weighted: bool = False,
 ) -> tuple[FitState, dict[str, Tensor], int]:
     """A fit with recorded steps or without: its state, its weights, how many were recorded."""
-    recorded: list[Any] = []
-    original = StepGraphs._record
-
-    def counted(self: StepGraphs, step: Any, batch: Tensor) -> Any:
-        recorded.append(found := original(self, step, batch))
-        return found
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StepGraphs, "_record", counted)
-        if not record:
-            patch.setattr("dal.training.trainer.step_graphs", lambda *args: None)
-        model = made(make, shape)
-        state = trainer.fit(
-            model, samples(shape, 150, weighted), Multiclass(10), FitContext(seed=3)
-        )
-    return state, model.state_dict(), sum(found is not None for found in recorded)
+    model, data = made(make, shape), samples(shape, 150, weighted)
+    fit = trainer.begin(model, data, Multiclass(10), FitContext(seed=3))
+    if not record:
+        fit.graphs = None
+    state = fit.run()
+    return state, model.state_dict(), fit.graphs.recorded if fit.graphs else 0
 
 
 IMAGE, ROW = (1, 28, 28), (12,)
@@ -95,12 +84,10 @@ CASES: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...], Trainer]] = {
 @needs_cuda
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("case", list(CASES))
-def test_recorded_steps_equal_ordinary_ones(
-    case: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recorded_steps_equal_ordinary_ones(case: str, weighted: bool) -> None:
     make, shape, trainer = CASES[case]
-    ours, weights, count = fitted(make, shape, trainer, monkeypatch, True, weighted)
-    plain, reference, none = fitted(make, shape, trainer, monkeypatch, False, weighted)
+    ours, weights, count = fitted(make, shape, trainer, True, weighted)
+    plain, reference, none = fitted(make, shape, trainer, False, weighted)
     assert (count, none) == (2, 0)  # batches of 64 and of 22
     assert (ours.epoch, ours.steps, ours.stopped) == (plain.epoch, plain.steps, plain.stopped)
     for mine, others in zip(ours.history, plain.history, strict=True):
@@ -111,12 +98,12 @@ def test_recorded_steps_equal_ordinary_ones(
 
 @needs_cuda
 def test_a_step_that_cannot_be_recorded_goes_on_with_one_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     trainer = Trainer(6, 64, sgd(0.1))
     with caplog.at_level(logging.WARNING, "dal"):
-        _, weights, count = fitted(Looking, ROW, trainer, monkeypatch, True)
-    _, reference, _ = fitted(Looking, ROW, trainer, monkeypatch, False)
+        _, weights, count = fitted(Looking, ROW, trainer, True)
+    _, reference, _ = fitted(Looking, ROW, trainer, False)
     assert count == 0
     assert len([r for r in caplog.records if "cannot be recorded" in r.message]) == 1
     for name, weight in weights.items():
@@ -124,18 +111,32 @@ def test_a_step_that_cannot_be_recorded_goes_on_with_one_warning(
 
 
 @needs_cuda
-def test_recorded_anew_when_a_setting_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_anew_when_a_setting_changes() -> None:
     def weights(record: bool) -> Tensor:
         model, data = made(LogisticRegression, ROW), samples(ROW, 64)
         fit = Fit(Trainer(9, 64, sgd(0.1)), model, data, Multiclass(10), FitContext())
-        do = fit.step if record else fit._step
+        if not record:
+            fit.graphs = None
         batch = torch.arange(64, device=CUDA)
         for momentum in (0.9, 0.9, 0.9, 0.1, 0.1, 0.1):
             fit.optimizer.param_groups[0]["momentum"] = momentum
-            do(batch)
+            fit.step(batch)
         return model.head.weight.detach().clone()
 
     torch.testing.assert_close(weights(True), weights(False), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("limit", "on_device", "recordable"), [(2**20, False, True), (0, True, True), (0, False, False)]
+)
+def test_steps_that_read_inputs_from_elsewhere_are_not_recorded(
+    limit: int, on_device: bool, recordable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small inputs are kept on the device as they are prepared, wherever they come from."""
+    monkeypatch.setattr("dal.training.fit.RESIDENT_LIMIT", limit)
+    data = Samples(torch.randn(40, *ROW).__getitem__, torch.arange(40) % 10, on_device=on_device)
+    fit = Trainer(2, 20).begin(MLP(ROW, 10), data, Multiclass(10), FitContext())
+    assert fit.recordable == recordable
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -149,76 +150,103 @@ def test_only_networks_that_say_so_are_recorded(
     assert step_graphs(optimizer, model, torch.device(device)) == wanted
 
 
+class Graph:
+    """Stands in for a CUDA graph: does again what was done while it was recorded."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.work: Callable[[], None] = lambda: None
+
+    def capture_begin(self, capture_error_mode: str) -> None:
+        assert not gc.isenabled()
+        self.machine.recording = self
+
+    def capture_end(self) -> None:
+        self.machine.recording = None
+        if self.machine.refuses:
+            raise RuntimeError("not permitted\nand more")
+
+    def replay(self) -> None:
+        self.machine.replays += 1
+        self.work()
+
+
 class Machine:
-    """Stands in for CUDA: notes what is recorded and replayed; capturing itself does no work."""
+    """Stands in for CUDA, and has a step to do on it: the rate times the sum of a batch.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.events: list[str] = []
-        self.capturing, self.refuses = False, False
-        machine = self
+    Attributes:
+        steps: Ordinary steps done.
+        replays: Replays of recorded ones.
+        refuses: Whether a recording fails.
+        recording: What is being recorded.
+    """
 
-        class Graph:
-            def capture_begin(self, capture_error_mode: str) -> None:
-                assert not gc.isenabled()
-                machine.capturing = True
-                machine.events.append("record")
-
-            def capture_end(self) -> None:
-                machine.capturing = False
-                if machine.refuses:
-                    raise RuntimeError("not permitted\nand more")
-
-            def replay(self) -> None:
-                machine.events.append("replay")
-
-        class Stream:
-            def __init__(self, device: Any = None) -> None:
-                pass
-
-            def wait_stream(self, other: Any) -> None:
-                pass
-
-        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer, self.steps, self.replays = optimizer, 0, 0
+        self.refuses, self.recording = False, None
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: Graph(self))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream())
         monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
 
+    recording: Graph | None
+
     def step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.capturing:
-            self.events.append("step")
-        return batch.sum(), batch.sum()
+        rate = self.optimizer.param_groups[0]["lr"]
+        results = batch.sum() * rate, batch.max()
+        if self.recording is None:
+            self.steps += 1
+        else:
+
+            def work() -> None:
+                results[0].copy_(batch.sum() * rate)
+                results[1].copy_(batch.max())
+
+            self.recording.work = work
+        return results
+
+
+class Stream:
+    def wait_stream(self, other: Any) -> None:
+        """Everything is in order here."""
 
 
 @pytest.fixture
 def recording(monkeypatch: pytest.MonkeyPatch) -> tuple[Machine, StepGraphs, Any]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.5, momentum=0.9, fused=True)
-    machine = Machine(monkeypatch)
+    machine = Machine(monkeypatch, optimizer)
     return machine, StepGraphs(optimizer, torch.device("cpu")), optimizer
 
 
 def test_first_batch_of_a_size_is_ordinary_the_second_recorded(recording: Any) -> None:
     machine, recorder, _ = recording
     large, small = torch.arange(4), torch.arange(2)
-    for batch in (large, large, small, large, small, large):
-        recorder(machine.step, batch)
-    again = ["record", "replay"]
-    assert machine.events == ["step", *again, "step", "replay", *again, "replay"]
+    batches = [large, large + 1, small, large + 2, small + 3, large + 4]
+    results = [recorder(machine.step, batch) for batch in batches]
+    assert [(float(a), int(b)) for a, b in results] == [
+        (3.0, 3),
+        (5.0, 4),
+        (0.5, 1),
+        (7.0, 5),
+        (3.5, 4),
+        (11.0, 7),
+    ]
+    assert (machine.steps, recorder.recorded, machine.replays) == (2, 2, 4)
     assert gc.isenabled()
 
 
 def test_a_new_learning_rate_is_followed_other_settings_are_recorded_anew(recording: Any) -> None:
     machine, recorder, optimizer = recording
-    batch = torch.arange(4)
+    group, batch = optimizer.param_groups[0], torch.arange(5)
     for _ in range(3):
-        recorder(machine.step, batch)
-    optimizer.param_groups[0]["lr"] = 0.25
-    recorder(machine.step, batch)
-    assert machine.events == ["step", "record", "replay", "replay", "replay"]
-    assert [float(rate) for rate in recorder._rates_there] == [0.25]
-    assert optimizer.param_groups[0]["lr"] == 0.25
-    optimizer.param_groups[0]["momentum"] = 0.5
-    recorder(machine.step, batch)
-    assert machine.events[5:] == ["record", "replay"]
+        assert float(recorder(machine.step, batch)[0]) == 5.0
+    group["lr"] = 0.25
+    assert float(recorder(machine.step, batch)[0]) == 2.5
+    assert (machine.steps, recorder.recorded, machine.replays) == (1, 1, 3)
+    assert group["lr"] == 0.25
+    group["momentum"] = 0.5
+    assert float(recorder(machine.step, batch)[0]) == 2.5
+    assert (machine.steps, recorder.recorded, machine.replays) == (1, 2, 4)
 
 
 def test_refused_once_never_tried_again(recording: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,8 +254,8 @@ def test_refused_once_never_tried_again(recording: Any, caplog: pytest.LogCaptur
     machine.refuses = True
     with caplog.at_level(logging.WARNING, "dal"):
         for _ in range(4):
-            recorder(machine.step, torch.arange(4))
-    assert machine.events == ["step", "record", "step", "step", "step"]
+            assert float(recorder(machine.step, torch.arange(4))[0]) == 3.0
+    assert (machine.steps, recorder.recorded, machine.replays) == (4, 0, 0)
     assert [r.message for r in caplog.records] == [
         "training steps cannot be recorded as CUDA graphs: not permitted"
     ]
@@ -235,11 +263,9 @@ def test_refused_once_never_tried_again(recording: Any, caplog: pytest.LogCaptur
     assert gc.isenabled()
 
 
-def test_graphs_end_with_their_fit(recording: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_end_with_their_fit(recording: Any) -> None:
     """Collected later, they would spoil the recording of another fit."""
     _, recorder, _ = recording
-    monkeypatch.setattr("dal.training.trainer.step_graphs", lambda *args: recorder)
-    monkeypatch.setattr("dal.lockstep.fit.step_graphs", lambda *args: recorder)
     data = Samples(torch.randn(40, *ROW).__getitem__, torch.arange(40) % 10)
 
     def begin() -> Fit:
@@ -247,7 +273,9 @@ def test_graphs_end_with_their_fit(recording: Any, monkeypatch: pytest.MonkeyPat
 
     fit, stacked = begin(), StackedFit([begin(), begin()])
     for one in (fit, stacked):
-        one.train() if isinstance(one, StackedFit) else one._train(torch.arange(40))
+        one.graphs = recorder
+        one.train()
+    assert recorder.recorded == 2
     ends = [weakref.ref(fit), weakref.ref(stacked)]
     gc.disable()
     try:

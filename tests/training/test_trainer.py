@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import dal.training.trainer
+import dal.training.fit
 from dal.models import MLP, BayesianCNN, forward
 from dal.task import Multiclass
 from dal.training.optim import adam, adamw, constant, cosine, milestones, sgd, step
@@ -402,7 +402,7 @@ def test_large_inputs_are_prepared_batch_by_batch_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     resident = fitted_weights()
-    monkeypatch.setattr(dal.training.trainer, "RESIDENT_LIMIT", 0)
+    monkeypatch.setattr(dal.training.fit, "RESIDENT_LIMIT", 0)
     assert torch.equal(fitted_weights(), resident)
 
 

@@ -1,0 +1,217 @@
+"""One step and one epoch, written once: for a fit alone, one among processes, and a stack of fits.
+
+What differs between these is what `Epochs` leaves open: which positions a batch holds, how the
+networks turn them into losses, where dropout draws from, and how sums over steps become numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from dal.training.context import Progress
+from dal.training.cuda_graph import StepGraphs
+from dal.training.early_stopping import EarlyStopping
+from dal.training.optim import MakeOptimizer, MakeScheduler
+
+EVALUATED_AT_ONCE = 512
+
+Metrics = Mapping[str, float]
+
+
+class Recipe(Protocol):
+    """The settings that a fit reads; `dal.training.Trainer` has them and says what they mean."""
+
+    epochs: int
+    batch_size: int
+    optimizer: MakeOptimizer
+    scheduler: MakeScheduler
+    early_stopping: EarlyStopping | None
+    samples_per_epoch: int | None
+    dtype: torch.dtype
+
+
+class Epochs(ABC):
+    """What is trained by epochs: one fit, or R fits whose networks are stacked.
+
+    A batch is a tensor of positions of labeled samples, int64, (B,); of a stack (R, B), a row for
+    each fit. Losses and numbers of right predictions are scalars; of a stack (R,).
+
+    Args:
+        trainer: The settings.
+        model: A network that shows which layers are trained.
+        count: M, the number of labeled samples of a fit.
+        device: Where networks and samples are.
+
+    Attributes:
+        optimizer: Steps over the parameters.
+        scaler: Scales losses in float16; does nothing otherwise.
+        progress: What the epoch in progress has come to.
+        graphs: Records steps on CUDA and replays them; None where every step is an ordinary one.
+    """
+
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    graphs: StepGraphs | None
+
+    def __init__(self, trainer: Recipe, model: nn.Module, count: int, device: torch.device) -> None:
+        self.trainer, self.count, self.device = trainer, count, device
+        self.progress = Progress()
+        self._normalizes = any(isinstance(module, _BatchNorm) for module in model.modules())
+
+    def run_epoch(self) -> None:
+        """One pass over the samples, or the rest of it, its metrics, and the verdict on them."""
+        trained = self.train()
+        measured = self.measure() if self.measures else [{} for _ in trained]
+        self.conclude(trained, measured, self.validate())
+
+    @property
+    def measures(self) -> bool:
+        """Whether the verdict on an epoch needs the metrics of the weights after it."""
+        rule = self.trainer.early_stopping
+        return rule is not None and rule.monitor.startswith("train/")
+
+    def train(self) -> list[Metrics]:
+        """The steps of an epoch, or the rest of them.
+
+        Returns:
+            Each fit's mean loss and accuracy over the steps, with the weights as they changed.
+        """
+        order = self.begin()
+        batches = split_batches(order, self.trainer.batch_size)
+        if self._normalizes:
+            # BatchNorm cannot normalize a single sample by itself; taken twice, it counts as one.
+            batches = [_doubled(batch) if batch.shape[-1] == 1 else batch for batch in batches]
+        with self.noise():
+            for batch in batches[len(self.progress.losses) :]:
+                self.look()
+                loss, right = self.step(batch)
+                self.progress.add(loss * batch.shape[-1], right)
+                self.count_step()
+        loss_sum, correct = self.sums()
+        return self._metrics(loss_sum, correct, *2 * [sum(batch.shape[-1] for batch in batches)])
+
+    def step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """A step of the optimizer; gives the mean loss and the number of right predictions."""
+        return self.graphs(self._step, batch) if self.graphs else self._step(batch)
+
+    def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        loss, right = self.losses(batch)
+        # New gradients replace old ones: zeros would have to be written and added to.
+        self.optimizer.zero_grad(set_to_none=True)
+        # Of stacked fits this is the gradient of the sum of their losses. A fit's loss depends on
+        # its own weights alone, so its part is the gradient of its own loss.
+        scaled = self.scaler.scale(loss)
+        scaled.backward(torch.ones_like(scaled))  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach(), right
+
+    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss with its graph, and number of right predictions."""
+        return self.verdict(self.logits(batch), batch)
+
+    def measure(self) -> list[Metrics]:
+        """Loss and accuracy over all samples of the weights as they are now, in evaluation mode.
+
+        The means of `train` belong to the weights before each step: kept as the best, the ones
+        after it can be far worse.
+        """
+        self.evaluation_mode()
+        everything = self.everything()
+        size = max(self.trainer.batch_size, EVALUATED_AT_ONCE)
+        with torch.no_grad():
+            parts = []
+            for batch in torch.split(everything, size, -1):
+                self.look()
+                parts.append(self.logits(batch))
+            loss, right = self.verdict(torch.cat(parts, -2), everything)
+        return self._metrics(loss, right, 1, self.count)
+
+    def _metrics(self, loss: Tensor, right: Tensor, of_loss: int, of_right: int) -> list[Metrics]:
+        losses, accuracies = self.shares(loss, of_loss), self.shares(right, of_right)
+        pairs = zip(losses, accuracies, strict=True)
+        return [{"train/loss": mean, "train/accuracy": share} for mean, share in pairs]
+
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Loss and number of right predictions, over all samples that the epoch has seen."""
+        return torch.stack(self.progress.losses).sum(0), torch.stack(self.progress.correct).sum(0)
+
+    @abstractmethod
+    def begin(self) -> Tensor:
+        """Ready for the steps of an epoch; gives the order of its samples on the device."""
+
+    @abstractmethod
+    def noise(self) -> AbstractContextManager[None]:
+        """A block in which layers draw the epoch's random numbers, from where they stand."""
+
+    @abstractmethod
+    def look(self) -> None:
+        """Called before each batch: heeds a signal, if one has come, by raising."""
+
+    @abstractmethod
+    def count_step(self) -> None:
+        """Note that a step is done."""
+
+    @abstractmethod
+    def evaluation_mode(self) -> None:
+        """Switch the networks to evaluation mode."""
+
+    @abstractmethod
+    def everything(self) -> Tensor:
+        """Positions of all samples as one batch."""
+
+    @abstractmethod
+    def logits(self, batch: Tensor) -> Tensor:
+        """Logits of a batch: float32, (B, C); of a stack (R, B, C)."""
+
+    @abstractmethod
+    def verdict(self, logits: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch's logits, weighted where samples are, and how many are right."""
+
+    @abstractmethod
+    def shares(self, total: Tensor, count: int) -> list[float]:
+        """A total divided by a number, for each fit."""
+
+    @abstractmethod
+    def validate(self) -> Sequence[Metrics]:
+        """Metrics of each fit's validation split; none without one."""
+
+    @abstractmethod
+    def conclude(
+        self,
+        trained: Sequence[Metrics],
+        measured: Sequence[Metrics],
+        validation: Sequence[Metrics],
+    ) -> None:
+        """End an epoch: each fit's record of it, the verdict, and whoever waits for it told."""
+
+
+def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut an order into batches; a last batch of one joins the one before it.
+
+    BatchNorm cannot train on a single sample, and its gradient would weigh as much as a whole
+    batch's.
+
+    Args:
+        order: int64, (M,) or (R, M), M >= 1.
+        batch_size: At least 1.
+
+    Returns:
+        Tensors of ``batch_size`` indices, the last one of 1 to ``batch_size + 1``.
+    """
+    batches = list(torch.split(order, batch_size, -1))
+    if len(batches) > 1 and batches[-1].shape[-1] == 1 and batch_size > 1:
+        batches[-2:] = [torch.cat(batches[-2:], -1)]
+    return batches
+
+
+def _doubled(batch: Tensor) -> Tensor:
+    return torch.cat([batch, batch], -1)
