@@ -35,7 +35,7 @@ from dal.query.base import (
 from dal.task import Task
 from dal.training.trainer import FitContext, FitState, Samples, Trainer
 from dal.utils.digest import digest_tensors
-from dal.utils.inputs import numel_of, one_tensor
+from dal.utils.inputs import numel_of
 from dal.utils.ranks import current, leaving_together
 from dal.utils.seeding import derive, generator, seeded
 
@@ -315,11 +315,10 @@ class TorchLearner(Learner):
         indices = train_set.indices.to(self.device)
         equal = bool((train_set.weights == 1).all())
         return Samples(
-            take=lambda batch: one_tensor(
-                self.source.train.take(indices[batch], self.device), "Trainer"
-            ),
+            take=lambda batch: self.source.train.take(indices[batch], self.device),
             targets=train_set.targets.to(self.device),
             weights=None if equal else train_set.weights.to(self.device),
+            on_device=self.source.train.store.resident(self.device),
         )
 
     def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:

@@ -182,7 +182,7 @@ class Experiment:
         source = source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))
         if seed in self.spoiled:
             index, value = self.spoiled[seed]
-            source.train.inputs[index] = value
+            source.train.store.inputs[source.train.rows[index]] = value
         return dal.run(
             source,
             self.model,
