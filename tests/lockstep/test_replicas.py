@@ -150,16 +150,16 @@ def test_replicas_are_bounded_by_files_that_may_be_open(
 
 
 def test_too_many_open_files_have_a_remedy(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    take, locks = RunLock.__enter__, 0
+    open_file, locks = Path.open, 0
 
-    def enter(self: RunLock) -> RunLock:
+    def open_or_fail(path: Path, *mode: Any, **options: Any) -> Any:
         nonlocal locks
-        locks += 1
-        if locks == 2:
-            raise OSError(errno.EMFILE, "Too many open files", str(self.path))
-        return take(self)
+        locks += path.name == "run.lock"
+        if path.name == "run.lock" and locks == 2:
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return open_file(path, *mode, **options)
 
-    monkeypatch.setattr(RunLock, "__enter__", enter)
+    monkeypatch.setattr(Path, "open", open_or_fail)
     code, out = cli("saved", "replicas=2", "max_rounds=0")
     assert code == 1
     assert "[instability s1] error: [Errno 24] Too many open files" in out

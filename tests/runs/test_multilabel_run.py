@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import dal
 from dal import checkpoint
@@ -23,6 +26,8 @@ from dal.query import (
     MaxBinaryEntropy,
     MeanBinaryEntropy,
     MultilabelMargin,
+    PoolView,
+    Query,
     Random,
     Strategy,
 )
@@ -92,29 +97,67 @@ def test_run_learns_the_labels() -> None:
     assert row["test/micro_f1"] > 0.6
 
 
-class Stop(BaseException):
+class StopError(BaseException):
     """Ends a run in the middle, as a kill would."""
 
 
-def test_run_stopped_and_continued_equals_a_straight_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Countdown:
+    """Stops at the last of so many calls."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StopError
+
+
+class StoppingStrategy(MultilabelMargin):
+    """Stops before its second choice."""
+
+    def __init__(self) -> None:
+        self.count = Countdown(2)
+
+    def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+        self.count()
+        return super().select(view, query_size, rng)
+
+
+class StoppingOracle(SimulatedOracle):
+    """Stops before its second answers."""
+
+    def __init__(self) -> None:
+        super().__init__(SOURCE.train.targets)
+        self.count = Countdown(2)
+
+    def collect(self, ticket: dict[str, Any]) -> Answers:
+        self.count()
+        return super().collect(ticket)
+
+
+@contextmanager
+def stopping_step(number: int) -> Iterator[None]:
+    """A block in which training stops before a step."""
+    count = Countdown(number)
+    hook = register_module_forward_pre_hook(
+        lambda module, inputs: count() if isinstance(module, MLP) and module.training else None
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def test_run_stopped_and_continued_equals_a_straight_one(tmp_path: Path) -> None:
     straight = run(run_dir=tmp_path / "straight", budget=36)
-    for stage in ("annotate", "fit", "select"):
-        calls = 0
-        original = getattr(dal.runs.loop, stage)
-
-        def stopping(*args: Any, original: Any = original) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls == 2:
-                raise Stop
-            return original(*args)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(dal.runs.loop, stage, stopping)
-            with pytest.raises(Stop):
-                run(run_dir=tmp_path / "parts", budget=36)
+    parts = {"run_dir": tmp_path / "parts", "budget": 36}
+    with pytest.raises(StopError):
+        run(oracle=StoppingOracle(), **parts)
+    with stopping_step(20), pytest.raises(StopError):
+        run(**parts)
+    with pytest.raises(StopError):
+        run(StoppingStrategy(), **parts)
     assert run(run_dir=tmp_path / "parts", budget=18).reason == "budget"
     resumed = run(run_dir=tmp_path / "parts", budget=36)
     assert timeless(resumed.rows) == timeless(straight.rows)

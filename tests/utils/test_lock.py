@@ -9,12 +9,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dal.recording.run_directory import RunDirectory, read_status
 from dal.reporting.states import read_state
-from dal.utils import lock
 from dal.utils.lock import STALE_AFTER, LockedError, RunLock, held
 
 HERE = socket.gethostname()
@@ -252,20 +252,19 @@ def test_takeover_finds_that_another_was_faster(
 ) -> None:
     (tmp_path / "run.heartbeat").touch()
     os.utime(tmp_path / "run.heartbeat", (1, 1))
-    faster, create, calls = RunLock(tmp_path), lock._create, 0
+    faster, touch, calls = RunLock(tmp_path), Path.touch, 0
 
-    def slow(path: Path) -> bool:
+    def slow(path: Path, **options: Any) -> None:
         nonlocal calls
         calls += "takeover" in path.name
         if calls == 1 and "takeover" in path.name and when == "before its claim":
             faster.__enter__()
-        done = create(path)
+        touch(path, **options)
         if calls == 1 and "takeover" in path.name and when == "after its claim":
             with pytest.raises(LockedError):
                 RunLock(tmp_path).__enter__()
-        return done
 
-    monkeypatch.setattr(lock, "_create", slow)
+    monkeypatch.setattr(Path, "touch", slow)
     slower = RunLock(tmp_path)
     if when == "before its claim":
         with pytest.raises(LockedError):
