@@ -56,12 +56,17 @@ def text(config: DictConfig, folders: Sequence[Path]) -> str:
 
 
 def _groups(folders: Sequence[Path]) -> Iterator[str]:
+    for group, names, comment in listed(folders):
+        yield f"{group}: {', '.join(names)}" + (f"  # {comment}" if comment else "")
+
+
+def listed(folders: Sequence[Path]) -> Iterator[tuple[str, list[str], str]]:
+    """Each group with the names of its options, and what is chosen with it."""
     comments = _of_file(folders[0] / "config.yaml", "")
     for group in groups(folders):
-        own = [name for name in options(folders, group) if "/" not in name]
-        if own and group != "local":
-            comment = comments.get(f"defaults.{group}")
-            yield f"{group}: {', '.join(own)}" + (f"  # {comment}" if comment else "")
+        names = [name for name in options(folders, group) if "/" not in name]
+        if names and group != "local":
+            yield group, names, comments.get(f"defaults.{group}", "")
 
 
 def _settings(config: DictConfig, folders: Sequence[Path]) -> Iterator[str]:
