@@ -27,6 +27,14 @@ _INSIDES = re.compile(
 _IN_FILE = re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*)", re.DOTALL)
 
 
+_MISSING = re.compile(r"Could not find 'hydra/launcher/(joblib|submitit)")
+
+EXTRA = (
+    "jobs in other processes take dal's extra `cluster`: pip install hydra-joblib-launcher "
+    "hydra-submitit-launcher submitit"
+)
+
+
 @contextmanager
 def exceptions_come_through() -> Iterator[bool]:
     """Have Hydra raise what it would print; gives whether the user asked for that, as a traceback.
@@ -54,6 +62,8 @@ def explain(error: Exception, folders: Sequence[Path]) -> str | None:
     if file_error := in_file(error, folders):
         return file_error
     if isinstance(error, HydraException):
+        if launcher := _MISSING.search(str(error)):
+            return f"error: {launcher[1]} is not installed; {EXTRA}"
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return "error: " + in_one_line(f"{error}\n{cause}")
     if isinstance(error, OmegaConfBaseException):

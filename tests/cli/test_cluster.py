@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 
 from dal.cli import config
 from dal.cli.explain import explain
@@ -212,6 +213,13 @@ def test_refusal_of_sbatch_is_told_in_its_words(refused: Callable[[Path], str]) 
     error = refused(ROOT / "conf").splitlines()[-1]
     assert error.startswith("error: sbatch refused the jobs: sbatch: error: invalid partition: x;")
     assert "conf/local/slurm.yaml" in error
+
+
+def test_missing_launcher_is_named_with_what_installs_it() -> None:
+    error = ConfigCompositionException("In 'hydra/config': Could not find 'hydra/launcher/joblib'")
+    said = str(explain(error, [ROOT / "conf"]))
+    assert said.startswith("error: joblib is not installed; ")
+    assert said.endswith("pip install hydra-joblib-launcher hydra-submitit-launcher submitit")
 
 
 def test_lost_job_and_unforeseen_errors() -> None:
