@@ -55,20 +55,23 @@ def test_unknown_part_is_refused(
     assert end.value.code == f"error: there is no command {arguments[0]}; {remedy}"
 
 
-def test_version_and_help_of_the_parts_need_no_torch() -> None:
+def test_version_help_and_mistakes_need_no_torch() -> None:
     assert given("--version").stdout == f"dal {dal.__version__}\n"
-    for part in PARTS:
-        environment = {"PYTHONPROFILEIMPORTTIME": "1"}
-        ended = given(part, "--help", **environment)
-        assert ended.returncode == 0
-        assert "torch" not in {
-            line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()
-        }
-        named = "dal train strategy=instability" if part == "train" else f"usage: dal {part} "
-        assert named in ended.stdout
+    lines = {
+        ("train", "--help"): "dal train strategy=instability",
+        ("train", "strategy=margn"): "did you mean strategy=margin?",
+        **{(part, "--help"): f"usage: dal {part} " for part in PARTS[1:]},
+    }
+    for line, said in lines.items():
+        ended = given(*line, **{"PYTHONPROFILEIMPORTTIME": "1"})
+        assert ended.returncode == ("=" in line[1])
+        assert said in ended.stdout + ended.stderr
+        modules = {shown.rpartition("|")[2].strip() for shown in ended.stderr.splitlines()}
+        assert "dal.cli.command" in modules
+        assert "torch" not in modules
 
 
-def test_status_looks_into_the_current_folder(tmp_path: Path) -> None:
+def test_status_looks_where_the_environment_says(tmp_path: Path) -> None:
     environment = {"DAL_SAVED_DIR": "elsewhere"}
     ended = given("status", cwd=tmp_path, **environment)
     assert (ended.returncode, ended.stdout) == (1, "")
