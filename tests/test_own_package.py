@@ -141,6 +141,16 @@ def test_folder_of_options_is_checked(do: Do, tmp_path: Path) -> None:
         do("dal train --config-dir=conf seed=1")
 
 
+def test_folder_of_options_holds_what_a_cluster_asks_for(
+    do: Do, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "local").mkdir()
+    asked = "# @package _global_\nhydra:\n  launcher:\n    partition: of_mine\n"
+    (tmp_path / "conf" / "local" / "slurm.yaml").write_text(asked)
+    do("dal train --config-dir conf cluster=slurm --cfg hydra")
+    assert "partition: of_mine" in capsys.readouterr().out
+
+
 def test_package_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

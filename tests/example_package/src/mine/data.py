@@ -1,6 +1,7 @@
 """A data set: two rings, one around the other."""
 
 import numpy as np
+import torch
 
 from dal.data import Dataset
 
@@ -20,8 +21,8 @@ def rings(count: int = 300, noise: float = 0.1, seed: int = 0) -> Dataset:
     points = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return Dataset(
         name="rings",
-        inputs=points.astype(np.float32),  # (N, 2)
-        targets=outer,  # (N,), or -1 where nobody knows
+        inputs=torch.from_numpy(points).float(),  # (N, 2)
+        targets=torch.from_numpy(outer),  # (N,), or -1 where nobody knows
         class_names=("inner", "outer"),
         contents=[f"point {n}" for n in range(count)],  # for people who label
     )
