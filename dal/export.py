@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from dal import checkpoint
 from dal.data.inputs import as_inputs
-from dal.data.source import Prepare, Source, Split
+from dal.data.mapped import MappedStore, checked, is_mapped
+from dal.data.source import UNKNOWN, Prepare, Source, Split
+from dal.data.store import ArrayStore, Store
 from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
@@ -24,7 +26,7 @@ from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Task, task_named
 from dal.utils.arrays import as_tensor
 from dal.utils.build import TARGET, check_arguments, find, spec_of
-from dal.utils.inputs import Inputs, InputSpec, num_samples, numel_of, shapes_of
+from dal.utils.inputs import InputSpec, numel_of, to_device
 from dal.utils.numerics import pick_device
 
 FILE = MODEL
@@ -67,7 +69,8 @@ class Predictor:
         """Class probabilities; of each label by itself, where a sample may have several.
 
         Args:
-            inputs: Raw inputs as in the training data: uint8 images (N, H, W),
+            inputs: Raw inputs as in the training data, in memory or opened with
+                ``numpy.load(path, mmap_mode="r")``: uint8 images (N, H, W),
                 (N, H, W, channels) or (N, channels, H, W), or features (N, D); a tensor may be on
                 any device. Or arrays (N, ...) by name.
 
@@ -77,33 +80,31 @@ class Predictor:
         Raises:
             ValueError: The inputs are of no such shape, or not finite.
         """
-        split = self._split(inputs)
+        split = self.split(inputs)
         size = min(auto_batch_size(numel_of(split.store.spec), self.device), len(split))
         logits = predict_logits(
             self.model, split.take, len(split), device=self.device, batch_size=size
         )
         return self.task.probs(logits).cpu()
 
-    def prepared(self, inputs: Raw) -> Inputs:
-        """What the network takes: raw inputs (see `predict_proba`) prepared, float32, (N, ...)."""
-        split = self._split(inputs)
-        return split.take(torch.arange(len(split)))
+    def split(self, inputs: Raw) -> Split:
+        """Raw inputs (see `predict_proba`), checked, as samples that are prepared batch by batch.
 
-    def _split(self, inputs: Any) -> Split:
-        """Raw inputs, checked, as a part of a data set."""
-        raw = _as_raw(inputs)
-        own, trained_on = shapes_of(raw), self.input_shape
-        if isinstance(own, tuple) and len(own) == 3 and self.prepare.size is not None:
-            own, trained_on = (
-                own[:1],
-                trained_on[:1] if isinstance(trained_on, tuple) else trained_on,
-            )
+        Raises:
+            ValueError: See `predict_proba`.
+        """
+        store = _store(inputs)
+        own, trained_on = store.spec, self.input_shape
+        if isinstance(own, tuple) and isinstance(trained_on, tuple):
+            compared = 1 if len(own) == 3 and self.prepare.size is not None else None
+            own, trained_on = own[:compared], trained_on[:compared]
         if own != trained_on:
             raise ValueError(
-                f"a sample has shape {shapes_of(raw)}, but the model was trained on "
+                f"a sample has shape {store.spec}, but the model was trained on "
                 f"{self.input_shape}; give inputs like those of the training data"
             )
-        return Split.of(raw, torch.zeros(num_samples(raw), dtype=torch.int64), self.prepare)
+        unknown = torch.full((), UNKNOWN).expand(len(store))
+        return Split.of(store, unknown, self.prepare)
 
     def predict(self, inputs: Raw) -> list[str] | list[list[str]]:
         """The name of the most probable class of each input; see `predict_proba`.
@@ -114,12 +115,29 @@ class Predictor:
         return self.task.names(self.predict_proba(inputs), self.class_names)
 
 
-def _as_raw(inputs: Any) -> Inputs:
+def _store(inputs: Any) -> Store:
     if isinstance(inputs, dict):
-        return {name: as_tensor(values, name).detach().cpu() for name, values in inputs.items()}
+        named = {name: as_tensor(values, name) for name, values in inputs.items()}
+        return ArrayStore(to_device(named, "cpu"))
+    if is_mapped(inputs):
+        return checked(MappedStore(inputs, "inputs"))
     if isinstance(inputs, Tensor):
         inputs = inputs.detach().cpu().numpy()
-    return as_inputs(np.asarray(inputs), "inputs")
+    return ArrayStore(as_inputs(np.asarray(inputs), "inputs"))
+
+
+def _packed(rows: Tensor) -> dict[str, Tensor]:
+    """Which rows they are, one bit each: of ten million a file of one megabyte."""
+    mask = torch.zeros(int(rows.max()) + 1 if len(rows) else 0, dtype=torch.bool)
+    mask[rows] = True
+    return {"bits": torch.from_numpy(np.packbits(mask.numpy()))}
+
+
+def _rows(saved: Any) -> Tensor | None:
+    """The rows that `_packed` made smaller, or that an earlier version wrote as they are."""
+    if not isinstance(saved, dict):
+        return saved if isinstance(saved, Tensor) else None
+    return torch.from_numpy(np.unpackbits(saved["bits"].numpy())).nonzero().squeeze(1)
 
 
 def _spec(saved: Any) -> InputSpec:
@@ -148,7 +166,7 @@ def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
         "data": source.digest,
-        "seen": source.seen.int(),
+        "seen": _packed(source.seen),
     }
 
 
@@ -244,7 +262,7 @@ def _predictor(
     else:
         model.load_state_dict(state["weights"])
     task = task_named(state.get("task", "multiclass"), len(names))  # once, this alone was named
-    shape, on = _spec(state["input_shape"]), (state.get("data", ""), state.get("seen"))
+    shape, on = _spec(state["input_shape"]), (state.get("data", ""), _rows(state.get("seen")))
     return Predictor(model, names, prepare, shape, device, task, *on)
 
 

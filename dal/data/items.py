@@ -19,7 +19,11 @@ from torch.utils.data import (
     default_collate,
 )
 
+from dal.data.mapped import FileRows, is_mapped
+from dal.data.source import Split
+from dal.data.store import ArrayStore, Store
 from dal.utils.arrays import as_tensor
+from dal.utils.inputs import Inputs, map_tensors
 
 
 class Items:
@@ -29,8 +33,9 @@ class Items:
     any; nothing but the batches is held in memory.
 
     Args:
-        data: A tensor, array or list (N, ...); a torch data set whose items are inputs, or tuples
-            with the input first; or a loader of one, whose order and batch size play no part.
+        data: A tensor, array or list (N, ...), or several by name; a store, or a split of one; a
+            torch data set whose items are inputs, or tuples with the input first; or a loader of
+            one, whose order and batch size play no part.
         dtype: Of numbers with a fraction, as the model has them.
 
     Raises:
@@ -53,34 +58,42 @@ class Items:
                 "scored by; give a data set with a length, or a tensor of the inputs"
             )
         self._data: Any = data
+        self._stored = _stored(data)
         is_array = isinstance(data, Tensor | Sequence) or hasattr(data, "__array__")
         is_array = is_array and not isinstance(data, Dataset)
         counted = hasattr(data, "__len__") and hasattr(data, "__getitem__")
-        if isinstance(data, Mapping) or not (is_array or counted):
+        if self._stored is None and not (is_array or counted):
             raise TypeError(
                 f"data is a {type(data).__name__}; give an array or a tensor of the inputs, a "
                 "torch Dataset, or a DataLoader"
             )
-        self._rows = as_tensor(data, "data") if is_array else None
+        self._rows = as_tensor(data, "data") if is_array and self._stored is None else None
         if len(self) == 0:
             raise ValueError("data has no items; give at least one")
         self._stream: Iterator[Tensor] = iter(())
         self._next, self._size = -1, 0
 
     def __len__(self) -> int:
+        if self._stored is not None:
+            return len(self._stored)
         return len(self._data if self._rows is None else self._rows)
 
-    def first(self) -> Tensor:
+    def first(self) -> Inputs:
         """The first input, as a batch of one."""
+        if self._stored is not None:
+            return self.take(torch.zeros(1, dtype=torch.int64), torch.device("cpu"))
         return self._cast(self._collate([self._data[0]]) if self._rows is None else self._rows[:1])
 
-    def take(self, indices: Tensor, device: torch.device) -> Tensor:
+    def take(self, indices: Tensor, device: torch.device) -> Inputs:
         """A batch on a device.
 
         Args:
             indices: int64, (B,), neighbors in ascending order; the last may stand there repeatedly.
             device: Where it is wanted.
         """
+        if self._stored is not None:
+            read = self._stored.take if isinstance(self._stored, Split) else self._stored.read
+            return map_tensors(self._cast, read(indices, device))
         if self._rows is not None:
             return self._cast(self._rows[indices.to(self._rows.device)]).to(device)
         start = int(indices[0])
@@ -109,6 +122,15 @@ class Items:
                 "let items be tensors, or tuples with a tensor first (images: ToTensor())"
             )
         return batch.to(self.dtype) if batch.is_floating_point() else batch
+
+
+def _stored(data: Any) -> Store | Split | None:
+    """What is read by rows: stores, files, and tensors by name; None for anything else."""
+    if isinstance(data, Store | Split):
+        return data
+    if isinstance(data, Mapping):
+        return ArrayStore({str(name): as_tensor(each, name) for name, each in data.items()})
+    return FileRows(data) if is_mapped(data) else None
 
 
 def collate_inputs(items: list[Any]) -> Any:

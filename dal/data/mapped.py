@@ -24,37 +24,18 @@ from dal.utils.kept import kept
 Mapped = np.memmap[Any, Any]
 
 
-class MappedStore(Store):
-    """Images or features in a file.
+class FileRows(Store):
+    """Rows of an array in a file, of the shape and type that they have there.
 
     Args:
-        array: Opened with ``numpy.load(path, mmap_mode="r")``, or a part of such an array: features
-            (N, D) of any numbers; images (N, H, W), (N, H, W, channels) or (N, channels, H, W) as
-            uint8 or floats. float16, float32 and images of uint8 are read as they are, all other
-            numbers as float32.
-        name: What to call the file in errors.
-        window: Those of its samples that the store has.
-
-    Raises:
-        ValueError: The array is empty, or of no such shape or type.
+        array: Opened with ``numpy.load(path, mmap_mode="r")``, or a part of such an array.
+        window: Those of its rows that the store has.
     """
 
-    def __init__(self, array: Mapped, name: str, window: slice = slice(None)) -> None:
-        if array.size == 0:
-            raise ValueError(f"{name!r} of shape {array.shape} is empty; save at least one sample")
-        if array.dtype.kind not in "iufb":
-            raise ValueError(f"{name!r} has type {array.dtype}; save numbers, for example float32")
-        if array.ndim != 2 and array.dtype != np.uint8 and array.dtype.kind != "f":
-            raise ValueError(
-                f"{name!r} holds images of type {array.dtype}; save them as uint8 in [0, 255], or "
-                "as floats in [0, 1]"
-            )
-        self.name, self._file, self._map = name, str(array.filename), _mapping_of(array)
-        rows: Array = array.view(np.ndarray)[window]
-        self._array = rows if array.ndim == 2 else channels_first(rows, name)
-        images = [np.uint8] if array.ndim != 2 else []
-        kept_as = array.dtype in (np.float16, np.float32, *images)
-        self._type = array.dtype if kept_as else np.dtype(np.float32)
+    def __init__(self, array: Mapped, window: slice = slice(None)) -> None:
+        self._file, self._map = str(array.filename), _mapping_of(array)
+        self._array: Array = array.view(np.ndarray)[window]
+        self._type = array.dtype.newbyteorder("=")
 
     def __len__(self) -> int:
         return len(self._array)
@@ -76,6 +57,40 @@ class MappedStore(Store):
         begin = self._array.__array_interface__["data"][0] - start
         facts = begin, self._array.shape, self._array.strides, self._array.dtype.str
         return digest_tensors({f"{digest_file(self._file)} {facts}": torch.empty(0)})
+
+
+class MappedStore(FileRows):
+    """Images or features in a file.
+
+    Args:
+        array: See `FileRows`. Features (N, D) of any numbers; images (N, H, W),
+            (N, H, W, channels) or (N, channels, H, W) as uint8 or floats. float16, float32 and
+            images of uint8 are read as they are, all other numbers as float32.
+        name: What to call the file in errors.
+        window: Those of its samples that the store has.
+
+    Raises:
+        ValueError: The array is empty, or of no such shape or type.
+    """
+
+    def __init__(self, array: Mapped, name: str, window: slice = slice(None)) -> None:
+        if array.size == 0:
+            raise ValueError(f"{name!r} of shape {array.shape} is empty; save at least one sample")
+        if array.dtype.kind not in "iufb":
+            raise ValueError(f"{name!r} has type {array.dtype}; save numbers, for example float32")
+        if array.ndim != 2 and array.dtype != np.uint8 and array.dtype.kind != "f":
+            raise ValueError(
+                f"{name!r} holds images of type {array.dtype}; save them as uint8 in [0, 255], or "
+                "as floats in [0, 1]"
+            )
+        super().__init__(array, window)
+        self.name = name
+        as_they_are: tuple[Any, ...] = (np.float16, np.float32)
+        if array.ndim != 2:
+            self._array = channels_first(self._array, name)
+            as_they_are += (np.uint8,)
+        if self._array.dtype not in as_they_are:
+            self._type = np.dtype(np.float32)
 
     def first_bad(self) -> int | None:
         """The first sample with a number that is not finite in float32; None where all are.

@@ -29,10 +29,12 @@ from dal.query.base import (
     LookAhead,
     Members,
     PoolView,
+    Scores,
     ScoreStrategy,
     Strategy,
 )
 from dal.task import Multiclass, Multilabel, Task
+from dal.utils.inputs import numel_of, shapes_of
 from dal.utils.numerics import pick_device
 from dal.utils.ranges import check_whole
 
@@ -61,9 +63,11 @@ def score(
     Args:
         model: A module whose ``forward`` returns logits (N, C), or a `dal.models.Output`, as
             features need; or what `dal.load` gives, which prepares raw inputs itself.
-        data: The inputs as the model takes them: a tensor, array or list (N, ...); a torch data
-            set whose items are inputs, or tuples with the input first; or a loader of such,
-            whose shuffling plays no part. Numbers with a fraction become those of the model.
+        data: The inputs as the model takes them: a tensor, array or list (N, ...), or several by
+            name; a torch data set whose items are inputs, or tuples with the input first; or a
+            loader of such, whose shuffling plays no part. Arrays opened with
+            ``numpy.load(path, mmap_mode="r")`` are read batch by batch, however large they are.
+            Numbers with a fraction become those of the model.
         strategy: Name of a score, such as ``entropy``, ``bald`` or ``expected_gradient_length``;
             or one with its options, such as ``ExpectedGradientLength(scope="last")``.
         batch_size: Samples at once; None for automatic.
@@ -92,12 +96,14 @@ def score(
         output = probe(network, first)
         task = task or _task_of(how, output.logits.shape[1])
         _check_answerable(how, network, output, task)
-        size = min(batch_size or auto_batch_size(first.numel(), device_of(network)), len(items))
+        numel = numel_of(shapes_of(first))
+        size = min(batch_size or auto_batch_size(numel, device_of(network)), len(items))
+        needs = frozenset({Scores(how)}) if how.fits_blocks else how.needs
         results, _ = pool_pass(
             network,
             items.take,
             torch.arange(len(items)),
-            how.needs,
+            needs,
             task,
             device=device_of(network),
             batch_size=size,
@@ -117,7 +123,7 @@ def score(
 def _parts(model: Any, data: Any) -> tuple[nn.Module, Task | None, Any]:
     """The network, the task where it is known, and the inputs as the network takes them."""
     if isinstance(model, Predictor):
-        return model.model, model.task, model.prepared(data)
+        return model.model, model.task, model.split(data)
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"the model is a {type(model).__name__}, not a module; scores of probabilities of any "

@@ -326,7 +326,7 @@ class Words(Bare):
         ),
         (DataLoader(PAIRED, batch_size=None), TypeError, "sampler of its own"),
         (3, TypeError, "data is a int; give an array or a tensor of the inputs"),
-        ({"x": INPUTS}, TypeError, "data is a dict; give an array"),
+        ({"x": INPUTS}, ValueError, "fails on a batch of x: torch.float32 of shape"),
         (["a", "b"], TypeError, "data is a list of type <U1; give a tensor"),
         (INPUTS[:0], ValueError, "data has no items"),
         (INPUTS[:, :3], ValueError, r"Net fails on a batch of torch.float32 of shape \(1, 3\)"),
