@@ -85,6 +85,9 @@ class Settings:
         True,
         "metrics of every epoch in TensorBoard and train.log; costs time where epochs are short",
     )
+    figures: bool = setting(
+        True, "curve.png and the figures in TensorBoard; they cost a run about a second"
+    )
 
     def __post_init__(self) -> None:
         for name in ("query_size", "budget", "threads", "batch_size", "save_every", "candidates"):

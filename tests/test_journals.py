@@ -163,7 +163,7 @@ def go(
         initial=initial_labels(source.train.targets, seed=0, count=6),
         trainer=Trainer(epochs=3, restart="cold"),
         oracle=FilesOracle(run_dir / "queries", source.class_names) if files else None,
-        settings=dal.Settings(query_size=4, budget=budget, threads=1, batch_size=64),
+        settings=dal.Settings(query_size=4, budget=budget, threads=1, batch_size=64, figures=False),
         run_dir=run_dir,
     )
 

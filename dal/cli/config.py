@@ -81,7 +81,8 @@ def _varied() -> str:
     """What this job of a sweep has otherwise than the command line, but for strategy and seed."""
     given = dict(_pair(argument) for argument in sys.argv[1:])
     pairs = [_pair(override) for override in HydraConfig.get().overrides.task]
-    varied = [(k, v) for k, v in pairs if k in given and given[k] != v]
+    # A sweep writes false as False.
+    varied = [(k, v) for k, v in pairs if k in given and given[k].lower() != v.lower()]
     return "".join(f" {k}={v}" for k, v in varied if k not in ("strategy", "seed"))
 
 

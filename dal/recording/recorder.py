@@ -50,6 +50,7 @@ class Recorder:
         source: The data, for class names and pictures.
         config: The settings that led here, for the record.
         count: How many runs share the process; figures cost each run the same part of its time.
+        figures: Whether to draw ``curve.png`` and the figures of TensorBoard.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Recorder:
         source: Source,
         config: Mapping[str, Any] | None,
         count: int = 1,
+        figures: bool = True,
     ) -> None:
         self.directory, self.source = directory, source
         self.config = dict(config or {})
@@ -68,7 +70,7 @@ class Recorder:
         self._queries = Journal(
             folder / "queries.csv", csv_text([("round", "index", "score", "label", "sample")])
         )
-        self._figures = Throttle(30 * count)
+        self._drawn, self._figures = figures, Throttle(30 * count)
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
     def __enter__(self) -> Recorder:
@@ -173,7 +175,7 @@ class Recorder:
                 pool_scores=state.pending["pool_scores"],
                 images=torch.stack(images) if images else None,
             )
-        if self._figures.ready(force=picked is None):
+        if self._drawn and self._figures.ready(force=picked is None):
             self._draw(state, pool)
         self._board.flush()
 

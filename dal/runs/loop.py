@@ -131,7 +131,7 @@ def run(
         own_threads(),
         host.interrupts() as interrupts,
         directory or nullcontext(),
-        Recorder(directory, source, config, host.count) as recorder,
+        Recorder(directory, source, config, host.count, settings.figures) as recorder,
     ):
         oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
         oracle.open(source)

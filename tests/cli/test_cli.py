@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import os
@@ -6,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ SMALL = (
     "budget=10",
     "trainer.epochs=3",
     "batch_size=64",
+    "figures=false",
 )
 FILES = {
     "checkpoints",
@@ -115,15 +118,14 @@ def files(folder: Path) -> dict[str, bytes]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     """The folder of run directories after one small run, and what the run said."""
     saved = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        out: list[str] = []
-        patch.setattr("sys.argv", ["train.py", *SMALL, f"saved_dir={saved}"])
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.setattr("sys.argv", ["train.py", *SMALL, "figures=true", f"saved_dir={saved}"])
         patch.setattr(config.Jobs, "begun", 0)
-        patch.setattr("dal.utils.logs._Console.emit", lambda self, r: out.append(self.format(r)))
         GlobalHydra.instance().clear()
         config.main(ROOT / "conf")
         GlobalHydra.instance().clear()
-    return saved, Ended(0, "\n".join(out), "")
+    return saved, Ended(0, said.getvalue(), "")
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ SMALL = (
     "trainer.epochs=4",
     "batch_size=64",
     "threads=1",
+    "figures=false",
 )
 Launch = Callable[..., subprocess.Popen[str]]
 

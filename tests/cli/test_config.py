@@ -195,7 +195,7 @@ def test_experiment_and_debug_options_run(
         return build(settings, part, **arguments)
 
     monkeypatch.setattr(app, "build", stand_in)
-    small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false"]
+    small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false", "figures=false"]
     if choice.startswith("experiment"):
         small += ["max_rounds=0", "split.validation=20"]
     config, _ = compose(choice, *small)
@@ -249,6 +249,7 @@ NOT_HASHED = {
     "saved_dir": "elsewhere",
     "keep_models": "true",
     "record_epochs": "false",
+    "figures": "false",
     "keep_history": "true",
     "save_every": "5",
     "profile": "true",

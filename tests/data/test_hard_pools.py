@@ -334,7 +334,7 @@ def go(
         strategy or Entropy(),
         initial=initial_labels(hard.train.targets, seed=0, count=8),
         trainer=Trainer(epochs=2),
-        settings=dal.Settings(budget=budget, query_size=20),
+        settings=dal.Settings(budget=budget, query_size=20, figures=False),
         run_dir=run_dir,
     )
 

@@ -64,7 +64,7 @@ def dataset() -> Dataset:
 def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settings: Any) -> None:
     """One run of five rounds, saved after every second epoch."""
     source = make_source(dataset(), seed=0, validation=30)
-    options: dict[str, Any] = {"threads": 1, "save_every": 2, "batch_size": 64, **settings}
+    options: dict[str, Any] = {"threads": 1, "save_every": 2, "batch_size": 64, "figures": False}
     dal.run(
         source,
         Normed if strategy == "norm" else make_model,
@@ -77,7 +77,7 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
             early_stopping=EarlyStopping(monitor="val/loss", patience=3),
         ),
         committee=COMMITTEES.get(strategy),
-        settings=dal.Settings(query_size=6, budget=budget, **options),
+        settings=dal.Settings(query_size=6, budget=budget, **options | settings),
         run_dir=run_dir,
     )
 

@@ -212,7 +212,7 @@ def test_a_run_with_an_ensemble_shares_its_first_round_with_one_without() -> Non
             initial=initial_labels(SOURCE.train.targets, seed=0, count=6),
             trainer=Trainer(epochs=3),
             committee=committee,
-            settings=dal.Settings(query_size=4, budget=8),
+            settings=dal.Settings(query_size=4, budget=8, figures=False),
         )
 
     one, other = run(BALD(), Ensemble(3)), run(Entropy(), None)

@@ -87,7 +87,9 @@ def go(
         strategy or Entropy(),
         initial=INITIAL,  # type: ignore[arg-type]
         trainer=Trainer(epochs=2, restart=restart),
-        settings=dal.Settings(budget=20, query_size=4, max_rounds=rounds, device="cpu", threads=1),
+        settings=dal.Settings(
+            budget=20, query_size=4, max_rounds=rounds, device="cpu", threads=1, figures=False
+        ),
         run_dir=run_dir,
         **kwargs,
     )

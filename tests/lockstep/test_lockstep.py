@@ -176,7 +176,8 @@ class Experiment:
         self.validation, self.counts = validation, counts or {}
         self.spoiled: dict[int, tuple[int, float]] = {}
         self.done: dict[tuple[str, int], int] = {}
-        self.settings = {"query_size": 3, "budget": budget, "threads": 1, **settings}
+        self.settings = {"query_size": 3, "budget": budget, "threads": 1, "figures": False}
+        self.settings |= settings
 
     def run(self, folder: Path, name: str, seed: int, **more: Any) -> Result:
         source = source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))

@@ -24,6 +24,7 @@ SMALL = (
     "budget=10",
     "trainer.epochs=3",
     "threads=1",
+    "figures=false",
 )
 Cli = Callable[..., tuple[int, str]]
 

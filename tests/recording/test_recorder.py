@@ -33,7 +33,7 @@ def test_queries_with_commas_and_quotes_in_class_names_keep_their_columns(tmp_pa
         Random(),
         initial=initial_labels(SOURCE.train.targets, seed=0, count=9),
         trainer=Trainer(epochs=1),
-        settings=dal.Settings(budget=12, query_size=12, threads=1),
+        settings=dal.Settings(budget=12, query_size=12, threads=1, figures=False),
         run_dir=folder,
         config={"seed": 0},
     )

@@ -42,7 +42,7 @@ def run(run_dir: Path | None, model: Callable[..., nn.Module] = Listening) -> da
         Margin(),
         initial=INITIAL,
         trainer=Trainer(3, 4, early_stopping=EarlyStopping("val/loss", patience=2)),
-        settings=dal.Settings(query_size=6, budget=6, threads=1, batch_size=20),
+        settings=dal.Settings(query_size=6, budget=6, threads=1, batch_size=20, figures=False),
         run_dir=run_dir,
     )
 

@@ -32,7 +32,14 @@ from dal.utils.build import PUBLIC, build, find, spec_of
 from dal.utils.safe_files import DamagedError
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("query_size=5", "budget=5", "trainer.epochs=2", "threads=1", "keep_models=true")
+SMALL = (
+    "query_size=5",
+    "budget=5",
+    "trainer.epochs=2",
+    "threads=1",
+    "keep_models=true",
+    "figures=false",
+)
 CLOSED = ("dal.utils.build.build", "dal.utils.build.find", "dal.load", "dal.utils.build.partial")
 
 

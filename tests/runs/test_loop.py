@@ -31,7 +31,8 @@ INITIAL = initial_labels(SOURCE.train.targets, seed=0, count=9)
 
 
 def run(strategy: Strategy, run_dir: Path | None = None, **options: Any) -> dal.Result:
-    settings = {"budget": 12, "query_size": 6, "threads": 1} | options.pop("settings", {})
+    settings = {"budget": 12, "query_size": 6, "threads": 1, "figures": False}
+    settings |= options.pop("settings", {})
     parts = {"initial": INITIAL, "trainer": Trainer(epochs=3)} | options
     made = dal.Settings(**settings)
     return dal.run(SOURCE, MLP, strategy, settings=made, run_dir=run_dir, **parts)
@@ -151,6 +152,18 @@ def test_run_without_record_of_epochs_is_the_same_run(tmp_path: Path) -> None:
         tags = EventAccumulator(str(folder / "tb")).Reload().Tags()["scalars"]
         assert ("5_fit_over_steps/train/loss" in tags) is recorded
         assert ("epoch 2, 9 labeled" in (folder / "train.log").read_text()) is recorded
+    assert queries[True] == queries[False]
+
+
+def test_run_without_figures_is_the_same_run(tmp_path: Path) -> None:
+    queries = {}
+    for drawn in (True, False):
+        folder = tmp_path / str(drawn)
+        result = run(Entropy(), folder, settings={"figures": drawn})
+        queries[drawn] = result.job.pool.queries()
+        tags = EventAccumulator(str(folder / "tb")).Reload().Tags()["images"]
+        assert any(tag.startswith("7_figures/") for tag in tags) is drawn
+        assert (folder / "curve.png").is_file() is drawn
     assert queries[True] == queries[False]
 
 

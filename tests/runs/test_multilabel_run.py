@@ -57,7 +57,9 @@ def run(
         initial=initial,
         trainer=trainer or Trainer(epochs=5, batch_size=8, early_stopping=rule),
         oracle=oracle,
-        settings=dal.Settings(**{"budget": 12, "query_size": 6, "threads": 1} | settings),
+        settings=dal.Settings(
+            **{"budget": 12, "query_size": 6, "threads": 1, "figures": False} | settings
+        ),
         run_dir=run_dir,
     )
 
@@ -179,7 +181,7 @@ def test_run_saved_inside_a_fit_goes_on_exactly(tmp_path: Path) -> None:
 
 
 def test_run_leaves_what_people_read(tmp_path: Path) -> None:
-    result = run(run_dir=tmp_path)
+    result = run(run_dir=tmp_path, figures=True)
     with (tmp_path / "queries.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12

@@ -44,7 +44,7 @@ def run(folder: Path, kind: str, oracle: Any, budget: int = 12) -> dal.Result:
         trainer=Trainer(epochs=3),
         committee=committee,
         oracle=oracle,
-        settings=dal.Settings(budget=budget, query_size=6, threads=1),
+        settings=dal.Settings(budget=budget, query_size=6, threads=1, figures=False),
         run_dir=folder / "run",
     )
 

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,14 @@ from dal.runs.from_config import execute
 from dal.runs.replay import Replay, draw_cards
 
 ROOT = Path(__file__).parents[2]
-SMALL = ("query_size=5", "budget=15", "trainer.epochs=5", "threads=1", "keep_models=true")
+SMALL = (
+    "query_size=5",
+    "budget=15",
+    "trainer.epochs=5",
+    "threads=1",
+    "keep_models=true",
+    "figures=false",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +48,31 @@ def made(folder: Path, *overrides: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of margin, made once."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return made(folder, "data=iris", "model=mlp", "strategy=margin")
+
+
+@pytest.fixture
+def run_dir(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the run of margin."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
 @pytest.mark.parametrize(
     "options",
     [
         ("data=digits", "model=lenet5", "strategy=instability", "strategy.ground=sorted"),
         ("data=digits", "model=lenet5", "strategy=badge"),
-        ("data=digits", "model=bayesian_cnn", "strategy=bald", "committee.size=4"),
+        (
+            "data=digits",
+            "model=bayesian_cnn",
+            "strategy=bald",
+            "committee.size=4",
+            "candidates=100",
+        ),
         ("data=iris", "model=mlp", "strategy=vote_entropy", "committee=ensemble"),
         ("data=iris", "model=mlp", "strategy=mean_std", "committee=rounds"),
         ("data=iris", "model=mlp", "strategy=expected_gradient_length", "candidates=40"),
@@ -70,14 +97,13 @@ def test_picks_of_a_run_are_confirmed_in_float64(tmp_path: Path, options: tuple[
         assert [r.overlap["margin"] for r in rounds] == [5, 5, 5]
 
 
-def test_other_picks_are_not_confirmed(tmp_path: Path) -> None:
-    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
-    path = folder / "models" / "round_0001.pt"
+def test_other_picks_are_not_confirmed(run_dir: Path) -> None:
+    path = run_dir / "models" / "round_0001.pt"
     kept = checkpoint.load(path)
     for tensor in kept["learner"]["model"].values():
         tensor.mul_(-0.5)
     checkpoint.save(path, kept)
-    rounds = list(Replay(folder).rounds())
+    rounds = list(Replay(run_dir).rounds())
     assert rounds[0].confirmed == rounds[2].confirmed == 5
     assert rounds[1].confirmed < 5
     assert rounds[1].shortfall is not None
@@ -97,7 +123,9 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
 def test_script_writes_table_and_cards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = made(tmp_path / "run", "data=digits", "model=lenet5", "strategy=entropy")
+    folder = made(
+        tmp_path / "run", "data=digits", "model=lenet5", "strategy=entropy", "candidates=100"
+    )
     against = ("--against", "entropy", "random", "bald", "multilabel_margin")
     assert call(monkeypatch, folder, *against, "--round", 1, "--cards", 2) == ""
     printed = capsys.readouterr()
@@ -115,18 +143,17 @@ def test_script_writes_table_and_cards(
 
 
 def test_runs_that_cannot_be_replayed_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "holds no run" in call(monkeypatch, tmp_path)
-    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
     assert "no strategy margi; did you mean margin?" in call(
-        monkeypatch, folder, "--against", "margi"
+        monkeypatch, run_dir, "--against", "margi"
     )
-    (folder / "models" / "round_0001.pt").unlink()
-    assert "the model of round 1 was not kept" in call(monkeypatch, folder)
-    status = json.loads((folder / "status.json").read_text())
-    (folder / "status.json").write_text(json.dumps(status | {"status": "running"}))
-    assert "a run that is going on" in call(monkeypatch, folder)
+    (run_dir / "models" / "round_0001.pt").unlink()
+    assert "the model of round 1 was not kept" in call(monkeypatch, run_dir)
+    status = json.loads((run_dir / "status.json").read_text())
+    (run_dir / "status.json").write_text(json.dumps(status | {"status": "running"}))
+    assert "a run that is going on" in call(monkeypatch, run_dir)
     remedy = "make the run anew with keep_models=true and another saved_dir"
     other = made(
         tmp_path / "other", "data=iris", "model=mlp", "strategy=margin", "keep_models=false"
@@ -171,11 +198,10 @@ def test_runs_that_cannot_be_replayed_are_named(
     ],
 )
 def test_damaged_runs_are_one_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], message: str
 ) -> None:
-    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin", "budget=5")
-    damage(folder)
-    error = call(monkeypatch, folder, "--against")
+    damage(run_dir)
+    error = call(monkeypatch, run_dir, "--against")
     assert re.match(f"error: .*{message}", error)
     assert "\n" not in error
 
@@ -188,15 +214,14 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(yaml.safe_dump(config))
 
 
-def test_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
-    ledger = folder / "ledger.jsonl"
+def test_run_is_only_read(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = run_dir / "ledger.jsonl"
     ledger.write_bytes(ledger.read_bytes().replace(b'"target": 1', b'"target": 2'))
-    for path in (folder / "checkpoints").glob("*.pt"):
+    for path in (run_dir / "checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-1])
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert call(monkeypatch, folder, "--cards", 0) == ""
-    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    assert call(monkeypatch, run_dir, "--cards", 0) == ""
+    after = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
     assert {p: c for p, c in after.items() if "replay" not in p.parts} == before
 
 
@@ -209,26 +234,27 @@ def test_run_is_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_numbers_out_of_range_are_refused_at_once(
-    tmp_path: Path,
+    run_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, int],
     message: str,
 ) -> None:
-    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin")
     capsys.readouterr()
-    assert call(monkeypatch, folder, *arguments) == f"error: {message}"
+    assert call(monkeypatch, run_dir, *arguments) == f"error: {message}"
     assert capsys.readouterr().out == ""
-    assert not (folder / "replay").exists()
+    assert not (run_dir / "replay").exists()
 
 
 def test_file_in_place_of_the_folder_is_refused_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = made(tmp_path / "run", "data=iris", "model=mlp", "strategy=margin", "budget=5")
     (tmp_path / "file").touch()
     capsys.readouterr()
-    error = call(monkeypatch, folder, "--out", tmp_path / "file")
+    error = call(monkeypatch, run_dir, "--out", tmp_path / "file")
     assert "file cannot be a folder for results: it is a file; give another" in error
     assert capsys.readouterr().out == ""
 
