@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 from dal.inference.layer_tape import NotCovered
+from dal.utils.inputs import Inputs, map_tensors, num_samples, tensors_of
 
 SAMPLES = 16
 """So many samples are checked; what a network does to fewer than one in ten may pass unseen."""
 
 
-def spread(inputs: Tensor) -> Tensor:
+def spread(inputs: Inputs) -> Inputs:
     """At most `SAMPLES` of a batch, evenly spaced."""
-    count = min(SAMPLES, len(inputs))
-    return inputs[torch.arange(count, device=inputs.device) * len(inputs) // count]
+    total = num_samples(inputs)
+    count = min(SAMPLES, total)
+    which = torch.arange(count, device=tensors_of(inputs)[0].device) * total // count
+    return map_tensors(lambda tensor: tensor[which], inputs)
 
 
 def plain_squares(

@@ -23,6 +23,7 @@ from dal.inference.gradient_check import (
 from dal.inference.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.inference.sample_gradients import sample_squares
 from dal.models.base import Output, forward, last_layer
+from dal.utils.inputs import Inputs, in_words, map_tensors, num_samples, take_rows, tensors_of
 from dal.utils.numerics import full_float32
 from dal.utils.softmax import softmax_cotangents
 
@@ -35,7 +36,7 @@ _ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
 
 def gradient_norms(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     scope: Scope = "all",
     labels: Labels = "all",
@@ -45,7 +46,7 @@ def gradient_norms(
 
     Args:
         model: The network, in evaluation mode.
-        inputs: (B, ...), a batch for it.
+        inputs: (B, ...), a batch for it; or a dict of tensors, (B, ...) each.
         scope: See `GradientNorms`.
         labels: See `GradientNorms`.
         cotangents: See `GradientNorms`.
@@ -119,11 +120,11 @@ class GradientNorms:
         self._layers: dict[str, nn.Module] = {}
         self._obstacle: str | None = None
 
-    def __call__(self, inputs: Tensor) -> tuple[Output, Tensor]:
+    def __call__(self, inputs: Inputs) -> tuple[Output, Tensor]:
         """Measure a batch, in pieces of bounded memory.
 
         Args:
-            inputs: (B, ...), B of one or more; not modified.
+            inputs: (B, ...), B of one or more; or a dict of tensors, (B, ...) each. Not modified.
 
         Returns:
             The network's output for the batch, detached, and the lengths: float, (B, L), or (B, 1)
@@ -131,59 +132,64 @@ class GradientNorms:
 
         Raises:
             ValueError: The batch is empty, the network is in training mode, it mixes the samples of
-                a batch, or integer inputs are to have a gradient.
+                a batch, or inputs that are whole numbers are to have a gradient.
             TypeError: Neither path can measure the network; the layer is named.
         """
         self._check(inputs)
-        with torch.inference_mode(False), torch.enable_grad(), full_float32(inputs.device):
-            inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+        device, count = tensors_of(inputs)[0].device, num_samples(inputs)
+        with torch.inference_mode(False), torch.enable_grad(), full_float32(device):
+            # Autograd refuses tensors of inference mode, copies of which are ordinary ones.
+            inputs = map_tensors(lambda x: x.clone() if x.is_inference() else x.detach(), inputs)
             if self._rows == 0:
-                self._prepare(inputs[:1])
-            if min(len(inputs), SAMPLES) > self._verified:
+                self._prepare(take_rows(inputs, slice(0, 1)))
+            if min(count, SAMPLES) > self._verified:
                 self._verify(spread(inputs))
-            count = math.ceil(len(inputs) / self._rows)
-            pieces = [self._measure(piece) for piece in inputs.tensor_split(count)]
+            parts = torch.arange(count).tensor_split(math.ceil(count / self._rows))
+            pieces = [self._measure(_stretch(inputs, part)) for part in parts]
         outputs, lengths = zip(*pieces, strict=True)
         return _join(outputs), torch.cat(lengths)
 
-    def _check(self, inputs: Tensor) -> None:
-        if len(inputs) == 0:
+    def _check(self, inputs: Inputs) -> None:
+        if num_samples(inputs) == 0:
             raise ValueError("gradient lengths of an empty batch; hand in one sample or more")
-        if self.scope == "input" and not inputs.is_floating_point():
+        if self.scope == "input" and not all(x.is_floating_point() for x in tensors_of(inputs)):
             raise ValueError(
-                f"{inputs.dtype} inputs have no gradient; choose strategy.scope=all or last"
+                f"inputs that are whole numbers ({in_words(inputs)}) have no gradient; choose "
+                "strategy.scope=all or last"
             )
         for name, module in self.model.named_modules():
             _check_mode(name, module)
 
-    def _prepare(self, sample: Tensor) -> None:
+    def _prepare(self, sample: Inputs) -> None:
         """See how many samples fit into memory at once."""
-        output = _detached(forward(self.model, sample.clone()))
+        output = _detached(forward(self.model, _copied(sample)))
         labels = len(self._units(output.logits)[0])
         numel = _held_numbers(self.model, sample)
-        limit = _ELEMENTS.get(sample.device.type, _ELEMENTS["cuda"])
-        per_label = {"all": numel, "last": 0, "input": sample.numel()}[self.scope]
+        limit = _ELEMENTS.get(output.logits.device.type, _ELEMENTS["cuda"])
+        own = sum(tensor.numel() for tensor in tensors_of(sample))
+        per_label = {"all": numel, "last": 0, "input": own}[self.scope]
         self._rows = max(1, limit // (labels * (per_label + output.logits.numel()) + numel))
         self._label_step = max(1, limit // (self._rows * max(1, per_label)))
 
-    def _verify(self, samples: Tensor) -> None:
+    def _verify(self, samples: Inputs) -> None:
         """Compare some samples, as batches, with each alone; again where more are at hand."""
-        self._verified = len(samples)
-        for batch in torch.split(samples, self._rows):
+        self._verified = num_samples(samples)
+        for part in torch.split(torch.arange(self._verified), self._rows):
             try:
-                self._compare(batch)
+                self._compare(_stretch(samples, part))
             except NotCovered as reason:
                 self._fall_back(str(reason))
 
-    def _compare(self, samples: Tensor) -> None:
-        alone = [forward(self.model, sample.clone()) for sample in torch.split(samples, 1)]
-        together = forward(self.model, samples.clone()).logits.detach()
+    def _compare(self, samples: Inputs) -> None:
+        singles = torch.split(torch.arange(num_samples(samples)), 1)
+        alone = [forward(self.model, _copied(_stretch(samples, one))) for one in singles]
+        together = forward(self.model, _copied(samples)).logits.detach()
         tolerance = rounding(together.dtype)
         check_alone(together, torch.cat([output.logits.detach() for output in alone]), tolerance)
         if self.scope == "input" or self._obstacle is not None:
             return
         self._layers = trainable_layers(self.model) if self.scope == "all" else {}
-        fast = self._fast(samples.clone())
+        fast = self._fast(_copied(samples))
         for number, (output, label) in enumerate(zip(alone, fast.scale.argmax(1), strict=True)):
             shares = {name: float(square[number, label]) for name, square in fast.squares.items()}
             unit = self._units(output.logits)[0][label]
@@ -197,44 +203,45 @@ class GradientNorms:
             stacklevel=5,
         )
 
-    def _measure(self, inputs: Tensor) -> tuple[Output, Tensor]:
+    def _measure(self, inputs: Inputs) -> tuple[Output, Tensor]:
         """Output and lengths (B, L) of one piece, on the fast path where it is open."""
         if self._obstacle is None:
             try:
-                measured = self._fast(inputs.clone())
+                measured = self._fast(_copied(inputs))
                 return _detached(measured.output), measured.lengths()
             except NotCovered as reason:
                 self._fall_back(str(reason))
         measured = self._slow(inputs)
         return _detached(measured.output), measured.lengths()
 
-    def _fast(self, inputs: Tensor) -> _Measured:
+    def _fast(self, inputs: Inputs) -> _Measured:
         paths = {"all": self._all_layers, "last": self._last_layer, "input": self._input}
         return paths[self.scope](inputs)
 
-    def _all_layers(self, inputs: Tensor) -> _Measured:
-        with LayerTape(self._layers, len(inputs)) as tape:
+    def _all_layers(self, inputs: Inputs) -> _Measured:
+        with LayerTape(self._layers, num_samples(inputs)) as tape:
             output = forward(self.model, inputs)
         units, scale = self._units(output.logits)
         return _Measured(output, scale, tape.squares(output.logits, units, self._label_step))
 
-    def _last_layer(self, inputs: Tensor) -> _Measured:
+    def _last_layer(self, inputs: Inputs) -> _Measured:
         with torch.no_grad():
             output = forward(self.model, inputs)
         units, scale = self._units(output.logits)
         factor = _head_factor(self.model, output.features)
         return _Measured(output, scale, {"head": units.square().sum(-1).T * factor.unsqueeze(1)})
 
-    def _input(self, inputs: Tensor) -> _Measured:
-        leaf = inputs.requires_grad_()
-        output = forward(self.model, leaf.clone())
+    def _input(self, inputs: Inputs) -> _Measured:
+        """Samples do not mix, so the gradient of all logits holds each sample's own in its row."""
+        leaves = [tensor.requires_grad_() for tensor in tensors_of(inputs)]
+        output = forward(self.model, _copied(inputs))  # a leaf may not be changed in place
         units, scale = self._units(output.logits)
-        squares = [_input_square(output.logits, leaf, unit) for unit in units]
+        squares = [_input_square(output.logits, leaves, unit) for unit in units]
         return _Measured(output, scale, {"input": torch.stack(squares, 1)})
 
-    def _slow(self, inputs: Tensor) -> _Measured:
+    def _slow(self, inputs: Inputs) -> _Measured:
         with torch.no_grad():
-            output = forward(self.model, inputs.clone())
+            output = forward(self.model, _copied(inputs))
         units, scale = self._units(output.logits)
         squares = sample_squares(self.model, self._parameters, inputs, units)
         return _Measured(output, scale, {"": squares})
@@ -265,6 +272,16 @@ class _Measured(NamedTuple):
         for square in self.squares.values():
             total = total + square
         return self.scale * total.sqrt()
+
+
+def _copied(inputs: Inputs) -> Inputs:
+    """Inputs of their own for a network, which may change them in place."""
+    return map_tensors(Tensor.clone, inputs)
+
+
+def _stretch(inputs: Inputs, positions: Tensor) -> Inputs:
+    """Samples that stand next to each other, as views."""
+    return take_rows(inputs, slice(int(positions[0]), int(positions[-1]) + 1))
 
 
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
@@ -305,9 +322,9 @@ def _check_mode(name: str, module: nn.Module) -> None:
         raise ValueError(f"{title} is drawing random masks; call model.eval() first")
 
 
-def _held_numbers(model: nn.Module, sample: Tensor) -> int:
+def _held_numbers(model: nn.Module, sample: Inputs) -> int:
     """How many numbers the layers of a network put out for one sample."""
-    numbers: list[int] = [sample.numel()]
+    numbers: list[int] = [tensor.numel() for tensor in tensors_of(sample)]
 
     def count(layer: nn.Module, args: object, output: object) -> None:
         numbers.append(output.numel() if isinstance(output, Tensor) else 0)
@@ -316,7 +333,7 @@ def _held_numbers(model: nn.Module, sample: Tensor) -> int:
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
         with torch.no_grad():
-            forward(model, sample.clone())
+            forward(model, _copied(sample))
     finally:
         for handle in handles:
             handle.remove()
@@ -334,11 +351,13 @@ def _head_factor(model: nn.Module, features: Tensor | None) -> Tensor:
     return factor + 1 if head.bias is not None and head.bias.requires_grad else factor
 
 
-def _input_square(logits: Tensor, leaf: Tensor, unit: Tensor) -> Tensor:
-    (gradient,) = torch.autograd.grad(
-        logits, leaf, unit, retain_graph=True, allow_unused=True, materialize_grads=True
+def _input_square(logits: Tensor, leaves: Sequence[Tensor], unit: Tensor) -> Tensor:
+    """``‖∂(u·z)/∂x‖²`` per sample, over all numbers of its inputs: (B,)."""
+    gradients = torch.autograd.grad(
+        logits, leaves, unit, retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    return gradient.flatten(1).square().sum(-1)
+    squares = [gradient.unsqueeze(-1).flatten(1).square().sum(-1) for gradient in gradients]
+    return squares[0] if len(squares) == 1 else torch.stack(squares).sum(0)
 
 
 def _predicted(cotangents: Tensor, logits: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
 from dal.query.base import Features, GradNorms, Members, Need, Needs, PoolView, Probs, Scores
 from dal.task import Task
-from dal.utils.inputs import Inputs, one_tensor, tensors_of
+from dal.utils.inputs import Inputs, tensors_of
 from dal.utils.memory import out_of_memory
 from dal.utils.ranks import current
 from dal.utils.signals import PreemptedError
@@ -223,7 +223,7 @@ def _run(
             values: dict[Need, Tensor] = {}
             output: Output | None = None
             for need, engine in engines.items():
-                output, values[need] = engine(one_tensor(inputs, "GradNorms"))
+                output, values[need] = engine(inputs)
             with torch.inference_mode():
                 if output is None and needs != {Members()}:
                     output = _forward(model, inputs, dtype)

@@ -13,21 +13,22 @@ from torch import Tensor, nn
 from dal.inference.layer_gradients import MAX_ELEMENTS
 from dal.inference.layer_tape import layer_title
 from dal.models.base import Output
+from dal.utils.inputs import Inputs, map_tensors
 from dal.utils.memory import out_of_memory
 
 
 def sample_squares(
-    model: nn.Module, parameters: dict[str, Tensor], inputs: Tensor, units: Tensor
+    model: nn.Module, parameters: dict[str, Tensor], inputs: Inputs, units: Tensor
 ) -> Tensor:
     """Squared gradient length per sample and label, through per-sample gradients.
 
     Forms every gradient, one label at a time, for chunks of samples whose gradients together hold
-    at most ``layer_norms.MAX_ELEMENTS`` numbers (or for one sample).
+    at most `layer_gradients.MAX_ELEMENTS` numbers (or for one sample).
 
     Args:
         model: The network, in evaluation mode.
         parameters: Those to differentiate with respect to, by name.
-        inputs: (B, ...).
+        inputs: (B, ...), or a dict of tensors, (B, ...) each.
         units: float, (L, B, C), cotangents of the logits.
 
     Returns:
@@ -39,7 +40,7 @@ def sample_squares(
     held = {name: parameter.detach() for name, parameter in parameters.items()}
     samples = max(1, MAX_ELEMENTS // sum(parameter.numel() for parameter in held.values()))
 
-    def squares(sample: Tensor, units_LC: Tensor) -> Tensor:
+    def squares(sample: Inputs, units_LC: Tensor) -> Tensor:
         pull = torch.func.vjp(lambda now: _logits(model, now, sample), held)[1]
         return torch.stack([_square(pull(unit)[0]) for unit in units_LC])
 
@@ -54,8 +55,9 @@ def _square(gradients: dict[str, Tensor]) -> Tensor:
     return torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum()
 
 
-def _logits(model: nn.Module, parameters: dict[str, Tensor], sample: Tensor) -> Tensor:
-    output: Any = torch.func.functional_call(model, parameters, (sample.unsqueeze(0),))
+def _logits(model: nn.Module, parameters: dict[str, Tensor], sample: Inputs) -> Tensor:
+    batch = map_tensors(lambda tensor: tensor.unsqueeze(0), sample)
+    output: Any = torch.func.functional_call(model, parameters, (batch,))
     logits: Tensor = output.logits if isinstance(output, Output) else output
     return logits.squeeze(0)
 

@@ -357,7 +357,7 @@ def _kind(learner: TorchLearner) -> tuple[Hashable, ...]:
     return (
         (id(learner.trainer), id(learner.make_model), repr(learner.task)),
         (type(learner.model), repr(learner.model), shapes),
-        (str(learner.device), learner.source.num_classes, learner.source.input_shape),
+        (str(learner.device), learner.source.num_classes, repr(learner.source.input_shape)),
         -1 if validation is None else len(validation),
     )
 

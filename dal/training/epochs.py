@@ -55,6 +55,7 @@ class Epochs(ABC):
         scaler: Scales losses in float16; does nothing otherwise.
         progress: What the epoch in progress has come to.
         graphs: Records steps on CUDA and replays them; None where every step is an ordinary one.
+        normalizes: Whether a layer is a BatchNorm, which takes no single sample in training.
     """
 
     optimizer: Optimizer
@@ -64,7 +65,7 @@ class Epochs(ABC):
     def __init__(self, trainer: Recipe, model: nn.Module, count: int, device: torch.device) -> None:
         self.trainer, self.count, self.device = trainer, count, device
         self.progress = Progress()
-        self._normalizes = any(isinstance(module, _BatchNorm) for module in model.modules())
+        self.normalizes = any(isinstance(module, _BatchNorm) for module in model.modules())
 
     def run_epoch(self) -> None:
         """One pass over the samples, or the rest of it, its metrics, and the verdict on them."""
@@ -86,8 +87,8 @@ class Epochs(ABC):
         """
         order = self.begin()
         batches = split_batches(order, self.trainer.batch_size)
-        if self._normalizes:
-            # BatchNorm cannot normalize a single sample by itself; taken twice, it counts as one.
+        if self.normalizes:
+            # A single sample has no variance; taken twice, it weighs as much as once in a mean.
             batches = [_doubled(batch) if batch.shape[-1] == 1 else batch for batch in batches]
         with self.noise():
             for batch in batches[len(self.progress.losses) :]:

@@ -174,7 +174,9 @@ class FullBatch(Trainer):
         assert head is not None
         with torch.no_grad():
             features = forward(model, problem.inputs).features
-            assert features is not None
+        if features is None:
+            return self._descend(model, problem)
+        with torch.no_grad():
             mean = features.mean(0)
             rows, basis = _within_span(features - mean)
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)

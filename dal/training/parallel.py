@@ -51,6 +51,9 @@ class ParallelFit(Fit):
         # one, whose loss counts nothing.
         own = batch[part.start : part.stop] if part else batch[:1]
         counted = len(part) > 0
+        # As in `Epochs.train`: BatchNorm cannot normalize a single sample.
+        copies = 2 if self.normalizes and len(own) == 1 else 1
+        own = own.repeat(copies)
         logits = self.forward(self._network, own).logits.float()
         targets, weights = self.samples.targets[own], self.samples.weights
         losses = self.task.losses(logits, targets)
@@ -58,8 +61,8 @@ class ParallelFit(Fit):
             share = losses.sum() / len(batch)
         else:
             share = (losses * weights[own]).sum() / weights[batch].sum()
-        right = self.task.correct(logits.detach(), targets).sum() * counted
-        return share * (ranks.world_size if counted else 0), right
+        right = self.task.correct(logits.detach(), targets).sum() // copies * counted
+        return share * (ranks.world_size / copies if counted else 0), right
 
     @property
     def _network(self) -> DistributedDataParallel:

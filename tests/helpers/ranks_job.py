@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import named_inputs
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from dal.task import Multiclass
 from dal.training.fit import FitContext, Samples
 from dal.training.optim import sgd
 from dal.training.trainer import Trainer
+from dal.utils.inputs import Inputs, take_rows
 from dal.utils.ranks import ALONE, current, joined
 from dal.utils.signals import Interrupts, PreemptedError
 
@@ -82,6 +84,16 @@ def fit(epochs: int, weights: Tensor | None = None) -> tuple[dict[str, Tensor], 
     trainer = Trainer(epochs=epochs, batch_size=7, optimizer=sgd(lr=0.01, momentum=0.9))
     state = trainer.fit(model, samples, TASK, FitContext(seed=3, round=0))
     return {name: value.clone() for name, value in model.state_dict().items()}, state.history
+
+
+def by_name(case: str, named: bool) -> dict[str, Tensor]:
+    """The weights of a fit on tensors by name, or on one tensor that holds the same numbers."""
+    make, inputs = named_inputs.CASES[case]
+    given: Inputs = inputs if named else named_inputs.side_by_side(inputs)
+    model = named_inputs.network(make)
+    samples = Samples(lambda batch: take_rows(given, batch), named_inputs.TARGETS)
+    Trainer(epochs=2, batch_size=8).fit(model, samples, Multiclass(3), FitContext(seed=3))
+    return dict(model.state_dict())
 
 
 def everything() -> dict[str, Any]:
@@ -190,6 +202,7 @@ if __name__ == "__main__":
         found["told"] = failing()
         found["unlike"] = unlike()
         found["interrupted"] = interrupted()
+        found["by_name"] = [(by_name(c, True), by_name(c, False)) for c in named_inputs.CASES]
         found["preempted"] = preempted_in_a_pass()
         found["all_reduce_max"] = ranks.all_reduce_max(ranks.rank)
         found["main_first"] = ranks.main_first(

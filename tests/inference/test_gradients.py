@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import named_inputs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -816,3 +817,46 @@ def test_measuring_is_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen
     assert not any(seen)
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize("scope", ["all", "last", "input"])
+@pytest.mark.parametrize("labels", ["all", "predicted"])
+@pytest.mark.parametrize("case", list(named_inputs.CASES))
+def test_inputs_by_name_equal_the_same_numbers_in_one_tensor(
+    case: str, scope: Any, labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, inputs = named_inputs.CASES[case]
+    if case == "tokens" and scope == "input":
+        pytest.skip("token ids have no gradient")
+    monkeypatch.setitem(gradients._ELEMENTS, "cpu", 2000)  # several pieces
+    model, one = named_inputs.network(make).eval(), named_inputs.side_by_side(inputs)
+    output, lengths = gradient_norms(model, inputs, scope=scope, labels=labels)
+    expected, of_one = gradient_norms(model, one, scope=scope, labels=labels)
+    assert torch.equal(output.logits, expected.logits)
+    torch.testing.assert_close(lengths, of_one, rtol=1e-6, atol=0)
+
+
+def test_slow_path_on_inputs_by_name() -> None:
+    class Twice(named_inputs.OfTokens):
+        def forward(self, x: Any) -> Output:
+            return Output(super().forward(x).logits + self.head(self.embed(x["ids"]).sum(1)), None)
+
+    class Alone(Twice):
+        def forward(self, x: Any) -> Output:
+            ids, mask = x.long().split(5, 1)
+            return super().forward({"ids": ids, "mask": mask})
+
+    model, inputs = named_inputs.network(Twice).double().eval(), named_inputs.TOKENS
+    with pytest.warns(UserWarning, match=SLOW):
+        _, lengths = gradient_norms(model, inputs)
+    alone = named_inputs.network(Alone).double().eval()
+    expected = brute_force(
+        alone, named_inputs.side_by_side(inputs), lambda x: list(alone.parameters())
+    )
+    torch.testing.assert_close(lengths, expected)
+
+
+def test_whole_numbers_among_inputs_by_name_have_no_gradient() -> None:
+    model = named_inputs.network(named_inputs.OfTokens).eval()
+    with pytest.raises(ValueError, match=r"ids.*mask.*no gradient; choose strategy.scope=all or l"):
+        gradient_norms(model, named_inputs.TOKENS, scope="input")

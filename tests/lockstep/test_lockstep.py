@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import named_inputs
 import pytest
 import torch
 from torch import Tensor, nn
@@ -179,8 +180,11 @@ class Experiment:
         self.settings = {"query_size": 3, "budget": budget, "threads": 1, "figures": False}
         self.settings |= settings
 
+    def source(self, seed: int) -> Source:
+        return source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))
+
     def run(self, folder: Path, name: str, seed: int, **more: Any) -> Result:
-        source = source_of(seed, self.shape, self.validation, self.counts.get(seed, 120))
+        source = self.source(seed)
         if seed in self.spoiled:
             index, value = self.spoiled[seed]
             source.train.store.inputs[source.train.rows[index]] = value
@@ -381,6 +385,22 @@ def test_lockstep_embedding_equals_that_of_each(tmp_path: Path) -> None:
     """The row of padding is trained in none of them, which vmap would not see to."""
     experiment = Experiment(Lookup, Trainer(4, 4, sgd(0.5)))
     runs = [("entropy", 0), ("entropy", 1), ("entropy", 2)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
+
+
+@pytest.mark.parametrize("case", list(named_inputs.CASES))
+def test_lockstep_on_inputs_by_name_equals_separate_runs(case: str, tmp_path: Path) -> None:
+    make, inputs = named_inputs.CASES[case]
+    inputs = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
+
+    class Named(Experiment):
+        def source(self, seed: int) -> Source:
+            data = Dataset("named", inputs, named_inputs.TARGETS, ("a", "b", "c"))
+            return make_source(data, seed=seed, validation=self.validation)
+
+    experiment = Named(make, Trainer(4, 4, adam(0.01)), validation=9)
+    runs = [("entropy", 0), ("instability", 1), ("margin", 2)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
     assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
 

@@ -117,6 +117,15 @@ def test_fit_ended_between_batches_goes_on_to_the_same_bits_in_each(
             assert torch.equal(found["again"]["weights"][name], expected), name
 
 
+def test_shared_fits_on_tensors_by_name_equal_those_on_one_tensor(
+    shared: list[dict[str, Any]],
+) -> None:
+    for found in shared:
+        for named, of_one in found["by_name"]:
+            assert named.keys() == of_one.keys()
+            assert all(torch.equal(named[name], of_one[name]) for name in named)
+
+
 def test_signal_to_one_ends_a_pass_in_all(shared: list[dict[str, Any]]) -> None:
     assert [found["preempted"] for found in shared] == [signal.SIGUSR1] * 2
 
