@@ -261,11 +261,6 @@ class Pool:
         """Answers of the oracle: what the budget counts, without initial labels and audits."""
         return int(self._of("oracle").sum())
 
-    @property
-    def num_labeled(self) -> int:
-        """Number of samples M that a learner is trained on."""
-        return len(self._trained_on())
-
     def train_set(self) -> TrainSet:
         """The labeled samples with the latest label of each, in the order of first labeling."""
         events = self._trained_on()

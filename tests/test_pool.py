@@ -38,7 +38,7 @@ def test_an_empty_pool() -> None:
     pool = Pool(3)
     assert pool.unlabeled_idx.tolist() == [0, 1, 2]
     assert pool.unlabeled_idx.dtype == torch.int64
-    assert (pool.num_unlabeled, pool.num_labeled, pool.num_queried) == (3, 0, 0)
+    assert (pool.num_unlabeled, len(pool.train_set()), pool.num_queried) == (3, 0, 0)
     assert len(pool.train_set()) == 0
 
 
@@ -55,7 +55,7 @@ def test_abstentions_leave_the_pool_and_count_toward_the_budget() -> None:
     pool = pool_of_ten()
     assert pool.unlabeled_idx.tolist() == [1, 3, 5, 6, 8]
     assert pool.asked_mask.nonzero().squeeze(1).tolist() == [0, 2, 4, 7, 9]
-    assert (pool.num_unlabeled, pool.num_labeled, pool.num_queried) == (5, 4, 3)
+    assert (pool.num_unlabeled, len(pool.train_set()), pool.num_queried) == (5, 4, 3)
 
 
 def test_counts_are_what_was_paid_and_what_is_learned_from() -> None:
@@ -81,7 +81,7 @@ def test_another_label_supersedes_the_one_before_and_is_paid_for_too() -> None:
     assert pool.train_set().indices.tolist() == [7, 2, 9, 0]
     assert pool.train_set().targets.tolist() == [1, 1, 2, 1]
     assert pool.unlabeled_idx.tolist() == [1, 3, 5, 6, 8]
-    assert (pool.labels, pool.num_queried, pool.num_labeled) == (8, 6, 4)
+    assert (pool.labels, pool.num_queried, len(pool.train_set())) == (8, 6, 4)
     events = pool.events()
     assert [event["supersedes"] for event in events] == [None] * 5 + [1, 2, 6]
     assert [event["annotator"] for event in events if event["index"] == 9] == ["anna", "eva", "max"]
@@ -118,11 +118,11 @@ def test_pseudo_labels_leave_candidates_and_give_way_to_answers() -> None:
 def test_made_samples_are_no_candidates() -> None:
     pool = pool_of_ten()
     pool.label(1, ints(10, 12), ints(0, 1), origin="synthetic")
-    assert (pool.num_unlabeled, pool.labels, pool.num_labeled) == (5, 5, 6)
+    assert (pool.num_unlabeled, pool.labels, len(pool.train_set())) == (5, 5, 6)
     pool.label(1, ints(12), ints(2), origin="oracle")
     assert pool.train_set().indices.tolist() == [7, 2, 9, 0, 10, 12]
     assert pool.train_set().targets.tolist()[-2:] == [0, 2]
-    assert (pool.num_unlabeled, pool.labels, pool.num_labeled) == (5, 6, 6)
+    assert (pool.num_unlabeled, pool.labels, len(pool.train_set())) == (5, 6, 6)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_ledger_equals_its_definition(
         assert train_set.targets.tolist() == [event["target"] for event in trained_on]
         assert ledger.unlabeled_idx.tolist() == [i for i in range(TOTAL) if i not in asked]
         assert ledger.num_unlabeled == len(ledger.unlabeled_idx)
-        assert ledger.num_labeled == len(trained_on)
+        assert len(ledger.train_set()) == len(trained_on)
         assert ledger.counts() == {
             "labels": len(paid),
             "queried": sum(event["origin"] == "oracle" for event in paid),
@@ -387,7 +387,7 @@ def test_multilabel_rows_are_kept_and_saved() -> None:
     for ledger in (pool, again):
         assert ledger.train_set().indices.tolist() == [7, 5]
         assert ledger.train_set().targets.tolist() == [[1, 0, 1], [0, 0, 0]]
-        assert (ledger.num_queried, ledger.num_labeled) == (3, 2)
+        assert (ledger.num_queried, len(ledger.train_set())) == (3, 2)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 2), (3, 3), (2, 3, 1)])

@@ -349,8 +349,8 @@ def test_foreign_samples_cost_and_are_never_trained_on(strategy: Strategy, tmp_p
     assert 10 < wasted < 60
     assert len(picks.unique()) == 60 == pool.num_queried
     assert not foreign[pool.train_set().indices].any()
-    assert pool.num_labeled == 8 + 60 - wasted
-    assert [row["trained_on"] for row in result.rows][-1] == pool.num_labeled
+    assert len(pool.train_set()) == 8 + 60 - wasted
+    assert [row["trained_on"] for row in result.rows][-1] == len(pool.train_set())
     assert [row["labels"] for row in result.rows] == [8, 28, 48, 68]
     assert [row["queried"] for row in result.rows] == [0, 20, 40, 60]
     answers = [line.split(",")[3] for line in (tmp_path / "queries.csv").read_text().split()[1:]]
@@ -362,7 +362,7 @@ def test_pool_of_foreign_samples_only_ends_when_it_is_asked_through() -> None:
     hard = Ood(data=FOREIGN, ratio=0.1)(source(), seed=0)
     result = go(hard, None, budget=10_000)
     assert result.reason == "pool_exhausted"
-    assert result.job.pool.num_labeled == 280
+    assert len(result.job.pool.train_set()) == 280
     assert result.rows[-1]["trained_on"] == 280
     assert result.rows[-1]["labels"] == len(hard.train) == 280 + int(hard.is_foreign.sum())
 

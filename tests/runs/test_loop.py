@@ -67,7 +67,7 @@ def test_run_budget_beyond_the_pool_empties_it() -> None:
     result = run(Random(), settings={"budget": 1000, "query_size": 100})
     assert result.reason == "pool_exhausted"
     assert result.job.pool.num_unlabeled == 0
-    assert result.job.pool.num_labeled == len(SOURCE.train)
+    assert len(result.job.pool.train_set()) == len(SOURCE.train)
 
 
 def test_run_query_size_beyond_the_pool_is_refused() -> None:
