@@ -93,9 +93,9 @@ def test_page_works_to_the_letter(
     (run,) = (tmp_path / "saved").glob("rings-bumps-gini-s0-*")
     before = rows(run)
     do(again)  # the same directory
-    assert [row["round"] for row in before] == [0, 1, 2, 3, 4]
-    assert [row["round"] for row in rows(run)] == [*range(7)]
-    assert rows(run)[:4] == before[:4]
+    assert [row["round"] for row in before] == [0, 1, 2]
+    assert [row["round"] for row in rows(run)] == [0, 1, 2, 3]
+    assert rows(run)[:2] == before[:2]
     with (run / "queries.csv").open() as file:
         asked = list(csv.DictReader(file))
     assert {row["label"] for row in asked if int(row["index"]) % 7 == 0} <= {"?"}
@@ -107,7 +107,7 @@ def test_page_works_to_the_letter(
         if "--help" in line:
             assert "strategy: gini_spread" in shown
             assert ", gini, gini_spread, " in shown
-    assert "round 3: 5 of 5 confirmed" in shown
+    assert "round 1: 5 of 5 confirmed" in shown
     assert len(list((tmp_path / "saved").glob("rings-bumps-*-s1-*"))) == 2
     assert "| gini " in (tmp_path / "report" / "report.md").read_text()
     exec(compile(block("python"), "own_package.md", "exec"), {})
