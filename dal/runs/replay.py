@@ -26,6 +26,7 @@ from dal.runs.parts import Parts, Standing
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.inputs import Inputs, map_tensors
+from dal.utils.numerics import own_threads
 from dal.utils.safe_files import DamagedError, csv_text, write_text_atomically
 from dal.utils.seeding import generator
 
@@ -130,7 +131,10 @@ class Replay:
             ValueError: The model of a round was not kept, is damaged, or is another run's.
         """
         for number in self.numbers:
-            yield self._round(number)
+            with own_threads():
+                torch.set_num_threads(self._parts.settings.threads or torch.get_num_threads())
+                replayed = self._round(number)
+            yield replayed
             self._label(number)
 
     def _queries(self) -> list[list[Any]]:
