@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Folders are tested by a process a core, single files by one; ``-n`` says otherwise.
+
+    Without pytest-xdist everything is tested by one process.
+    """
+    if not config.pluginmanager.hasplugin("xdist") or hasattr(config, "workerinput"):
+        return
+    if config.option.numprocesses is None and config.option.dist == "no":
+        if not all(Path(argument).is_dir() for argument in config.args):
+            return
+        config.option.numprocesses = "auto"
+        # Each process goes through a part of the files in order, so that what the tests of a file
+        # share is made once; one that is done takes over from another.
+        config.option.dist = "worksteal"
+        # More threads than cores would wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -364,6 +364,15 @@ def test_bad_settings_are_refused_before_anything_is_written(
     assert not saved.exists()
 
 
+def test_replicas_are_refused_among_several_processes(
+    cli: Cli, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    fact = "replicas share one process, and torchrun has started several"
+    check_refused(cli(*SMALL, "replicas=2"), fact, "without torchrun")
+    assert not saved.exists()
+
+
 def test_bad_settings_leave_the_run_that_they_would_go_on_with(cli: Cli, complete: Path) -> None:
     before = files(complete)
     check_refused(cli(*SMALL, "budget=50", "batch_size=0"), "batch_size=0", "at least 1")

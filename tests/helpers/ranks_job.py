@@ -9,12 +9,15 @@ from typing import Any
 
 import named_inputs
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from dal.cli.config import compose
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.pool_pass import pool_pass, predict_logits
 from dal.models import BayesianCNN, LeNet5
 from dal.query.base import Features, GradNorms, Members, Probs
+from dal.runs.from_config import execute
 from dal.runs.parts import check_alike
 from dal.task import Multiclass
 from dal.training.fit import FitContext, Samples
@@ -28,6 +31,20 @@ CPU = torch.device("cpu")
 TASK = Multiclass(4)
 INPUTS = torch.randn(67, 1, 28, 28, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(67) % 4
+CONF = Path(__file__).parents[2] / "conf"
+RUN = (
+    "data=digits",
+    "model=lenet5",
+    "strategy=instability",
+    "budget=40",
+    "query_size=10",
+    "trainer.epochs=20",
+    "save_every=3",
+    "threads=1",
+    "batch_size=256",
+    "figures=false",
+)
+"""A run of some rounds, done here without an interruption."""
 
 
 def take(indices: Tensor, device: torch.device) -> Tensor:
@@ -129,6 +146,21 @@ def unlike() -> str:
     return "nothing"
 
 
+def execute_with(run_dir: Path, *overrides: str) -> None:
+    """A run from settings, as the command line does it."""
+    config: Any = OmegaConf.to_container(compose(CONF, [*RUN, *overrides]), resolve=True)
+    execute(config, run_dir)
+
+
+def estimator(run_dir: Path) -> str:
+    """What a process is told that shall fit a model of scikit-learn with others."""
+    try:
+        execute_with(run_dir, "model=svm", "strategy=margin")
+    except TypeError as error:
+        return str(error)
+    return "nothing"
+
+
 class _EndedError(Exception):
     """The process would end here."""
 
@@ -197,6 +229,7 @@ def preempted_in_a_pass() -> int:
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, lambda signum, frame: None)
     torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
     with joined() as ranks:
         found = everything()
         found["told"] = failing()
@@ -208,6 +241,8 @@ if __name__ == "__main__":
         found["main_first"] = ranks.main_first(
             lambda: (current().world_size, scan(20, 8)["Probs()"])
         )
+        found["estimator"] = estimator(folder / "refused")
+        execute_with(folder / "whole")
         found["together"] = current() is ranks
     found["after"] = current() is ALONE
-    torch.save(found, Path(sys.argv[1]) / f"rank{ranks.rank}.pt")
+    torch.save(found, folder / f"rank{ranks.rank}.pt")

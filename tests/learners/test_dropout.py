@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from dal.data.source import Source, Split
 from dal.data.store import ArrayStore
-from dal.inference import pool_pass as module
 from dal.inference.dropout_masks import DropoutMasks
 from dal.learners import Dropout, RoundContext, Rounds, TorchLearner
 from dal.learners.committees import check_members
@@ -201,19 +200,15 @@ def test_hooks_go_when_the_forward_fails() -> None:
     assert not any(module._forward_hooks for module in learner.model.modules())
 
 
-def test_out_of_memory_halves_the_batch_and_keeps_the_members(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_out_of_memory_halves_the_batch_and_keeps_the_members() -> None:
     want = members(make(batch_size=32))
-    whole = module._forward
 
-    def limited(model: nn.Module, inputs: Tensor, dtype: torch.dtype) -> Output:
-        if len(inputs) > 8:
+    def limit(network: nn.Module, inputs: tuple[Tensor]) -> None:
+        if len(inputs[0]) > 8:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return whole(model, inputs, dtype)
 
-    monkeypatch.setattr(module, "_forward", limited)
     learner = make(batch_size=32)
+    learner.model.register_forward_pre_hook(limit)
     torch.testing.assert_close(members(learner), want, rtol=1e-5, atol=1e-6)
     assert learner.batch_size == 8
 

@@ -168,7 +168,7 @@ def test_resnet18_says_where_to_put_weights_it_cannot_download(
     def offline(*arguments: object, **options: object) -> None:
         raise URLError("Temporary failure in name resolution")
 
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     with pytest.raises(OSError, match=rf"resnet18-\w+\.pth from https.* into {folder} by hand"):
