@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
 
 from dal.cli import config
 from dal.cli.explain import explain
+from dal.runs.from_config import execute
 
 pytest.importorskip("submitit", reason="needs the extra cluster")
 pytest.importorskip("joblib")
@@ -103,9 +105,9 @@ def test_preempted_job_is_queued_again_and_ends_in_the_same_bits(
     assert ended["pid"] != status["pid"]
     log = (saved / name / "train.log").read_text()
     assert log.count("dal.runs.from_config: run directory: ") == 2
-    whole = tmp_path / "whole"
-    assert launch("strategy=margin", "budget=60", DAL_SAVED_DIR=str(whole)).wait(180) == 0
-    resumed, expected = (folder / name / "queries.csv" for folder in (saved, whole))
+    settings = config.compose(ROOT / "conf", [*SMALL, "strategy=margin", "budget=60"])
+    execute(OmegaConf.to_container(settings, resolve=True), tmp_path / "whole")  # type: ignore[arg-type]
+    resumed, expected = (folder / "queries.csv" for folder in (saved / name, tmp_path / "whole"))
     assert resumed.read_bytes() == expected.read_bytes()
 
 
