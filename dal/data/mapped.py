@@ -45,7 +45,10 @@ class FileRows(Store):
         with np.errstate(over="ignore"):  # numbers beyond float32 are told of by `checked`
             batch = np.ascontiguousarray(self._array[rows.cpu().numpy()], self._type)
         self._map.madvise(mmap.MADV_DONTNEED)
-        return torch.from_numpy(batch).to(device)
+        # By way of one dimension: strides of dimensions of size 1 are anything in NumPy, and torch
+        # chooses kernels by them.
+        flat = torch.from_numpy(batch.reshape(-1))
+        return flat.view(batch.shape).to(device)
 
     def digest(self) -> str:
         """By the content of the file, which is read once for as long as it stays untouched."""

@@ -24,8 +24,10 @@ from torch.utils.data import (
 
 import dal
 from dal.data import Dataset as Data
-from dal.data import make_source
-from dal.models import Output
+from dal.data import Prepare, make_source
+from dal.data.store import ArrayStore
+from dal.export import Predictor
+from dal.models import LeNet5, Output
 from dal.query import (
     BALD,
     Badge,
@@ -40,6 +42,7 @@ from dal.utils.build import find
 N, D, C = 41, 5, 3
 INPUTS = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 TENSOR = torch.from_numpy(INPUTS)
+CPU = torch.device("cpu")
 OPTIONS = Path(__file__).parents[2] / "conf" / "strategy"
 
 
@@ -352,3 +355,53 @@ def test_models_that_cannot_be_scored_by_are_refused(net: Net) -> None:
         dal.score(nn.Linear(D, C), INPUTS, "bald")
     with pytest.raises(ValueError, match="batch_size=0; give at least 1"):
         dal.score(net, INPUTS, batch_size=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_files_are_scored_by_rows_to_the_same_bits(net: Net, tmp_path: Path, dtype: str) -> None:
+    np.save(tmp_path / "pool.npy", INPUTS.astype(dtype))
+    mapped = np.load(tmp_path / "pool.npy", mmap_mode="r")
+    want = dal.score(net, TENSOR, batch_size=16)
+    assert torch.equal(dal.score(net, mapped, batch_size=16), want)
+    part = dal.score(net, TENSOR[5:], batch_size=16)
+    assert torch.equal(dal.score(net, mapped[5:], batch_size=16), part)
+    assert torch.equal(dal.score(net, ArrayStore(TENSOR), batch_size=16), want)
+
+
+def test_what_dal_load_gives_prepares_files_too(tmp_path: Path) -> None:
+    raw = np.random.default_rng(1).integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    np.save(tmp_path / "pool.npy", raw)
+    torch.manual_seed(0)
+    prepare = Prepare(32, (0.3,), (0.4,))
+    loaded = Predictor(LeNet5((1, 32, 32), 3), tuple("abc"), prepare, (1, 32, 32), CPU)
+    mapped = np.load(tmp_path / "pool.npy", mmap_mode="r")
+    assert torch.equal(loaded.predict_proba(mapped), loaded.predict_proba(raw))
+    assert torch.equal(dal.score(loaded, mapped), dal.score(loaded, raw))
+
+
+class Sentences(nn.Module):
+    """Takes two tensors by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 3)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        words = self.table(inputs["ids"]) * inputs["mask"][..., None]
+        logits: Tensor = self.head(words.sum(1))
+        return logits
+
+
+def test_tensors_by_name_are_scored_and_predicted() -> None:
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(9, (30, 6), generator=rng)
+    inputs = {"ids": ids, "mask": (torch.rand(30, 6, generator=rng) < 0.7).float()}
+    torch.manual_seed(0)
+    model = Sentences()
+    probs = model(inputs).softmax(1)
+    torch.testing.assert_close(dal.score(model, inputs, batch_size=8), dal.query.margin(probs))
+    shapes = {"ids": (6,), "mask": (6,)}
+    loaded = Predictor(model, tuple("abc"), Prepare(), shapes, CPU)
+    torch.testing.assert_close(loaded.predict_proba(inputs), probs)
+    with pytest.raises(ValueError, match="was trained on"):
+        loaded.predict_proba({"ids": ids})
