@@ -1,6 +1,6 @@
 """Memory and time of `margin` over a pool whose samples stay in a file.
 
-    python -m benchmarks.mapped_pool --samples 20000000
+    python -m benchmarks.mapped_pool --candidates 20000000
 
 makes the files in a temporary folder, and lets processes of their own do the work: `run` is
 `dal.run` with two queries, from the data function to the end, `score` is `dal.score`. What is
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -94,6 +95,9 @@ def resident(what: str) -> int:
 
 def measure(what: str, folder: Path) -> dict[str, float]:
     """Peaks beyond the memory after the imports, in GB, and seconds."""
+    with tempfile.TemporaryDirectory() as name:  # a run imports more than what stands above
+        write(Path(name), 1000, "uint8")
+        run(Path(name))
     before, start = resident("VmRSS"), time.perf_counter()
     with extra_memory() as peak:
         found = {"run": run, "score": score}[what](folder)
@@ -105,7 +109,7 @@ def measure(what: str, folder: Path) -> dict[str, float]:
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=20_000_000)
+    parser.add_argument("--candidates", type=int, default=20_000_000)
     parser.add_argument("--dtype", choices=("uint8", "float32"), default="uint8")
     parser.add_argument("--measure", choices=("run", "score"), help="do it, in this process")
     parser.add_argument("--folder", type=Path)
@@ -113,9 +117,10 @@ def main() -> None:
     if given.measure:
         print(json.dumps(measure(given.measure, given.folder)))
         return
-    print(f"{hardware(torch.device('cpu'))}; torch {torch.__version__}; {given.samples:,} samples")
+    machine = f"{hardware(torch.device('cpu'))}; torch {torch.__version__}"
+    print(f"{machine}; {given.candidates:,} candidates, {WIDTH} features of {given.dtype}")
     with tempfile.TemporaryDirectory() as name:
-        write(Path(name), given.samples, given.dtype)
+        write(Path(name), math.ceil((given.candidates + 30) / 0.9), given.dtype)
         for what in ("run", "run", "score"):
             own = ["--measure", what, "--folder", name]
             command = [sys.executable, "-m", "benchmarks.mapped_pool", *own]

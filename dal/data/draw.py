@@ -94,6 +94,7 @@ def _shuffle(candidates: Tensor, total: int, rng: torch.Generator) -> Tensor:
     # Ranks are a permutation: which sample has which rank is found without sorting millions.
     of_rank = torch.empty_like(ranks)
     of_rank[ranks] = torch.arange(total)
+    del ranks
     drawn = torch.zeros(total, dtype=torch.bool)
     drawn[candidates] = True
     return of_rank[drawn[of_rank]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from torch import Tensor
 from dal.data.class_names import check_class_names
 from dal.data.draw import draw, share
 from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
-from dal.data.store import JoinedStore
+from dal.data.store import JoinedStore, update
 from dal.utils.inputs import one_shape, one_tensor
+from dal.utils.kept import kept
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
 from dal.utils.seeding import generator
@@ -163,6 +165,7 @@ def _take_out(
             f"{setting} takes all {len(part.targets)} samples and leaves none to train on; lower it"
         )
     drawn = draw(part.targets, candidates, count, rng, stratified)
+    del candidates  # as large as the data set
     is_left = torch.ones(len(part.targets), dtype=torch.bool)
     is_left[drawn] = False
     return part.part(torch.nonzero(is_left).flatten()), part.part(drawn)
@@ -184,8 +187,17 @@ def _drawable(targets: Tensor, stratified: bool, class_names: tuple[str, ...]) -
 def _prepare(dataset: Dataset, train: Split) -> Prepare:
     if not dataset.standardize:
         return Prepare(dataset.size, dataset.mean, dataset.std)
-    mean, std = _moments(train)
-    return Prepare(dataset.size, tuple(mean.tolist()), tuple(std.tolist()))
+    if train.store.resident("cpu"):
+        mean, std = _as_lists(train)
+    else:
+        digest = hashlib.sha256()
+        update(digest, train.store, train.rows)
+        mean, std = kept(repr(("moments", digest.hexdigest())), lambda: _as_lists(train))
+    return Prepare(dataset.size, tuple(mean), tuple(std))
+
+
+def _as_lists(train: Split) -> list[list[float]]:
+    return [values.tolist() for values in _moments(train)]
 
 
 def _moments(train: Split) -> tuple[Tensor, Tensor]:

@@ -146,7 +146,7 @@ def test_a_large_file_is_read_once_and_not_at_every_start(tmp_path: Path) -> Non
 
     def start() -> tuple[str, int]:
         before = bytes_read()
-        found = npz(str(tmp_path / "x.npy"), targets=str(tmp_path / "y.npy"), standardize=False)
+        found = npz(str(tmp_path / "x.npy"), targets=str(tmp_path / "y.npy"))
         fingerprint = make_source(found, seed=0, validation=0.1).fingerprint()
         return fingerprint, bytes_read() - before
 
@@ -255,3 +255,17 @@ def test_digests_of_memory_count_bytes_and_those_of_files_the_file(tmp_path: Pat
     update(Taker(), store, SOME)
     assert store.digest().encode() in seen
     assert SOME.numpy().tobytes() in seen
+
+
+def test_mean_and_deviation_of_a_file_are_taken_once_and_belong_to_its_content(
+    tmp_path: Path,
+) -> None:
+    def prepare() -> Any:
+        return source_of(mapped(tmp_path, array), standardize=True).train.prepare
+
+    array = NUMBERS
+    first = prepare()
+    assert first == source_of(torch.from_numpy(NUMBERS), standardize=True).train.prepare
+    assert prepare() == first
+    array = NUMBERS * 2
+    assert prepare().mean == tuple(2 * value for value in first.mean)
