@@ -1,4 +1,4 @@
-"""Features on the disk: written once, checked whenever they are read, memory-mapped."""
+"""Features on the disk: written once, compared with their digest when touched, memory-mapped."""
 
 from __future__ import annotations
 
