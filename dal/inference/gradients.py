@@ -161,7 +161,11 @@ class GradientNorms:
             _check_mode(name, module)
 
     def _prepare(self, sample: Inputs) -> None:
-        """See how many samples fit into memory at once."""
+        """See how many samples fit into memory at once.
+
+        For each sample the forward pass holds the layers' outputs, and each label a gradient at
+        every one of them, or at the input, besides its cotangent.
+        """
         output = _detached(forward(self.model, _copied(sample)))
         labels = len(self._units(output.logits)[0])
         numel = _held_numbers(self.model, sample)
@@ -225,6 +229,7 @@ class GradientNorms:
         return _Measured(output, scale, tape.squares(output.logits, units, self._label_step))
 
     def _last_layer(self, inputs: Inputs) -> _Measured:
+        """``z = W h + b``: gradients ``u hᵀ`` and u, of squared length ``‖u‖² (‖h‖² + 1)``."""
         with torch.no_grad():
             output = forward(self.model, inputs)
         units, scale = self._units(output.logits)
@@ -247,8 +252,12 @@ class GradientNorms:
         return _Measured(output, scale, {"": squares})
 
     def _units(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Cotangents (L, B, C) scaled to a largest entry of one, and the scales (B, L)."""
-        cotangents = self.cotangents(logits.detach())
+        """Cotangents (L, B, C) scaled to a largest entry of one, and the scales (B, L).
+
+        Gradients are linear in the cotangent, ``‖∇(c u·z)‖ = c ‖∇(u·z)‖``. So lengths are measured
+        at unit size and scaled afterwards: a gradient of 1e-20 is a float32, its square is not.
+        """
+        cotangents = self.cotangents(logits.detach())  # constants: they are not differentiated
         if cotangents.dim() != 3 or cotangents.shape[1:] != logits.shape:
             raise ValueError(
                 f"cotangents of shape {tuple(cotangents.shape)} for logits "

@@ -7,6 +7,9 @@ gradient δ at its output, summed over the positions t at which the layer uses i
     ‖G‖² = Σ_o ‖Σ_t δ_ot x_t‖²            the product, formed for a bounded number of samples
     ‖G‖² = Σ_o Σ_tt' δ_ot (x_t·x_t') δ_ot'   a quadratic form; for large layers, few positions
 
+The second is the first with its square multiplied out. Parameters of one layer do not overlap, nor
+do those of two, so squared lengths of weight, bias and layers add up.
+
 Shapes: B samples, L labels, O outputs, K inputs, T positions.
 
 Reference:
@@ -56,6 +59,7 @@ def _trains(parameter: Tensor | None) -> bool:
 
 
 def _linear(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """``y_t = W x_t + b`` at every position: gradients ``Σ_t δ_t x_tᵀ`` and ``Σ_t δ_t``."""
     layer = cast(nn.Linear, layer)
     x_BKT = inputs.flatten(1, -2).mT if inputs.dim() > 2 else inputs.unsqueeze(-1)
     delta_BLOT = cotangents.flatten(2, -2).mT if inputs.dim() > 2 else cotangents.unsqueeze(-1)
@@ -66,6 +70,11 @@ def _linear(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
 
 
 def _conv(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """A convolution is the linear layer ``y_t = W x_t + b`` on the patch x_t each output sees.
+
+    Patches repeat every input once for each tap of the kernel, so they are made for some samples at
+    a time.
+    """
     layer = cast(nn.Conv2d, layer)
     delta_BLOT = cotangents.flatten(3)
     step = max(1, MAX_ELEMENTS // (layer.weight[0].numel() * layer.groups * delta_BLOT.shape[-1]))
@@ -74,7 +83,10 @@ def _conv(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
 
 
 def _conv_piece(layer: nn.Conv2d, inputs: Tensor, delta_BLOT: Tensor) -> Tensor:
-    """The groups of a convolution are so many samples; their squared lengths add up."""
+    """Groups are so many samples: each has weights of its own, on inputs and outputs of its own.
+
+    So the gradient consists of one block for each group, ``‖G‖² = Σ_g ‖G_g‖²``.
+    """
     groups = layer.groups
     squares = delta_BLOT.new_zeros(delta_BLOT.shape[:2])
     if _trains(layer.weight):
@@ -115,24 +127,27 @@ def _pad(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
 
 
 def _batch_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """``y = γ x̂ + β``, x̂ by the running statistics: constants, so that no samples mix."""
     layer = cast(nn.BatchNorm2d, layer)
     x = F.batch_norm(inputs, layer.running_mean, layer.running_var, eps=layer.eps)
     return _channel_scale(layer, x, cotangents)
 
 
 def _group_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """``y = γ x̂ + β``, x̂ by the sample's own statistics, in which γ and β play no part."""
     layer = cast(nn.GroupNorm, layer)
     return _channel_scale(layer, F.group_norm(inputs, layer.num_groups, eps=layer.eps), cotangents)
 
 
 def _channel_scale(layer: Any, normal: Tensor, cotangents: Tensor) -> Tensor:
-    """Weight and bias per channel (axis 1), summed over the positions after it."""
+    """Weight and bias for each channel (axis 1), which all positions after that axis share."""
     x_BCT = normal.unsqueeze(-1).flatten(2)
     delta_BLCT = cotangents.unsqueeze(-1).flatten(3)
     return _scale_lengths(layer, x_BCT, delta_BLCT, -1)
 
 
 def _layer_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+    """As `_group_norm`; weight and bias for each element of the last axes, shared by the others."""
     layer = cast(nn.LayerNorm, layer)
     axes = len(layer.normalized_shape)
     normal = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
@@ -142,7 +157,7 @@ def _layer_norm(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
 
 
 def _scale_lengths(layer: Any, normal: Tensor, cotangents: Tensor, positions: int) -> Tensor:
-    """An elementwise scale and shift: gradients Σ_t δ x̂ and Σ_t δ."""
+    """``y_ct = γ_c x̂_ct + β_c``: gradients ``Σ_t δ_ct x̂_ct`` and ``Σ_t δ_ct`` for each c."""
     squares = cotangents.new_zeros(cotangents.shape[:2])
     if _trains(layer.weight):
         weight = (cotangents * normal.unsqueeze(1)).sum(positions)
@@ -153,7 +168,12 @@ def _scale_lengths(layer: Any, normal: Tensor, cotangents: Tensor, positions: in
 
 
 def _embedding(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
-    """A lookup is a linear layer on one-hot rows: two positions share one if their ids agree."""
+    """Row i of the table has the gradient ``Σ δ_t`` over the positions whose id is i.
+
+    A lookup is a linear layer on one-hot rows, whose products ``x_t·x_t'`` are 1 where two ids
+    agree and 0 elsewhere: ``‖G‖² = Σ_tt' [i_t = i_t'] δ_t·δ_t'``. Neither one-hot rows nor the
+    gradient, each as long as the table, are formed.
+    """
     layer = cast(nn.Embedding, layer)
     ids_BT = inputs.unsqueeze(-1).flatten(1)
     delta_BLOT = cotangents.unsqueeze(2).flatten(2, -2).mT
@@ -167,7 +187,10 @@ def _embedding(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
 
 
 def _same(ids_BT: Tensor, padding: int | None, like: Tensor) -> Tensor:
-    """One where two positions hold the same id, zero elsewhere and for padding: (B, T, T)."""
+    """One where two positions hold the same id, zero elsewhere: (B, T, T).
+
+    Zero for padding too: the layer does not train that row.
+    """
     same_BTT = ids_BT.unsqueeze(1) == ids_BT.unsqueeze(2)
     if padding is not None:
         same_BTT = same_BTT & (ids_BT != padding).unsqueeze(1)
@@ -178,7 +201,8 @@ def _product_lengths(delta_BLOT: Tensor, x_BKT: Tensor) -> Tensor:
     """Squared Frobenius norm of ``Σ_t δ_t x_tᵀ`` per sample and label: (B, L).
 
     Takes the cheaper of the two forms. Multiplications per sample: R K T for the product and
-    T² (K + R) for the quadratic form, with R = L O.
+    T² (K + R) for the quadratic form, with R = L O. With one position the gradient has rank one,
+    ``‖δ xᵀ‖² = ‖δ‖² ‖x‖²``, at K + R.
     """
     (labels, outputs, positions), inner = delta_BLOT.shape[1:], x_BKT.shape[1]
     if positions == 1:
@@ -207,11 +231,12 @@ def _bias_lengths(delta_BLOT: Tensor) -> Tensor:
 
 
 def _by_positions(rows_BRT: Tensor, x_BKT: Tensor) -> Tensor:
+    """Forms the products of all pairs of positions instead, ``M_tt' = x_t·x_t'``."""
     return _quadratic(rows_BRT, torch.bmm(x_BKT.mT, x_BKT))
 
 
 def _quadratic(rows_BRT: Tensor, gram_BTT: Tensor) -> Tensor:
-    """``rᵀ M r`` for each row r: (B, R). Never negative, but for rounding."""
+    """``rᵀ M r`` for each row r: (B, R). M is a Gram matrix, so only rounding makes it negative."""
     return (torch.bmm(rows_BRT, gram_BTT) * rows_BRT).sum(-1).clamp_min(0)
 
 

@@ -51,8 +51,15 @@ def trainable_layers(model: nn.Module) -> dict[str, nn.Module]:
 class LayerTape:
     """Records, during one forward pass in a ``with`` block, what each layer is given and gives.
 
-    Of outputs it keeps the place in the autograd graph, not the tensor, so that later in-place
-    operations on them (``ReLU(inplace=True)``) do no harm and nothing is copied.
+    Of outputs it keeps the place in the autograd graph, not the tensor: an operation in place after
+    the layer (``ReLU(inplace=True)``) gives the same tensor another place, while the gradient that
+    the layer's rule asks for is that of the output before it. Of inputs it keeps the tensor itself
+    and how often that tensor has been changed in place: `squares` refuses inputs that have changed
+    since, as autograd does, because a rule would read the new values.
+
+    Args:
+        layers: By name.
+        batch: B, the number of samples of the pass.
     """
 
     def __init__(self, layers: dict[str, nn.Module], batch: int) -> None:
@@ -116,7 +123,11 @@ class LayerTape:
 def _squares(
     layers: dict[str, nn.Module], uses: dict[str, _Use], logits: Tensor, units: Tensor
 ) -> dict[str, Tensor]:
-    """Backward once per label, then layer by layer; what cannot reach the logits is left out."""
+    """Backward once per label, then layer by layer; what cannot reach the logits is left out.
+
+    A sample's logits depend on that sample alone, so the gradient of ``Σ_b u_b·z_b`` holds in row b
+    what the sample by itself would have given for its cotangent u_b: one pass serves the batch.
+    """
     edges = {name: use.edge for name, use in uses.items() if use.edge is not None}
     deltas: dict[str, Tensor] = {}
     for label, unit in enumerate(units):
@@ -140,4 +151,5 @@ def _put(deltas: dict[str, Tensor], name: str, gradient: Tensor, label: int, lab
 def _cotangents(
     logits: Tensor, edges: list[GradientEdge], unit: Tensor
 ) -> tuple[Tensor | None, ...]:
+    """The gradient at each layer's output; the graph is kept for the labels that follow."""
     return torch.autograd.grad(logits, edges, unit, retain_graph=True, allow_unused=True)

@@ -19,7 +19,8 @@ from dal.learners.network import TorchLearner
 from dal.lockstep.engine import Engine, Replica, Request
 from dal.lockstep.fit import StackedFit, advance, ends_stacking
 from dal.lockstep.passes import stacked_logits, stacked_scan
-from dal.lockstep.stack import CannotStackError, why_not
+from dal.lockstep.stack import CannotStackError
+from dal.lockstep.stand_ins import why_not
 from dal.pool import TrainSet
 from dal.query.base import Features, Need, Needs, PoolView, Probs
 from dal.training.trainer import Fit, FitState, Trainer
@@ -99,7 +100,11 @@ class LockstepLearner(Learner):
         self._kind = _kind(learner)
 
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
-        """See `TorchLearner.fit`."""
+        """See `TorchLearner.fit`.
+
+        Fits are stacked that stand at the same step: of as many samples, epochs, and steps within
+        the epoch. Samples have weights in all of them or in none.
+        """
         work, saved = FitWork(self.learner, train_set, context), context.resume or {}
         equal = bool((train_set.weights == 1).all())
         result: FitState
@@ -145,7 +150,10 @@ class LockstepLearner(Learner):
         self.learner.check_needs(needs, strategy)
 
     def state_dict(self) -> dict[str, Any]:
-        """See `TorchLearner.state_dict`; copies, since the tensors may be parts of a stack."""
+        """See `TorchLearner.state_dict`.
+
+        Copies: a network's tensors may be views of a stack, all of which would be saved.
+        """
         state = self.learner.state_dict()
         return state | {"model": {name: t.clone() for name, t in state["model"].items()}}
 
