@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from typing import Any
 
+import named_inputs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.pool_pass import auto_batch_size, batch_size_for, pool_pass, predict_logits
 from dal.models import MLP, LeNet5
 from dal.models.base import Output
-from dal.query import Features, GradNorms, Needs, Probs
+from dal.query import Features, GradNorms, Members, Needs, Probs
 from dal.task import Multiclass
+from dal.utils.inputs import Inputs, take_rows
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -354,3 +358,26 @@ def test_asked_batch_size_goes_no_further_than_the_pool() -> None:
     assert batch_size_for(10**19, 784, 60_000, CPU) == 60_000
     assert batch_size_for(10**19, 784, 50, CPU) == auto
     assert batch_size_for(None, 784, 60_000, CPU) == batch_size_for(None, 784, 5, CPU) == auto
+
+
+@pytest.mark.parametrize("case", list(named_inputs.CASES))
+def test_pass_and_prediction_on_inputs_by_name_equal_those_on_one_tensor(case: str) -> None:
+    make, inputs = named_inputs.CASES[case]
+    model, count = named_inputs.network(make), named_inputs.COUNT
+    masks = DropoutMasks(model, 3, seed=0, round_number=1)
+    needs = frozenset({Probs(), Features(), GradNorms(), Members()})
+
+    def found(samples: Inputs) -> dict[str, Tensor]:
+        def take(indices: Tensor, device: torch.device) -> Inputs:
+            return take_rows(samples, indices)
+
+        options: dict[str, Any] = {"device": torch.device("cpu"), "batch_size": 16}
+        indices = torch.arange(count).flip(0)
+        results, _ = pool_pass(model, take, indices, needs, Multiclass(3), masks=masks, **options)
+        logits = predict_logits(model, take, count, **options)
+        return {"logits": logits, **{repr(need): value for need, value in results.items()}}
+
+    by_name, of_one = found(inputs), found(named_inputs.side_by_side(inputs))
+    assert by_name.keys() == of_one.keys()
+    for name, value in by_name.items():
+        assert torch.equal(value, of_one[name]), name

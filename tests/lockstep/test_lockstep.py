@@ -126,9 +126,11 @@ class Late(Mixed):
 
 @dataclass(frozen=True)
 class Double(Prepare):
-    """Prepares inputs in float64."""
+    """Prepares inputs in float64, and fails on infinite ones."""
 
     def __call__(self, raw: Tensor) -> Tensor:
+        if raw.isinf().any():
+            raise ValueError("an input is infinite")
         return super().__call__(raw).double()
 
 
@@ -425,9 +427,11 @@ def test_lockstep_pool_exhausted_in_different_rounds(tmp_path: Path) -> None:
 
 
 SPOILED = {
-    "loss": (LogisticRegression, float("nan"), FloatingPointError, "round 1, epoch 0"),
-    "input": (Lookup, 10.0, IndexError, "index out of range"),
+    "loss": (LogisticRegression, float("nan"), FloatingPointError, "round 1, epoch 0", (2, 2)),
+    "forward": (Lookup, 10.0, IndexError, "index out of range", (1, 2)),
+    "reading": (LogisticRegression, float("inf"), ValueError, "an input is infinite", (1, 3)),
 }
+"""Model, value of a sample, what comes of it, and how many fits of three and of two are stacked."""
 
 
 @pytest.mark.parametrize("case", list(SPOILED))
@@ -435,7 +439,7 @@ def test_lockstep_failure_of_one_leaves_the_others_alone(
     case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A sample with which training fails is drawn in the first query of one run."""
-    model, value, kind, reason = SPOILED[case]
+    model, value, kind, reason, stacked = SPOILED[case]
     experiment = Experiment(model, Trainer(5, 4, sgd(0.05)))
     runs = [("random", seed) for seed in range(3)]
     for name, seed in runs:
@@ -443,8 +447,7 @@ def test_lockstep_failure_of_one_leaves_the_others_alone(
     experiment.spoiled = {1: (int(picks(tmp_path / "alone/random1")[0]), value)}
     errors = experiment.lockstep(tmp_path / "together", runs)
     assert [type(error) for error in errors] == [type(None), kind, type(None)]
-    assert experiment.done[("fit", 3)] == (2 if case == "loss" else 1)
-    assert experiment.done[("fit", 2)] == 2
+    assert (experiment.done["fit", 3], experiment.done["fit", 2]) == stacked
     assert "stacked" not in caplog.text
     for seed in (0, 2):
         assert_equal(tmp_path / f"together/random{seed}", tmp_path / f"alone/random{seed}")
