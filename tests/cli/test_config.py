@@ -74,14 +74,20 @@ def compose(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def name_of(*overrides: str) -> str:
-    return chosen(*overrides).run_name(compose(*overrides)[0]["seed"])
+    return named(*overrides)[0]
 
 
 def chosen(*overrides: str) -> Choices:
+    return named(*overrides)[1]
+
+
+def named(*overrides: str) -> tuple[str, Choices]:
+    """The name of a run, and what was chosen."""
     config = hydra.compose("config", list(overrides), return_hydra_config=True)
     choices = OmegaConf.to_container(config.hydra.runtime.choices)
     names = [str(name) for name in config if name != "hydra"]
-    return choices_of(OmegaConf.masked_copy(config, names), choices)  # type: ignore[arg-type]
+    made = choices_of(OmegaConf.masked_copy(config, names), choices)  # type: ignore[arg-type]
+    return made.run_name(config.seed), made
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

@@ -14,7 +14,7 @@ import yaml
 
 import dal
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PARTS = ("dal", "conf", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 SMALL = ("data=iris", "model=logistic_regression", "budget=5", "query_size=5", "trainer.epochs=2")

@@ -13,7 +13,7 @@ import yaml
 
 from dal.settings import TEXTS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initial", "features")
 OF_CODE = {"model.eval", "features.flatten", "labels"}  # for people who write code
