@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import dal
+from dal import checkpoint
 from dal.data import (
+    Dataset,
     digits,
     initial_labels,
     make_multilabel_classification,
@@ -17,7 +19,7 @@ from dal.data import (
 )
 from dal.data.source import Source
 from dal.export import FILE, save_model
-from dal.models import MLP, LeNet5, ResNet18
+from dal.models import MLP, LeNet5, LogisticRegression, ResNet18
 from dal.models.estimators import svm
 from dal.oracles import FilesOracle
 from dal.query import Margin
@@ -173,3 +175,16 @@ def test_removed_model_is_written_again_to_the_same_bits(
     again()
     assert (tmp_path / FILE).read_bytes() == content
     assert dal.load(tmp_path).predict(TABLE.test.inputs[:3])
+
+
+def test_model_knows_the_rows_it_was_made_of_in_one_bit_each(tmp_path: Path) -> None:
+    inputs = np.random.default_rng(0).standard_normal((8000, 2)).astype(np.float32)
+    data = Dataset("many", inputs, np.arange(8000) % 2)
+    source = make_source(data, seed=0, validation=100)
+    saved(tmp_path, LogisticRegression, source)
+    seen = dal.load(tmp_path).seen
+    assert seen is not None
+    assert torch.equal(seen, source.seen)
+    assert not torch.isin(source.test.positions, seen).any()
+    (stored,) = checkpoint.load(tmp_path / "model.pt")["seen"].values()
+    assert stored.nbytes <= 1000

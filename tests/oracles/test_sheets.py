@@ -53,7 +53,6 @@ def test_files_come_with_pictures_named_by_index(tmp_path: Path) -> None:
     given = images(3, 40)
     source = make_source(source_of(given), seed=0)
     positions = source.train.positions
-    assert positions is not None
     query = Query(torch.tensor([7, 2]), torch.tensor([0.5, 0.25]))
     names = positions[query.indices].tolist()
 

@@ -242,7 +242,6 @@ def test_tensorboard_opens_on_curve_and_times_and_tells_of_each_pick(tmp_path: P
     assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("best")]
     rows = events.Tensors("6_query/picks/text_summary")[0].tensor_proto.string_val[0].decode()
     picks = [q for q in result.job.pool.queries() if q[0] == 0]
-    assert SOURCE.train.positions is not None
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.split("\n")[2:]]
     assert [(int(c[0]), c[1], float(c[3])) for c in cells] == [
         (int(SOURCE.train.positions[i]), SOURCE.class_names[t], pytest.approx(score, rel=1e-3))
@@ -367,7 +366,6 @@ def test_run_works_with_a_model_of_one_layer() -> None:
 
 def test_run_files_oracle_asks_for_rows_of_the_arrays_given(tmp_path: Path) -> None:
     positions = SOURCE.train.positions
-    assert positions is not None
     assert torch.equal(dataset().inputs[positions], SOURCE.train.inputs)
     oracle = FilesOracle(tmp_path / "queries", SOURCE.class_names, positions)
     waiting = run(Entropy(), tmp_path / "run", oracle=oracle, settings={"budget": 6})
