@@ -137,12 +137,9 @@ class StackedFit(Epochs):
             self.fits[place].state.steps += 1
         self.stack.remember()
 
-    def evaluation_mode(self) -> None:
-        """See `Epochs.evaluation_mode`."""
+    def begin_measuring(self) -> Tensor:
+        """See `Epochs.begin_measuring`."""
         self.stack.train(False)
-
-    def everything(self) -> Tensor:
-        """See `Epochs.everything`."""
         return torch.arange(self.count, device=self.device).expand(len(self.fits), -1)
 
     def logits(self, batch: Tensor) -> Tensor:

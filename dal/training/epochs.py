@@ -96,8 +96,8 @@ class Epochs(ABC):
                 loss, right = self.step(batch)
                 self.progress.add(loss * batch.shape[-1], right)
                 self.count_step()
-        loss_sum, correct = self.sums()
-        return self._metrics(loss_sum, correct, *2 * [sum(batch.shape[-1] for batch in batches)])
+        seen = sum(batch.shape[-1] for batch in batches)
+        return self._metrics(*self.sums(), seen, seen)
 
     def step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """A step of the optimizer; gives the mean loss and the number of right predictions."""
@@ -125,8 +125,7 @@ class Epochs(ABC):
         The means of `train` belong to the weights before each step: kept as the best, the ones
         after it can be far worse.
         """
-        self.evaluation_mode()
-        everything = self.everything()
+        everything = self.begin_measuring()
         size = max(self.trainer.batch_size, EVALUATED_AT_ONCE)
         with torch.no_grad():
             parts = []
@@ -162,12 +161,8 @@ class Epochs(ABC):
         """Note that a step is done."""
 
     @abstractmethod
-    def evaluation_mode(self) -> None:
-        """Switch the networks to evaluation mode."""
-
-    @abstractmethod
-    def everything(self) -> Tensor:
-        """Positions of all samples as one batch."""
+    def begin_measuring(self) -> Tensor:
+        """Switch to evaluation mode; gives the positions of all samples as one batch."""
 
     @abstractmethod
     def logits(self, batch: Tensor) -> Tensor:

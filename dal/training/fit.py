@@ -116,12 +116,9 @@ class Fit(Epochs):
         """See `Epochs.count_step`."""
         self.state.steps += 1
 
-    def evaluation_mode(self) -> None:
-        """See `Epochs.evaluation_mode`."""
+    def begin_measuring(self) -> Tensor:
+        """See `Epochs.begin_measuring`."""
         self.model.eval()
-
-    def everything(self) -> Tensor:
-        """See `Epochs.everything`."""
         return torch.arange(self.count, device=self.device)
 
     def inputs(self, batch: Tensor) -> Inputs:

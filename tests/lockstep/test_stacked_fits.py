@@ -21,17 +21,17 @@ from dal.training.optim import adam
 from dal.training.trainer import Trainer
 from dal.utils.inputs import Inputs, take_rows
 
-CPU = torch.device("cpu")
+CPU, ADAM = torch.device("cpu"), adam(0.01)
 SEEDS = (0, 1, 2)
 
 
-def begun(case: str, named: bool, seed: int) -> Fit:
+def begun(case: str, named: bool, seed: int, optimizer: Any = ADAM) -> Fit:
     """A fit on a stretch of the samples that is the seed's own."""
     make, inputs = named_inputs.CASES[case]
     given: Inputs = inputs if named else named_inputs.side_by_side(inputs)
     own = take_rows(given, slice(seed, 30 + seed))
     samples = Samples(lambda batch: take_rows(own, batch), named_inputs.TARGETS[seed : 30 + seed])
-    trainer = Trainer(4, 8, adam(0.01), early_stopping=EarlyStopping(patience=None))
+    trainer = Trainer(4, 8, optimizer, early_stopping=EarlyStopping(patience=None))
     model = named_inputs.network(make, seed)
     return trainer.begin(model, samples, Multiclass(3), FitContext(seed=seed))
 
@@ -58,6 +58,31 @@ def test_stack_on_tensors_by_name_equals_that_on_one_tensor_and_fits_alone(
             assert torch.equal(weight, expected[name]), name
             mine = alone.model.state_dict()[name]
             torch.testing.assert_close(weight, mine, rtol=1e-4, atol=1e-5)
+
+
+def test_other_errors_of_a_stack_end_every_fit_that_goes_on() -> None:
+    """Such as of an optimizer: nothing says that fits would do better one by one."""
+
+    class Failing(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            raise ValueError("a defect")
+
+    def attempt(number: int, function: Callable[[], Any]) -> bool:
+        try:
+            function()
+        except ValueError as error:
+            ended[number] = str(error)
+        return number not in ended
+
+    ended: dict[int, str] = {}
+    fits = [begun("parts", True, seed, lambda ps: Failing(ps, lr=0.1)) for seed in SEEDS]
+    starts = [fit.model.head.weight.clone() for fit in fits]
+    assert advance(fits, attempt)
+    assert ended == dict.fromkeys(SEEDS, "a defect")
+    for fit, start in zip(fits, starts, strict=True):
+        weight = fit.model.head.weight.detach()
+        assert torch.equal(weight, start)
+        assert weight.untyped_storage().nbytes() == weight.nbytes  # no view of the stack
 
 
 @pytest.mark.parametrize("case", list(named_inputs.CASES))
