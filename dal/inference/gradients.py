@@ -31,7 +31,8 @@ Scope = Literal["all", "last", "input"]
 Labels = Literal["all", "predicted"]
 Cotangents = Callable[[Tensor], Tensor]
 
-_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}
+NUMBERS_AT_ONCE = {"cpu": 2**23, "cuda": 2**28}
+"""Numbers of outputs and gradients that are held at once, by kind of device."""
 
 
 def gradient_norms(
@@ -169,7 +170,8 @@ class GradientNorms:
         output = _detached(forward(self.model, _copied(sample)))
         labels = len(self._units(output.logits)[0])
         numel = _held_numbers(self.model, sample)
-        limit = _ELEMENTS.get(output.logits.device.type, _ELEMENTS["cuda"])
+        kind = output.logits.device.type
+        limit = NUMBERS_AT_ONCE.get(kind, NUMBERS_AT_ONCE["cuda"])
         own = sum(tensor.numel() for tensor in tensors_of(sample))
         per_label = {"all": numel, "last": 0, "input": own}[self.scope]
         self._rows = max(1, limit // (labels * (per_label + output.logits.numel()) + numel))

@@ -608,12 +608,12 @@ def test_any_memory_limit_gives_the_same(limit: int, monkeypatch: pytest.MonkeyP
     model, x = randomized(LeNet5((1, 28, 28), 4)), images(5, 1, 28, 28) * 0.1
     want = gradient_norms(model, x)[1]
     monkeypatch.setattr(layer_norms, "MAX_ELEMENTS", limit * 20)
-    monkeypatch.setitem(gradients._ELEMENTS, "cpu", limit * 40)
+    monkeypatch.setitem(gradients.NUMBERS_AT_ONCE, "cpu", limit * 40)
     for scope in ("all", "last", "input"):
         monkeypatch.undo()
         want = gradient_norms(model, x, scope=scope)[1]
         monkeypatch.setattr(layer_norms, "MAX_ELEMENTS", limit * 20)
-        monkeypatch.setitem(gradients._ELEMENTS, "cpu", limit * 40)
+        monkeypatch.setitem(gradients.NUMBERS_AT_ONCE, "cpu", limit * 40)
         got = gradient_norms(model, x, scope=scope)[1]
         torch.testing.assert_close(got, want, rtol=1e-11, atol=0)
 
@@ -828,7 +828,7 @@ def test_inputs_by_name_equal_the_same_numbers_in_one_tensor(
     make, inputs = named_inputs.CASES[case]
     if case == "tokens" and scope == "input":
         pytest.skip("token ids have no gradient")
-    monkeypatch.setitem(gradients._ELEMENTS, "cpu", 2000)  # several pieces
+    monkeypatch.setitem(gradients.NUMBERS_AT_ONCE, "cpu", 2000)  # several pieces
     model, one = named_inputs.network(make).eval(), named_inputs.side_by_side(inputs)
     output, lengths = gradient_norms(model, inputs, scope=scope, labels=labels)
     expected, of_one = gradient_norms(model, one, scope=scope, labels=labels)
