@@ -62,7 +62,7 @@ def test_measurement_tiny_sizes_gives_finite_ratios(
         items_autograd=2,
         steps=1,
         batch_sizes=(32, 64),
-        sizes=Sizes(scores=50, selection=60, large=70, members=3, width=8, picks=5),
+        sizes=Sizes(scores=50, selection=60, large=70, frozen=80, members=3, width=8, picks=5),
     )
     rows = bench.measurements(None)[name](setup)
     assert rows

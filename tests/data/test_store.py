@@ -136,7 +136,7 @@ def test_a_bad_number_is_named_by_its_row(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_read_once_and_not_at_every_start(tmp_path: Path) -> None:
-    size = 2**26
+    size = 2**24
     sparse = np.lib.format.open_memmap(
         tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(size // 16, 4)
     )
