@@ -61,6 +61,7 @@ def settings(tmp_path: Path, *overrides: str) -> dict[str, Any]:
             "query_size=5",
             f"data_dir={tmp_path}",
             f"saved_dir={tmp_path}",
+            "figures=false",
             *overrides,
         ],
     )
