@@ -113,7 +113,7 @@ class Journals:
             ValueError: It is that of another version, or belongs to other data.
         """
         there = [journal.path for journal in (self.ledger, self.spare) if journal.path.exists()]
-        causes = []
+        causes, found = [], list[list[dict[str, Any]]]()
         for path in there:
             try:
                 header, *events = _read(path)
@@ -121,15 +121,16 @@ class Journals:
                 causes.append(str(error))
                 continue
             check_format(header)
-            if header["data"] != self.data:
+            if header.get("data") != self.data:
                 raise ValueError(
                     f"the data have changed since {path} was written; restore them, or choose "
                     "another saved_dir to start anew"
                 )
-            return events
-        if there:
+            found.append(events)
+        if there and not found:
             raise DamagedError(f"{causes[0]}; {self.remedy}")
-        return None
+        # One that lost lines at its end is whole line by line, but the other has all labels.
+        return max(found, key=len, default=None)
 
     def keep_question(self, round_number: int, pending: dict[str, Any] | None) -> None:
         """Keep what is asked in a round.

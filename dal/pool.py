@@ -316,8 +316,11 @@ class Pool:
 
         Raises:
             ValueError: They are those of another pool: an index is out of range, an event does not
-                supersede the one before it of the same sample, or the targets have another shape.
+                supersede the one before it of the same sample, or the targets have another shape;
+                or one lacks a value, or has one of another type.
         """
+        for number, event in enumerate(events, len(self._annotators)):
+            _check_plain(number, event)
         rows = {key: _column(key, [event[key] for event in events]) for key in COLUMNS}
         if not events:
             rows["target"] = rows["target"].view(self._shape("target", 0))
@@ -345,6 +348,27 @@ def _column(key: str, values: Sequence[Any]) -> Tensor:
     if key in _NO_VALUE:
         values = [_NO_VALUE[key] if value is None else value for value in values]
     return torch.tensor(values, dtype=COLUMNS[key])
+
+
+def _check_plain(number: int, event: Mapping[str, Any]) -> None:
+    """Refuse an event that somebody altered: torch would take 1.5 or true for an index."""
+    for key in (*COLUMNS, "annotator"):
+        value = event.get(key, ())
+        cells = value if key == "target" and isinstance(value, list) else [value]
+        if not all(_may_stand(key, cell) for cell in cells):
+            fact = f"has {key}={value!r:.40}" if key in event else f"lacks {key}"
+            raise ValueError(f"event {number} of the ledger {fact}, which cannot be; restore it")
+
+
+def _may_stand(key: str, value: Any) -> bool:
+    """Whether a plain value is of the type of a column."""
+    if key in ("annotator", "origin"):
+        return isinstance(value, str) if key == "annotator" else value in ORIGINS
+    if value is None or COLUMNS[key] == torch.bool:
+        return isinstance(value, bool) or (value is None and key in _NO_VALUE)
+    if type(value) is int:
+        return abs(value) < 2**63
+    return COLUMNS[key].is_floating_point and isinstance(value, float)
 
 
 def _check_numbers(rows: Mapping[str, Tensor]) -> None:

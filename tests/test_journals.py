@@ -17,10 +17,12 @@ from dal.checkpoint import Checkpoints
 from dal.data import initial_labels, make_source
 from dal.data.source import Dataset
 from dal.journals import Journals
+from dal.learners import Dropout, make_learner
 from dal.models import MLP
 from dal.oracles import FilesOracle
 from dal.pool import Pool
 from dal.query import Entropy, Instability, Margin, Strategy
+from dal.runs.parts import Parts
 from dal.state import FORMAT
 from dal.training.trainer import Trainer
 from dal.utils.safe_files import DamagedError
@@ -115,9 +117,30 @@ def test_any_flipped_bit_of_a_lone_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_line_cut_off_by_a_kill_never_was(tmp_path: Path) -> None:
     Journals(tmp_path, "digest").extend(filled(2), [])
-    path = tmp_path / "ledger.jsonl"
-    path.write_bytes(path.read_bytes()[:-5])
+    for path in tmp_path.rglob("ledger.jsonl"):  # the second is written after the first
+        path.write_bytes(path.read_bytes()[:-5])
     assert len(Journals(tmp_path, "digest").all_events() or ()) == 3
+
+
+@pytest.mark.parametrize("shortened", ["ledger.jsonl", "checkpoints/ledger.jsonl"])
+def test_ledger_that_lost_whole_lines_is_taken_from_the_other(
+    shortened: str, tmp_path: Path
+) -> None:
+    Journals(tmp_path, "digest").extend(filled(3), [])
+    path = tmp_path / shortened
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+    assert len(Journals(tmp_path, "digest").all_events() or ()) == 5
+
+
+def test_ledger_with_a_class_that_is_none_is_refused() -> None:
+    source = make_source(dataset(), seed=0)
+    learner = make_learner(
+        MLP, Trainer(), source, source.task, Dropout(), seed=0, device=torch.device("cpu")
+    )
+    parts = Parts(source, learner, Margin(), ints(0, 1))
+    (event,) = filled(0).events()[:1]
+    with pytest.raises(ValueError, match=r"target 3 .*is not one of the 3 classes"):
+        parts.pool([event | {"target": 3}])
 
 
 def test_ledger_of_other_data_is_refused(tmp_path: Path) -> None:

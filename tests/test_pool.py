@@ -402,3 +402,24 @@ def test_events_of_other_targets_are_refused() -> None:
     rows.label(0, ints(1), torch.ones(1, 3, dtype=torch.int64), origin="initial")
     with pytest.raises(ValueError, match=r"target has shape \(1, 3\) for 1 indices; give \(1,\)"):
         Pool(10).extend(rows.events())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": "1"}, {"index": 1.5}, {"index": True}, {"index": None}, {"index": 10**30},
+        {"target": "a"}, {"target": None}, {"target": [0, "1"]}, {"origin": "guess"}, {"origin": 1},
+        {"abstained": 2}, {"cost": "1"}, {"cost": 10**400}, {"score": "high"}, {"seconds": "3"},
+        {"supersedes": 1.5}, {"round": None}, {"annotator": None}, {"annotator": ["eva"]},
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_refused_by_event_and_name(change: dict[str, Any]) -> None:
+    pool = Pool(9)
+    pool.label(0, torch.tensor([1, 2]), torch.tensor([0, 1]), origin="initial")
+    first, second = pool.events()
+    (key,) = change
+    with pytest.raises(ValueError, match=f"event 1 of the ledger has {key}=.*; restore it"):
+        Pool(9).extend([first, second | change])
+    del second[key]
+    with pytest.raises(ValueError, match=f"event 1 of the ledger lacks {key}, .*; restore it"):
+        Pool(9).extend([first, second])

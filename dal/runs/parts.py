@@ -96,10 +96,15 @@ class Parts:
         return needs if self.remembered == 0 else needs | {Probs()}
 
     def pool(self, events: Sequence[Mapping[str, Any]] = ()) -> Pool:
-        """A ledger for the training part that holds some events."""
+        """A ledger for the training part that holds some events.
+
+        Raises:
+            ValueError: They are no events of these data; see `Pool.extend`.
+        """
         targets = self.source.train.targets
         pool = Pool(len(targets), targets.shape[1] if targets.ndim == 2 else None)
         pool.extend(events)
+        self.task.check_targets(pool.train_set().targets)
         return pool
 
     def history(self, folder: Path | None = None, **options: Any) -> PredictionHistory:
