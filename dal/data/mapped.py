@@ -34,6 +34,8 @@ class FileRows(Store):
 
     def __init__(self, array: Mapped, window: slice = slice(None)) -> None:
         self._file, self._map = str(array.filename), _mapping_of(array)
+        # A mapping starts at a page of the file, the last one before the array's own offset.
+        self._map_start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
         self._array: Array = array.view(np.ndarray)[window]
         self._type = array.dtype.newbyteorder("=")
 
@@ -57,7 +59,7 @@ class FileRows(Store):
     @cached_property
     def _digest(self) -> str:
         start = np.frombuffer(self._map, np.uint8).__array_interface__["data"][0]
-        begin = self._array.__array_interface__["data"][0] - start
+        begin = self._map_start + self._array.__array_interface__["data"][0] - start
         facts = begin, self._array.shape, self._array.strides, self._array.dtype.str
         return digest_tensors({f"{digest_file(self._file)} {facts}": torch.empty(0)})
 

@@ -171,7 +171,7 @@ class JoinedStore(Store):
         which = torch.bucketize(rows, torch.tensor(self._starts[1:]), right=True)
         places: list[Tensor] = []
         found: list[Inputs] = []
-        for number in torch.bincount(which).nonzero().squeeze(1).tolist():
+        for number in torch.bincount(which).nonzero().squeeze(1).tolist() or [0]:  # of no rows
             places.append((which == number).nonzero().squeeze(1))
             own = rows[places[-1]] - self._starts[number]
             found.append(self.parts[number].read(own, device))

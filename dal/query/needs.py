@@ -82,8 +82,24 @@ class History:
     rounds: int
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, eq=False)
+class _OfStrategy:
+    """What is made by one strategy: equal where it is the very same one.
+
+    A strategy may define equality, as data classes do, and then has no hash.
+    """
+
+    of: ScoreStrategy
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.of is self.of
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self.of)))
+
+
+@dataclass(frozen=True, eq=False)
+class Scores(_OfStrategy):
     """Scores of a strategy, made of each batch as it is computed: float, (N,).
 
     So the pass keeps one number a candidate, where what the scores are made of may have thousands.
@@ -92,14 +108,10 @@ class Scores:
         of: The strategy; see `ScoreStrategy.fits_blocks`.
     """
 
-    of: ScoreStrategy
 
-
-@dataclass(frozen=True)
-class Heights:
+@dataclass(frozen=True, eq=False)
+class Heights(_OfStrategy):
     """What candidates rank by where that is not their `Scores`; see `ScoreStrategy.heights`."""
-
-    of: ScoreStrategy
 
 
 Need = Probs | Features | GradNorms | History | Members | Decision | LookAhead | Scores | Heights

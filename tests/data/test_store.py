@@ -65,6 +65,9 @@ def test_every_store_gives_the_rows_that_are_asked_for(tmp_path: Path) -> None:
         assert isinstance(shown, Tensor)
         assert np.array_equal(shown, NUMBERS[41])
         assert [len(block) for block in blocks(store, size=25)] == [25, 25, 10]
+        nothing = store.read(SOME[:0])
+        assert isinstance(nothing, Tensor)
+        assert nothing.shape == (0, 3)
 
 
 def test_what_is_in_memory_is_resident_and_files_are_not(tmp_path: Path) -> None:
@@ -183,6 +186,20 @@ def test_parts_of_a_file_have_digests_of_their_own(tmp_path: Path) -> None:
         MappedStore(array[::2], "x").digest(),
     }
     assert len(digests) == 4
+
+
+def test_digests_tell_mappings_of_one_file_apart_by_where_they_begin(tmp_path: Path) -> None:
+    page = 4 * os.sysconf("SC_PAGE_SIZE")
+    path = tmp_path / "raw"
+    np.random.default_rng(0).integers(0, 256, 2 * page + 500, np.uint8).tofile(path)
+
+    def rows(offset: int, count: int = 20) -> MappedStore:
+        array = np.memmap(path, np.uint8, "r", offset=offset, shape=(count, 8))
+        return MappedStore(array, "raw")
+
+    assert len({rows(offset).digest() for offset in (0, 100, page, page + 100)}) == 4
+    later = np.memmap(path, np.uint8, "r", offset=page - 80, shape=(30, 8))[10:]
+    assert MappedStore(later, "raw").digest() == rows(page).digest()
 
 
 def test_without_a_cache_files_are_read_again(

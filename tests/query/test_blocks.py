@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -96,6 +97,28 @@ def test_small_pools_keep_what_scores_are_made_of() -> None:
     strategy = dal.query.Margin()
     assert in_blocks(strategy, strategy.needs, AT_HAND) == {Probs()}
     assert in_blocks(strategy, strategy.needs, AT_HAND + 1) == {Scores(strategy)}
+
+
+@dataclass
+class Doubt(ScoreStrategy):
+    """A strategy that can be compared, and so has no hash."""
+
+    power: float = 1.0
+    needs = frozenset({Probs()})
+
+    def score(self, view: PoolView) -> Tensor:
+        return (1 - view[Probs()].amax(1)) ** self.power
+
+
+def test_a_strategy_may_define_equality() -> None:
+    strategy, task, indices = Doubt(2.0), Multiclass(CLASSES), torch.arange(COUNT)
+    whole = passed(strategy.needs, task, 64, indices)
+    blocks = passed(in_blocks(strategy, strategy.needs, AT_HAND + 1), task, 64, indices)
+    queries = [strategy.select(v, 50, torch.Generator().manual_seed(3)) for v in (whole, blocks)]
+    assert torch.equal(queries[0].indices, queries[1].indices)
+    assert Scores(strategy) in blocks
+    assert Scores(Doubt(2.0)) not in blocks
+    assert Scores(strategy) != Heights(strategy)
 
 
 @pytest.mark.parametrize("strategy", [dal.query.CoreSet(), dal.query.Instability()])
