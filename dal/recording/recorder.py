@@ -114,7 +114,9 @@ class Recorder:
         text = _yaml(self.config)
         self.directory.write("config.yaml", text)
         begun = (state.fit or {}).get("steps", 0)
-        place = {"labels": pool.labels, "step": state.steps + begun + 1}
+        # A correction adds labels to the pool after the row of the round in progress was counted.
+        labels = state.row.get("labels", pool.labels)
+        place = {"labels": labels, "step": state.steps + begun + 1}
         self._board = TensorBoard(
             self.directory.path / "tb",
             class_names=self.source.class_names,

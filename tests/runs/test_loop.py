@@ -295,6 +295,27 @@ def test_run_files_oracle_waits_and_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "queries.csv").read_text().count("?") == 2
 
 
+def test_run_corrected_while_it_waits_shows_each_round_once(tmp_path: Path) -> None:
+    """A correction counts from the next round on: in rows, in the curve and in the training set."""
+    oracle = FilesOracle(tmp_path / "queries", SOURCE.class_names)
+    waiting = run(Entropy(), tmp_path / "run", oracle=oracle, settings={"budget": 7})
+    pool, index = waiting.job.pool, INITIAL[:1]
+    pool.label(0, index, (SOURCE.train.targets[index] + 1) % 3, origin="oracle", again=True)
+    waiting.job.commit("answers")
+    path = tmp_path / "queries" / "round_0000.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{line}a" for line in lines)]))
+    result = run(Entropy(), tmp_path / "run", oracle=oracle, settings={"budget": 7})
+    assert result.reason == "budget"
+    counted = ("labels", "queried", "cost", "trained_on")
+    assert [[row[name] for name in counted] for row in result.rows] == [
+        [9, 0, 9, 9],
+        [16, 7, 16, 15],
+    ]
+    curve = [(row["labels"], pytest.approx(row["test/accuracy"])) for row in result.rows]
+    assert shown(tmp_path / "run")["1_learning_curve/accuracy"] == curve
+
+
 def test_run_files_oracle_equals_simulated(tmp_path: Path) -> None:
     """The detour over files and three processes' worth of states changes no result."""
     settings = {"budget": 6}
