@@ -226,7 +226,7 @@ def test_network_of_images_works_too() -> None:
     images = torch.randn(12, 1, 28, 28, generator=rng)
     targets = torch.arange(12) % 4
     model = LeNet5((1, 28, 28), 4).to(memory_format=torch.channels_last)  # as learners make it
-    assert fit(model, images, targets, l2=0.01).history[0]["train/accuracy"] == 1.0
+    assert fit(model, images, targets, l2=0.01, epochs=100).history[0]["train/accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("restart", ["warm", "cold"])
@@ -241,7 +241,7 @@ def test_run_with_strategies_on_the_head(restart: Any, tmp_path: Path) -> None:
             strategy,
             initial=initial,
             trainer=FullBatch(l2=0.03, restart=restart),
-            settings=dal.Settings(budget=12, query_size=6),
+            settings=dal.Settings(budget=12, query_size=6, figures=False),
             run_dir=tmp_path / str(number),
         )
         assert result.rows[-1]["fit/stopped"] == "converged"
@@ -260,7 +260,7 @@ def test_ensemble_of_one_optimum_is_refused_without_bootstrap() -> None:
             initial=initial,
             trainer=FullBatch(l2=0.1),
             committee=Ensemble(3, bootstrap),
-            settings=dal.Settings(budget=4, query_size=4),
+            settings=dal.Settings(budget=4, query_size=4, figures=False),
         )
 
     with pytest.raises(ValueError, match=r"committee\.bootstrap=true"):
