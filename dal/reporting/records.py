@@ -209,7 +209,7 @@ def _read_run(folder: Path) -> RunRecord:
         metric=metric,
         rounds=rounds,
         start=_start(folder / "start.json"),
-        settings=shared,
+        settings=_without_own_seed(shared, config["seed"], values),
         recall=dict(rows[-1].get("test/recall") or {}),
         note=note,
     )
@@ -227,6 +227,20 @@ def strategy_name(option: str, config: Mapping[str, Any]) -> str:
 def shared_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The settings that runs compared must share, by dotted name."""
     return ((key, value) for key, value in named_leaves(config) if not key.startswith(OWN))
+
+
+def _without_own_seed(
+    settings: Mapping[str, Any], seed: int, chosen: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings but for seeds that follow the run's own (``data.seed: ${seed}``).
+
+    ``config.yaml`` has them resolved, so they differ between runs that differ in nothing but the seed.
+    """
+    return {
+        key: value
+        for key, value in settings.items()
+        if not key.endswith(".seed") or value != seed or key in chosen
+    }
 
 
 def _chosen(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

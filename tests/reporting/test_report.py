@@ -132,6 +132,19 @@ def test_variants_of_a_strategy_have_names_of_their_own(runs: Path) -> None:
         collect([runs], Options())
 
 
+@pytest.mark.parametrize("chosen", [False, True], ids=["the run's own", "chosen"])
+def test_seed_of_the_data_is_no_other_default(runs: Path, chosen: bool) -> None:
+    for seed in (0, 1):
+        folder = write_run(runs, "random", seed, [0.5, 0.6])
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["data"] = {"seed": 0 if chosen else seed}  # as ${seed} is written, resolved
+        values = {"data.seed": 0} if chosen else {}
+        config["choices"] = {"options": {"data": "synthetic"}, "values": values}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (group,) = collect([runs], Options()).groups
+    assert group.seeds == [0, 1]
+
+
 def test_runs_under_other_defaults_are_not_averaged(runs: Path) -> None:
     for seed, epochs in ((0, 200), (1, 100)):
         folder = write_run(runs, "random", seed, [0.5, 0.6])
