@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dal import checkpoint
-from dal.data.inputs import as_inputs
+from dal.data.inputs import as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
 from dal.data.source import UNKNOWN, Prepare, Source, Split
 from dal.data.store import ArrayStore, Store
@@ -24,7 +24,6 @@ from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimat
 from dal.pool import TrainSet
 from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Task, task_named
-from dal.utils.arrays import as_tensor
 from dal.utils.build import TARGET, check_arguments, find, spec_of
 from dal.utils.inputs import InputSpec, numel_of, to_device
 from dal.utils.numerics import pick_device
@@ -117,8 +116,7 @@ class Predictor:
 
 def _store(inputs: Any) -> Store:
     if isinstance(inputs, dict):
-        named = {name: as_tensor(values, name) for name, values in inputs.items()}
-        return ArrayStore(to_device(named, "cpu"))
+        return ArrayStore(to_device(as_named(inputs, "inputs"), "cpu"))
     if is_mapped(inputs):
         return checked(MappedStore(inputs, "inputs"))
     if isinstance(inputs, Tensor):

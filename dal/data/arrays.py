@@ -12,11 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dal.data.inputs import Array, as_inputs
+from dal.data.inputs import Array, as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
 from dal.data.source import UNKNOWN, Dataset, is_known
 from dal.data.store import Store
-from dal.utils.arrays import as_tensor
 from dal.utils.inputs import Inputs
 from dal.utils.ranges import MOST_WHOLE
 
@@ -76,7 +75,7 @@ def tensors_of(dataset: Dataset) -> dict[str, Any]:
 
 def _inputs(values: Any, role: str) -> Inputs | Store:
     if isinstance(values, Mapping):
-        return {str(name): as_tensor(each, f"{role}[{name!r}]") for name, each in values.items()}
+        return dict(as_named(values, role))
     if is_mapped(values):
         return checked(MappedStore(values, role))
     return as_inputs(_plain(values), role)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from dal.utils.arrays import as_tensor
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +40,28 @@ def as_inputs(array: Array, key: str) -> Tensor:
     images = channels_first(array, key)
     pixels = _finite(images, key) if images.dtype.kind == "f" else _bytes(images, key)
     return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def as_named(named: Mapping[Any, Any], key: str) -> dict[str, Tensor]:
+    """Several inputs of a sample as tensors by name.
+
+    Args:
+        named: Tensors (N, ...), which stay as they are; or arrays or lists, of which whole numbers
+            keep their type and fractions become float32, as networks take them.
+        key: What to call the inputs in errors.
+
+    Raises:
+        TypeError: One holds anything but numbers.
+        ValueError: An array or a list holds NaN or infinity.
+    """
+    return {str(name): _as_part(values, f"{key}[{name!r}]") for name, values in named.items()}
+
+
+def _as_part(values: Any, key: str) -> Tensor:
+    tensor = as_tensor(values, key)
+    if isinstance(values, Tensor) or not (tensor.is_floating_point() and len(tensor)):
+        return tensor
+    return torch.from_numpy(_finite(tensor.numpy(), key))
 
 
 def _finite(array: Array, key: str) -> npt.NDArray[np.float32]:

@@ -234,7 +234,7 @@ def _without_own_seed(
 ) -> dict[str, Any]:
     """Settings but for seeds that follow the run's own (``data.seed: ${seed}``).
 
-    ``config.yaml`` has them resolved, so they differ between runs that differ in nothing but the seed.
+    ``config.yaml`` has them resolved, so they differ where nothing but the seed does.
     """
     return {
         key: value

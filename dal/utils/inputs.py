@@ -72,7 +72,7 @@ def one_tensor(inputs: Inputs, who: str) -> Tensor:
     """
     if isinstance(inputs, Tensor):
         return inputs
-    raise TypeError(f"{who} takes one tensor, and samples have {', '.join(inputs)}; leave it out")
+    raise TypeError(f"{who} takes one tensor, and samples have {', '.join(inputs)}; do without it")
 
 
 def one_shape(spec: InputSpec, who: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,19 @@ def test_any_layout_of_numbers_becomes_a_tensor(array: np.ndarray[Any, Any]) -> 
 def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(TypeError, match="x is a list of type <U1; give a tensor, or an array"):
         as_tensor(["a"], "x")
+
+
+def test_fractions_by_name_are_those_that_networks_take() -> None:
+    ids = np.arange(40).reshape(20, 2)
+    as_given = torch.from_numpy(FEATURES[:20].astype(np.float64))
+    named = {"features": FEATURES[:20].astype(np.float64), "ids": ids, "tensor": as_given}
+    inputs: Any = Dataset("mine", named, NUMBERS[:20]).inputs  # type: ignore[arg-type]
+    assert torch.equal(inputs["features"], torch.from_numpy(FEATURES[:20]).float())
+    assert inputs["ids"].dtype == torch.int64
+    assert inputs["tensor"] is as_given
+
+
+def test_row_without_a_number_is_named_by_input_and_row() -> None:
+    named = {"features": [[0.0], [math.nan]], "ids": [[1], [2]]}
+    with pytest.raises(ValueError, match=r"inputs\['features'\].* NaN.* the first is row 1;"):
+        Dataset("mine", named, ["a", "b"])  # type: ignore[arg-type]
