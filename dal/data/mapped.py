@@ -36,6 +36,7 @@ class FileRows(Store):
         self._file, self._map = str(array.filename), _mapping_of(array)
         # A mapping starts at a page of the file, the last one before the array's own offset.
         self._map_start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+        self._stamp = _stamp(self._file)
         self._array: Array = array.view(np.ndarray)[window]
         self._type = array.dtype.newbyteorder("=")
 
@@ -43,7 +44,12 @@ class FileRows(Store):
         return len(self._array)
 
     def read(self, rows: Tensor, device: torch.device | str = CPU) -> Tensor:
-        """See `Store.read`."""
+        """See `Store.read`.
+
+        Raises:
+            ValueError: The file was written to since it was opened.
+        """
+        self._check_untouched()
         with np.errstate(over="ignore"):  # numbers beyond float32 are told of by `checked`
             batch = np.ascontiguousarray(self._array[rows.cpu().numpy()], self._type)
         self._map.madvise(mmap.MADV_DONTNEED)
@@ -51,6 +57,18 @@ class FileRows(Store):
         # chooses kernels by them.
         flat = torch.from_numpy(batch.reshape(-1))
         return flat.view(batch.shape).to(device)
+
+    def _check_untouched(self) -> None:
+        """Refuse other content under the same digest; of a shorter file the system kills readers.
+
+        A file that another one replaced, or that was removed, stays as it was for who has it open.
+        """
+        now = _stamp(self._file)
+        if now != self._stamp and now[:2] == self._stamp[:2]:
+            raise ValueError(
+                f"{self._file} was written to while it was in use; restore it, leave it alone and "
+                "run the same command again"
+            )
 
     def digest(self) -> str:
         """By the content of the file, which is read once for as long as it stays untouched."""
@@ -165,6 +183,15 @@ def open_mapped(path: str, setting: str) -> Mapped:
         array.close()
         raise ValueError(f"{path} is an archive of arrays; save the array alone with numpy.save")
     return array
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Which file stands at a path, size and time of its content; empty where there is none."""
+    try:
+        facts = Path(path).stat()
+    except OSError:
+        return ()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _mapping_of(array: Array) -> Any:

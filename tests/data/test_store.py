@@ -177,6 +177,25 @@ def test_a_copy_is_recognized_and_a_change_is_noticed(tmp_path: Path) -> None:
     assert digest_file(path) != digest_file(tmp_path / "two" / "x.npy")
 
 
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    array = np.ones((5000, 8), np.float32)
+    store, last = MappedStore(mapped(tmp_path, array), "x"), torch.tensor([4999])
+    torch.testing.assert_close(store.read(last), torch.ones(1, 8))
+    np.save(tmp_path / "new.npy", 2 * array)
+    (tmp_path / "new.npy").replace(tmp_path / "x.npy")  # what is open stays as it was
+    torch.testing.assert_close(store.read(last), torch.ones(1, 8))
+    store = MappedStore(np.load(tmp_path / "x.npy", mmap_mode="r"), "x")
+    torch.testing.assert_close(store.read(last), 2 * torch.ones(1, 8))
+    wait_until_old()
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(ValueError, match=r"x\.npy was written to while it was in use; restore"):
+        store.read(last)
+    store = MappedStore(np.load(tmp_path / "x.npy", mmap_mode="r"), "x")
+    os.truncate(tmp_path / "x.npy", 4096)  # the system kills whoever reads the rest
+    with pytest.raises(ValueError, match=r"x\.npy was written to while it was in use; restore"):
+        store.read(last)
+
+
 def test_parts_of_a_file_have_digests_of_their_own(tmp_path: Path) -> None:
     array = mapped(tmp_path)
     digests = {
