@@ -141,6 +141,21 @@ def test_folder_of_options_is_checked(do: Do, tmp_path: Path) -> None:
         do("dal train --config-dir=conf seed=1")
 
 
+@pytest.mark.parametrize("damage", ["x: !!python/object/apply:os.getcwd []", "margin"])
+def test_mistyped_option_beside_a_damaged_file_is_what_is_told(
+    damage: str, do: Do, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf" / "strategy" / "damaged.yaml").write_text(damage)
+    with pytest.raises(AssertionError) as end:
+        do("dal train --config-dir conf strategy=gin")
+    shown = capfd.readouterr()
+    said = f"{end.value}{shown.out}{shown.err}"
+    assert "Could not find 'strategy/gin'" in said
+    assert "did you mean strategy=gini?" in said
+    assert "mend the file" not in said
+    assert "Traceback" not in said
+
+
 def test_folder_of_options_holds_what_a_cluster_asks_for(
     do: Do, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -273,12 +273,15 @@ def suggestions(arguments: Sequence[str], folders: Sequence[Path]) -> Iterator[s
                     for close in difflib.get_close_matches(wrong, choices, 1)
                 )
         elif key not in keys and not key.startswith("hydra"):
-            names = keys if value == "null" else leaves
-            names = names + [g for g in known_groups if value in options(folders, g)]
+            listed = set(_listed(value))
+            having = [g for g in known_groups if listed and listed <= set(options(folders, g))]
+            names = [*(keys if value == "null" else leaves), *having]
             last = key.rpartition(".")[2]
             elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]
-            for close in elsewhere[:1] or difflib.get_close_matches(key, names, 1):
-                yield f"did you mean {close}={value}?"
+            meant = elsewhere[:1] or difflib.get_close_matches(key, names, 1)
+            # A group that was once called something else is known by its options.
+            for name in meant or (having if len(having) == 1 else []):
+                yield f"did you mean {name}={value}?"
 
 
 def _listed(value: str) -> list[str]:

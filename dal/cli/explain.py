@@ -95,7 +95,8 @@ def in_file(error: Exception, folders: Sequence[Path]) -> str | None:
             places = " or ".join(map(str, folders))
             return f"error: a file in {places} is no YAML: {error}; {remedy}"
         return f"error: {mark.name}, line {mark.line + 1}: {problem}; {remedy}"
-    if isinstance(error, OSError | UnicodeError):
+    # Hydra's error of an option that is not there is an OSError as well.
+    if isinstance(error, OSError | UnicodeError) and not isinstance(error, HydraException):
         own = [path for folder in folders[1:] for path in sorted(folder.rglob("*.yaml"))]
         files = [path for f in folders[:1] for path in sorted(f.glob("local/*.yaml"))] + own
         bad = [path for path in files if _unreadable(path)]
@@ -134,6 +135,8 @@ def _unreadable(path: Path) -> bool:
         OmegaConf.load(path)
     except (OSError, UnicodeError):
         return True
+    except YAMLError:
+        pass  # another error, of a file that nobody has asked for
     return False
 
 

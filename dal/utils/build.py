@@ -58,6 +58,11 @@ def factory(
     settings: Mapping[str, Any], part: str | None = None, *, allow: Sequence[str] = ()
 ) -> partial[Any]:
     """Like `build`, but not called yet: a partial to which the extra arguments are given."""
+    if not isinstance(settings, Mapping) or TARGET not in settings:
+        raise ValueError(
+            f"the settings of {part or 'an object'} are {settings!r:.60}; name a class or function "
+            f"in {TARGET}"
+        )
     target = find(str(settings[TARGET]), part, allow)
     given = {key: value for key, value in settings.items() if key != TARGET}
     arguments = {key: _built(value, part, allow) for key, value in given.items()}

@@ -354,7 +354,9 @@ def test_complete_already_is_false_without_a_status() -> None:
         (["trainer.early_stoping=null"], ["did you mean trainer.early_stopping=null?"]),
         (["budget=3", "data=mnist", "-m", "hydra.verbose=true", "--cfg", "job"], []),
         (["sed=1", "budgt=2"], ["did you mean seed=1?", "did you mean budget=2?"]),
-        (["", "=", "zzzzzz=1", "/etc=1"], []),
+        (["", "=", "zzzzzz=1", "/etc=1", "zzzzzz=[]"], []),
+        (["pool=[noisy]"], ["did you mean difficulty=[noisy]?"]),
+        (["pool=[noisy,ood]"], ["did you mean difficulty=[noisy,ood]?"]),
     ],
 )
 def test_suggestions_for_mistyped_settings(arguments: list[str], lines: list[str]) -> None:

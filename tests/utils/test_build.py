@@ -181,3 +181,9 @@ def test_spec_of_a_local_function_is_none() -> None:
 
     assert spec_of(local) is None
     assert spec_of(partial(local)) is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"window": 3}, [1, 2], None, "margin"])
+def test_settings_without_a_target_are_refused(settings: Any) -> None:
+    with pytest.raises(ValueError, match=r"settings of strategy are .*; name a class or function"):
+        build(settings, "strategy")
