@@ -141,11 +141,10 @@ def test_folder_of_options_is_checked(do: Do, tmp_path: Path) -> None:
         do("dal train --config-dir=conf seed=1")
 
 
-@pytest.mark.parametrize("damage", ["x: !!python/object/apply:os.getcwd []", "margin"])
 def test_mistyped_option_beside_a_damaged_file_is_what_is_told(
-    damage: str, do: Do, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    do: Do, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "conf" / "strategy" / "damaged.yaml").write_text(damage)
+    (tmp_path / "conf" / "strategy" / "damaged.yaml").write_text("x: !!python/tuple []")
     with pytest.raises(AssertionError) as end:
         do("dal train --config-dir conf strategy=gin")
     shown = capfd.readouterr()
