@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,17 @@ from tqdm import tqdm
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
-from dal.query.base import Features, GradNorms, Members, Need, Needs, PoolView, Probs, Scores
+from dal.query.base import (
+    Features,
+    GradNorms,
+    Heights,
+    Members,
+    Need,
+    Needs,
+    PoolView,
+    Probs,
+    Scores,
+)
 from dal.task import Task
 from dal.utils.inputs import Inputs, tensors_of
 from dal.utils.memory import out_of_memory
@@ -103,8 +113,8 @@ def pool_pass(
         take: Gives the inputs of a batch on the device.
         indices: int64, (N,), N >= 1.
         needs: What to compute: `Probs`, `Features`, `GradNorms`; `Members` given ``masks``;
-            `Scores`, which are made of each batch, so that nothing else of it is kept. All but the
-            members' are those of the network without dropout.
+            `Scores` of one strategy, which are made of each batch, so that nothing else of it is
+            kept. All but the members' are those of the network without dropout.
         task: Turns logits into probabilities.
         device: Where the model is.
         batch_size: The size to start with.
@@ -130,8 +140,22 @@ def pool_pass(
 
     results, size = _halving(run, batch_size, device, "the pool pass")
     rows = [len(own) for own in _rows_of(len(indices), size)]
-    current().all_gather_rows(results, rows, {Members(): 1})
-    return results, size
+    return _gathered(results, rows, needs), size
+
+
+def _gathered(results: dict[Need, Tensor], rows: list[int], needs: Needs) -> dict[Need, Tensor]:
+    """What all processes have computed, each for some of the rows.
+
+    A strategy is another object in each process, so what is made by it goes by its kind.
+    """
+    made = (Scores, Heights)
+    kinds: dict[Need, Any] = {
+        kind(need.of): kind for need in needs if isinstance(need, Scores) for kind in made
+    }
+    parts: dict[Any, Tensor] = {kinds.get(need, need): value for need, value in results.items()}
+    current().all_gather_rows(parts, rows, {Members(): 1})
+    of_kind = {kind: need for need, kind in kinds.items()}
+    return {of_kind.get(need, need): value for need, value in parts.items()}
 
 
 def predict_logits(

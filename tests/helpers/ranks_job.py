@@ -16,7 +16,8 @@ from dal.cli.config import compose
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.pool_pass import pool_pass, predict_logits
 from dal.models import BayesianCNN, LeNet5
-from dal.query.base import Features, GradNorms, Members, Probs
+from dal.query import Margin
+from dal.query.base import Features, GradNorms, Heights, Members, Probs, Scores
 from dal.runs.from_config import execute
 from dal.runs.parts import check_alike
 from dal.task import Multiclass
@@ -76,7 +77,22 @@ def scan(count: int, batch_size: int) -> dict[str, Tensor]:
     )
     logits = predict_logits(lenet, take, count, device=CPU, batch_size=batch_size)
     named = {repr(need): value for need, value in {**results, **members}.items()}
-    return {**named, "logits": logits}
+    return {**named, "logits": logits, **scores(count, batch_size)}
+
+
+def scores(count: int, batch_size: int) -> dict[str, Tensor]:
+    """Scores that are made batch by batch, and what candidates rank by."""
+    strategy = Margin()
+    results, _ = pool_pass(
+        network(LeNet5),
+        take,
+        torch.arange(count),
+        frozenset({Scores(strategy)}),
+        TASK,
+        device=CPU,
+        batch_size=batch_size,
+    )
+    return {"scores": results[Scores(strategy)], "heights": results[Heights(strategy)]}
 
 
 def starved(batch_size: int) -> tuple[Tensor, int]:
