@@ -218,7 +218,8 @@ class Dataset:
 
     Tensors are taken as they are. NumPy arrays and lists are read as those of an archive (see
     `dal.data.npz`): images may have their channels last, targets may be strings, and class names
-    may be left out. Arrays opened with ``numpy.load(path, mmap_mode="r")`` stay on the disk.
+    may be left out. Of arrays by name, whole numbers keep their type and fractions become float32.
+    Arrays opened with ``numpy.load(path, mmap_mode="r")`` stay on the disk, but for those by name.
 
     Attributes:
         name: Short name, used in the run directory.
