@@ -71,7 +71,11 @@ class FileRows(Store):
             )
 
     def digest(self) -> str:
-        """By the content of the file, which is read once for as long as it stays untouched."""
+        """By the content of the file, which is read once for as long as it stays untouched.
+
+        Raises:
+            ValueError: Another file stands in its place, or it was written to.
+        """
         return self._digest
 
     @cached_property
@@ -79,7 +83,12 @@ class FileRows(Store):
         start = np.frombuffer(self._map, np.uint8).__array_interface__["data"][0]
         begin = self._map_start + self._array.__array_interface__["data"][0] - start
         facts = begin, self._array.shape, self._array.strides, self._array.dtype.str
-        return digest_tensors({f"{digest_file(self._file)} {facts}": torch.empty(0)})
+        content = digest_file(self._file)
+        if _stamp(self._file) != self._stamp:  # the mapping holds what was there before
+            raise ValueError(
+                f"{self._file} was replaced, or written to, after it was opened; open it again"
+            )
+        return digest_tensors({f"{content} {facts}": torch.empty(0)})
 
 
 class MappedStore(FileRows):

@@ -177,6 +177,17 @@ def test_a_copy_is_recognized_and_a_change_is_noticed(tmp_path: Path) -> None:
     assert digest_file(path) != digest_file(tmp_path / "two" / "x.npy")
 
 
+def test_a_file_that_was_replaced_gives_no_digest_to_what_was_there_before(tmp_path: Path) -> None:
+    store = MappedStore(mapped(tmp_path), "x")
+    mapped(tmp_path, NUMBERS + 1, "new.npy")
+    (tmp_path / "new.npy").replace(tmp_path / "x.npy")
+    assert np.array_equal(content(store), NUMBERS)
+    with pytest.raises(
+        ValueError, match=r"x\.npy was replaced, or written to, after it was opened"
+    ):
+        store.digest()
+
+
 def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path) -> None:
     array = np.ones((5000, 8), np.float32)
     store, last = MappedStore(mapped(tmp_path, array), "x"), torch.tensor([4999])
