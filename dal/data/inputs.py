@@ -51,15 +51,20 @@ def as_named(named: Mapping[Any, Any], key: str) -> dict[str, Tensor]:
         key: What to call the inputs in errors.
 
     Raises:
-        TypeError: One holds anything but numbers.
+        TypeError: One holds anything but numbers, or a name is no string.
         ValueError: An array or a list holds NaN or infinity.
     """
+    for name in named:
+        if not isinstance(name, str):
+            raise TypeError(f"{key} have the name {name!r}; names are strings")
     return {str(name): _as_part(values, f"{key}[{name!r}]") for name, values in named.items()}
 
 
 def _as_part(values: Any, key: str) -> Tensor:
     tensor = as_tensor(values, key)
-    if isinstance(values, Tensor) or not (tensor.is_floating_point() and len(tensor)):
+    if isinstance(values, Tensor) or not (
+        tensor.is_floating_point() and tensor.ndim and len(tensor)
+    ):
         return tensor
     return torch.from_numpy(_finite(tensor.numpy(), key))
 

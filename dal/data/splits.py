@@ -276,6 +276,8 @@ def _check_dataset(dataset: Dataset) -> None:
             f"{dataset.name} has a mean and data.standardize=true; drop one of the two, "
             "standardizing computes the mean itself"
         )
+    if dataset.mean or dataset.std:
+        one_shape(dataset.store.spec, "data.mean")  # those by name stay as they are
     if dataset.size is not None:
         check_whole("data.size", dataset.size, 1, ", or null for the size that images have")
         channels = one_shape(dataset.store.spec, "data.size")[0]

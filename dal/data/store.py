@@ -101,11 +101,12 @@ class ArrayStore(Store):
             (N, ...) by name; on the CPU. They are kept as they are, not copied.
 
     Raises:
+        TypeError: A tensor is sparse, or a single number.
         ValueError: Tensors by name have different numbers of rows.
     """
 
     def __init__(self, inputs: Inputs) -> None:
-        self.inputs = inputs
+        self.inputs = map_tensors(_rows_alone, inputs)
         self._length = num_samples(inputs)
         self._on: dict[torch.device, Inputs | None] = {}
 
@@ -142,6 +143,16 @@ class ArrayStore(Store):
     @property
     def _size(self) -> int:
         return sum(tensor.nbytes for tensor in tensors_of(self.inputs))
+
+
+def _rows_alone(tensor: Tensor) -> Tensor:
+    """A tensor without what computed it, through which every step would go back."""
+    if tensor.ndim == 0 or tensor.layout != torch.strided:
+        kind = "a single number" if tensor.ndim == 0 else f"of layout {tensor.layout}"
+        raise TypeError(
+            f"a tensor of inputs is {kind}; give a dense one with a row for each sample"
+        )
+    return tensor.detach() if tensor.requires_grad else tensor
 
 
 def _free(device: torch.device) -> int:

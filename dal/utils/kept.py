@@ -32,14 +32,20 @@ def kept(key: str, compute: Callable[[], Any]) -> Any:
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(path.read_text())
-        if known["key"] == key:
+        if known == _entry(key, known["value"]):
             return known["value"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # not kept yet, or damaged: computed now, and written anew
     value = compute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(path, json.dumps({"key": key, "value": value}))
+        write_text_atomically(path, json.dumps(_entry(key, value)))
     except OSError as error:
         log.info("%s cannot be written (%s); set %s to a folder that can", path, error, FOLDER)
     return value
+
+
+def _entry(key: str, value: Any) -> dict[str, Any]:
+    """What a file holds; its digest tells a damaged result from a whole one."""
+    digest = hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()
+    return {"key": key, "value": value, "sha256": digest}

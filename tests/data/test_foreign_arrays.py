@@ -136,3 +136,32 @@ def test_row_without_a_number_is_named_by_input_and_row() -> None:
     named = {"features": [[0.0], [math.nan]], "ids": [[1], [2]]}
     with pytest.raises(ValueError, match=r"inputs\['features'\].* NaN.* the first is row 1;"):
         Dataset("mine", named, ["a", "b"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({1: FEATURES[:2], "1": FEATURES[:2]}, "inputs have the name 1; names are strings"),
+        ({"x": 3.0}, "a tensor of inputs is a single number; give a dense one with a row"),
+        ({"x": torch.ones(2, 3).to_sparse()}, r"inputs is of layout torch\.sparse_coo; give a"),
+        (torch.ones(2, 3).to_sparse(), r"inputs is of layout torch\.sparse_coo; give a dense"),
+    ],
+)
+def test_inputs_that_are_no_rows_are_refused(inputs: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make_source(Dataset("mine", inputs, ["a", "b"]), seed=0)  # type: ignore[arg-type]
+
+
+def test_samples_come_without_what_computed_them() -> None:
+    computed = torch.ones(30, 3, requires_grad=True) * 2
+    for inputs in (computed, {"x": computed}):
+        source = make_source(Dataset("mine", inputs, torch.arange(30) % 2, ("a", "b")), seed=0)
+        read = source.train.take(torch.arange(3))
+        assert not (read if isinstance(read, torch.Tensor) else read["x"]).requires_grad
+
+
+def test_normalization_of_inputs_by_name_is_refused() -> None:
+    named: Any = {"x": FEATURES[:20]}
+    data = Dataset("mine", named, NUMBERS[:20], mean=(0.5,), std=(2.0,))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"data\.mean takes one tensor, and samples have x"):
+        make_source(data, seed=0)

@@ -18,6 +18,7 @@ from dal.data.hard_pools import harden
 from dal.data.mapped import MappedStore, is_mapped
 from dal.data.store import ArrayStore, JoinedStore, Store, blocks, update
 from dal.utils.digest import digest_file
+from dal.utils.kept import kept
 
 NUMBERS = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
 LABELS = np.arange(60) % 3
@@ -241,6 +242,20 @@ def test_without_a_cache_files_are_read_again(
     np.save(path, NUMBERS)
     wait_until_old()
     assert digest_file(path) == digest_file(path)
+
+
+def test_what_is_kept_and_damaged_is_computed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAL_CACHE_DIR", str(tmp_path))
+    assert kept("a key", lambda: [0.5, 12]) == [0.5, 12]
+    (path,) = (tmp_path / "kept").iterdir()
+    whole = path.read_text()
+    assert kept("a key", list) == [0.5, 12]
+    for text in (whole.replace("12", "13"), whole[:-9], "[" * 100_000, "[]", whole.upper()):
+        path.write_text(text)
+        assert kept("a key", lambda: [0.5, 12]) == [0.5, 12]
+        assert path.read_text() == whole
 
 
 def source_of(inputs: Any, **settings: Any) -> Any:
