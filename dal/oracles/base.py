@@ -36,6 +36,41 @@ class Answers:
     annotators: Sequence[str] | None = None
 
 
+def check_answers(answers: Any, asked: Sequence[int], oracle: str) -> None:
+    """Refuse what is no answer to a query: oracles are written by others, too.
+
+    Args:
+        answers: What the oracle collected.
+        asked: Positions in the training part, those of the query.
+        oracle: Named in the error.
+
+    Raises:
+        TypeError: It is no `Answers`, or holds something else than tensors.
+        ValueError: The samples answered are not those asked, in any order, each of them once.
+    """
+    if not isinstance(answers, Answers):
+        raise TypeError(
+            f"{oracle} collected a {type(answers).__name__}; give dal.oracles.Answers, or None "
+            "while the answers are not there"
+        )
+    for field in ("indices", "targets", "abstained", "cost"):
+        if not isinstance(value := getattr(answers, field), Tensor):
+            raise TypeError(
+                f"{oracle} collected {field} as a {type(value).__name__}; give a tensor"
+            )
+    if sorted(found := answers.indices.tolist()) != sorted(asked):
+        raise ValueError(
+            f"{oracle} was asked about the samples {_some(asked)}, and answered about "
+            f"{_some(found)}; answer about each of those asked once"
+        )
+
+
+def _some(indices: Sequence[int]) -> str:
+    """The first numbers of samples, in ascending order."""
+    listed = ", ".join(map(str, sorted(indices)[:20]))
+    return f"{listed}, ..." if len(indices) > 20 else listed or "none"
+
+
 class Oracle(ABC):
     """Gives labels for queries.
 

@@ -29,6 +29,7 @@ from dal.data.source import Source
 from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
+from dal.oracles.base import check_answers
 from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.base import Scores, in_blocks
@@ -285,6 +286,7 @@ def annotate(job: Job) -> bool:
         answers = current().broadcast(lambda: job.oracle.collect(ticket))
     if answers is None:
         return False
+    check_answers(answers, state.pending["indices"], type(job.oracle).__name__)
     state.row["query/wasted"] = int(answers.abstained.sum())
     job.task.check_targets(answers.targets[~answers.abstained])
     score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))

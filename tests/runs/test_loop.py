@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +366,28 @@ class Liar(SimulatedOracle):
 def test_run_answer_that_is_no_class_is_refused() -> None:
     with pytest.raises(ValueError, match="is not one of the 3 classes"):
         run(Random(), oracle=Liar(SOURCE.train.targets))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: replace(a, indices=(a.indices + 1) % 30), "was asked about the samples .* once"),
+        (lambda a: replace(a, indices=a.indices[:-1]), "answer about each of those asked once"),
+        (lambda a: replace(a, targets=a.targets.tolist()), "targets as a list; give a tensor"),
+        (vars, r"collected a dict; give dal\.oracles\.Answers"),
+    ],
+    ids=["others", "too few", "a list", "a dict"],
+)
+def test_run_answers_that_are_none_to_the_query_are_refused(
+    change: Callable[[Answers], Any], message: str
+) -> None:
+    class Odd(SimulatedOracle):
+        def collect(self, ticket: dict[str, Any]) -> Answers:
+            answers: Answers = change(super().collect(ticket))
+            return answers
+
+    with pytest.raises((TypeError, ValueError), match=f"Odd .*{message}"):
+        run(Random(), oracle=Odd(SOURCE.train.targets))
 
 
 def test_run_absent_class_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
