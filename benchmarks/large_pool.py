@@ -16,7 +16,8 @@ import torch
 from benchmarks.setup import Setup
 from benchmarks.table import Row
 from dal.query import Badge, CoreSet, Entropy, Features, PoolView, Probs, TypiClust
-from dal.query.base import Need, Strategy
+from dal.query.base import Strategy
+from dal.query.needs import Need
 
 LABELED = 100
 LIMIT = 24 * 2**30 / 1e9

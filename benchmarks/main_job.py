@@ -27,7 +27,8 @@ from dal.query import Instability
 from dal.runs.loop import Result, run
 from dal.settings import Settings
 from dal.task import Task
-from dal.training.trainer import FitContext, FitState, Samples, Trainer
+from dal.training.context import FitContext, FitState, Samples
+from dal.training.trainer import Trainer
 from dal.utils.numerics import pick_device
 
 WORK = ("fit_s", "scan_s", "test_s")

@@ -12,7 +12,8 @@ from benchmarks.table import Row
 from benchmarks.timing import MATRIX, forward_macs, interleave, matrix_product
 from dal.learners import RoundContext, TorchLearner
 from dal.query import Features, GradNorms, History, Instability, PredictionHistory, Probs
-from dal.query.base import Needs, PoolView
+from dal.query.base import PoolView
+from dal.query.needs import Needs
 
 
 def pool_pass(setup: Setup) -> list[Row]:

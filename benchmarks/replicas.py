@@ -15,7 +15,7 @@ from benchmarks.timing import interleave
 from dal.lockstep.fit import advance
 from dal.models import MLP, LeNet5, LogisticRegression, ResNet18
 from dal.task import Multiclass
-from dal.training.fit import FitContext, Samples
+from dal.training.context import FitContext, Samples
 from dal.training.optim import sgd
 from dal.training.trainer import Trainer
 

@@ -33,7 +33,8 @@ from dal.query import (
     last_layer_lengths,
     member_statistics,
 )
-from dal.query.base import Need, Strategy
+from dal.query.base import Strategy
+from dal.query.needs import Need
 
 
 def committee(setup: Setup) -> list[Row]:

@@ -84,11 +84,11 @@ def run_together(runs: Sequence[PlannedRun], mode: str, sweep: bool) -> None:
     left = [run for run in runs if not _is_complete(run)]
     if not left:
         return
-    from dal.lockstep import replicas as together  # the first import of torch
+    from dal.lockstep.replicas import run_together as in_lockstep  # the first import of torch
     from dal.utils.signals import PreemptedError
 
     try:
-        errors = together.run_together(left, mode, _report)  # type: ignore[arg-type]
+        errors = in_lockstep(left, mode, _report)  # type: ignore[arg-type]
     except PreemptedError as end:
         raise SystemExit(128 + end.signum) from None
     except KeyboardInterrupt:

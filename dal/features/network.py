@@ -23,7 +23,7 @@ from dal.features.base import Embedding, with_features
 from dal.features.cache import FeatureCache, key_of
 from dal.inference.pool_pass import auto_batch_size, pool_pass
 from dal.models.base import last_layer
-from dal.query.base import Features
+from dal.query.needs import Features
 from dal.task import Multiclass
 from dal.utils.inputs import Inputs, InputSpec, numel_of, shapes_of, take_rows, to_device
 

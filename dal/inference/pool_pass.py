@@ -15,17 +15,8 @@ from tqdm import tqdm
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
-from dal.query.base import (
-    Features,
-    GradNorms,
-    Heights,
-    Members,
-    Need,
-    Needs,
-    PoolView,
-    Probs,
-    Scores,
-)
+from dal.query.base import PoolView
+from dal.query.needs import Features, GradNorms, Heights, Members, Need, Needs, Probs, Scores
 from dal.task import Task
 from dal.utils.inputs import Inputs, tensors_of
 from dal.utils.memory import out_of_memory

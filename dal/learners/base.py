@@ -12,9 +12,9 @@ from torch import Tensor
 
 from dal.data.source import Split
 from dal.pool import TrainSet
-from dal.query.base import Decision, Need, Needs, PoolView
-from dal.training.fit import Save
-from dal.training.trainer import FitState
+from dal.query.base import PoolView
+from dal.query.needs import Decision, Need, Needs
+from dal.training.context import FitState, Save
 
 
 @dataclass(frozen=True)

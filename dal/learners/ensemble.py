@@ -17,10 +17,11 @@ from dal.learners.committees import Ensemble, check_members
 from dal.learners.network import TorchLearner, same_again
 from dal.models.base import MakeModel
 from dal.pool import TrainSet
-from dal.query.base import Members, Needs, PoolView, Probs
+from dal.query.base import PoolView
+from dal.query.needs import Members, Needs, Probs
 from dal.task import Task
-from dal.training.fit import Save
-from dal.training.trainer import FitState, Trainer
+from dal.training.context import FitState, Save
+from dal.training.trainer import Trainer
 from dal.utils.seeding import derive, generator
 
 

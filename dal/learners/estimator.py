@@ -20,19 +20,10 @@ from dal.learners.look_ahead import reference_positions, retrained_risk
 from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
 from dal.pool import TrainSet
-from dal.query.base import (
-    Decision,
-    Features,
-    GradNorms,
-    LookAhead,
-    Members,
-    Need,
-    Needs,
-    PoolView,
-    Probs,
-)
+from dal.query.base import PoolView
+from dal.query.needs import Decision, Features, GradNorms, LookAhead, Members, Need, Needs, Probs
 from dal.task import Task
-from dal.training.trainer import FitState
+from dal.training.context import FitState
 from dal.utils.inputs import numel_of, one_tensor
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator

@@ -14,7 +14,7 @@ from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner, first_model
 from dal.models.base import MakeModel
-from dal.query.base import Members, Needs
+from dal.query.needs import Members, Needs
 from dal.task import Task
 from dal.training.trainer import Trainer
 from dal.utils.memory import check_memory

@@ -20,7 +20,8 @@ from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.look_ahead import network_risk, why_not_movable
 from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer
 from dal.pool import TrainSet
-from dal.query.base import (
+from dal.query.base import PoolView
+from dal.query.needs import (
     Features,
     GradNorms,
     Heights,
@@ -28,12 +29,12 @@ from dal.query.base import (
     Members,
     Need,
     Needs,
-    PoolView,
     Probs,
     Scores,
 )
 from dal.task import Task
-from dal.training.trainer import FitContext, FitState, Samples, Trainer
+from dal.training.context import FitContext, FitState, Samples
+from dal.training.trainer import Trainer
 from dal.utils.digest import digest_tensors
 from dal.utils.inputs import numel_of
 from dal.utils.ranks import current, leaving_together

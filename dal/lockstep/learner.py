@@ -22,8 +22,11 @@ from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import CannotStackError
 from dal.lockstep.stand_ins import why_not
 from dal.pool import TrainSet
-from dal.query.base import Features, Need, Needs, PoolView, Probs
-from dal.training.trainer import Fit, FitState, Trainer
+from dal.query.base import PoolView
+from dal.query.needs import Features, Need, Needs, Probs
+from dal.training.context import FitState
+from dal.training.fit import Fit
+from dal.training.trainer import Trainer
 from dal.utils.memory import out_of_memory
 from dal.utils.signals import PreemptedError
 

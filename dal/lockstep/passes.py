@@ -11,7 +11,7 @@ from dal.inference.pool_pass import Take, evaluating
 from dal.learners.network import TorchLearner
 from dal.lockstep.stack import Stack
 from dal.models.base import Output
-from dal.query.base import Features, Need, Needs, Probs
+from dal.query.needs import Features, Need, Needs, Probs
 from dal.utils.inputs import stack_inputs
 
 

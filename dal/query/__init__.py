@@ -3,22 +3,7 @@
 from inspect import isfunction
 
 from dal.query.badge import Badge
-from dal.query.base import (
-    BatchStrategy,
-    Decision,
-    Features,
-    GradNorms,
-    History,
-    LookAhead,
-    Members,
-    Need,
-    Needs,
-    PoolView,
-    Probs,
-    Query,
-    ScoreStrategy,
-    Strategy,
-)
+from dal.query.base import BatchStrategy, PoolView, Query, ScoreStrategy, Strategy
 from dal.query.batchbald import BatchBALD, batchbald
 from dal.query.bayesian import BALD, bald
 from dal.query.combination import Parallel, Probabilistic, Serial
@@ -56,6 +41,17 @@ from dal.query.multilabel import (
     max_binary_entropy,
     mean_binary_entropy,
     multilabel_margin,
+)
+from dal.query.needs import (
+    Decision,
+    Features,
+    GradNorms,
+    History,
+    LookAhead,
+    Members,
+    Need,
+    Needs,
+    Probs,
 )
 from dal.query.stochastic import StochasticBatch
 from dal.query.uncertainty import (

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.query.base import BatchStrategy, Features, PoolView, Probs
+from dal.query.base import BatchStrategy, PoolView
 from dal.query.clustering import d_squared_sampling
+from dal.query.needs import Features, Probs
 from dal.query.selection import blocks, pick_max, random_keys
 
 ROUNDING = 8

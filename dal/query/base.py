@@ -13,39 +13,13 @@ import torch
 from torch import Tensor
 
 from dal.query.needs import (
-    Decision as Decision,
-)
-from dal.query.needs import (
-    Features as Features,
-)
-from dal.query.needs import (
-    GradNorms as GradNorms,
-)
-from dal.query.needs import (
-    Heights as Heights,
-)
-from dal.query.needs import (
-    History as History,
-)
-from dal.query.needs import (
-    LookAhead as LookAhead,
-)
-from dal.query.needs import (
-    Members as Members,
-)
-from dal.query.needs import (
-    Need as Need,
-)
-from dal.query.needs import (
-    Needs as Needs,
-)
-from dal.query.needs import (
-    Probs as Probs,
-)
-from dal.query.needs import (
-    Scores as Scores,
-)
-from dal.query.needs import (
+    Features,
+    Heights,
+    History,
+    Members,
+    Need,
+    Needs,
+    Scores,
     of_one_row,
 )
 from dal.query.selection import BLOCK, check_size, random_keys, top_k

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.query.base import BatchStrategy, Members, PoolView
+from dal.query.base import BatchStrategy, PoolView
 from dal.query.committee import member_statistics
+from dal.query.needs import Members
 from dal.query.selection import pick_max, random_keys, top_k
 
 OUTCOMES_AT_ONCE = 512

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from dal.query.base import (
     BatchStrategy,
-    Features,
-    Needs,
     PoolView,
     ScoreStrategy,
     Strategy,
@@ -20,6 +18,7 @@ from dal.query.base import (
 )
 from dal.query.clustering import kmeans
 from dal.query.distances import Points
+from dal.query.needs import Features, Needs
 from dal.query.over_score import OverScore
 from dal.query.selection import draw, random_keys, top_k
 

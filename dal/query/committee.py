@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dal.query.base import Members, PoolView, ScoreStrategy, check_need
+from dal.query.base import PoolView, ScoreStrategy, check_need
+from dal.query.needs import Members
 from dal.query.uncertainty import entropy, least_confidence, margin
 
 BLOCK_NUMBERS = 2**19

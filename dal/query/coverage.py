@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.query.base import BatchStrategy, Features, PoolView
+from dal.query.base import BatchStrategy, PoolView
 from dal.query.clustering import kmeans
 from dal.query.distances import (
     TILE,
@@ -17,6 +17,7 @@ from dal.query.distances import (
     nearest_squared_distances,
     squared_distances,
 )
+from dal.query.needs import Features
 from dal.query.selection import (
     check_reference,
     check_size,

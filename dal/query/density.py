@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dal.query.base import Features, PoolView, ScoreStrategy, check_need
+from dal.query.base import PoolView, ScoreStrategy, check_need
 from dal.query.coverage import check_width, median_distance
 from dal.query.distances import Points, gaussian_sums, nearest_neighbors
+from dal.query.needs import Features
 from dal.query.over_score import OverScore
 from dal.query.selection import blocks, check_reference, random_keys, seeded_sample
 from dal.query.uncertainty import Entropy

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.query.base import BatchStrategy, Features, PoolView
+from dal.query.base import BatchStrategy, PoolView
 from dal.query.clustering import assign, kmeans, kmeans_jointly
 from dal.query.coverage import FIT, candidate_keys, feature_points
 from dal.query.distances import (
@@ -18,6 +18,7 @@ from dal.query.distances import (
     nearest_neighbors,
     nearest_squared_distances,
 )
+from dal.query.needs import Features
 from dal.query.selection import check_reference, check_size, pick_max, seeded_sample
 
 

@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor
 
-from dal.query.base import LookAhead, PoolView, Probs, ScoreStrategy
+from dal.query.base import PoolView, ScoreStrategy
+from dal.query.needs import LookAhead, Probs
 
 
 def expected_error_reduction(probs_NC: Tensor, risk_NC: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.query.base import BatchStrategy, Features, PoolView, Probs
+from dal.query.base import BatchStrategy, PoolView
 from dal.query.coverage import MaxHerding
+from dal.query.needs import Features, Probs
 from dal.query.selection import blocks, draw, random_keys, top_k
 from dal.query.uncertainty import indecision, margin
 

@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor
 
-from dal.query.base import Decision, PoolView, ScoreStrategy
+from dal.query.base import PoolView, ScoreStrategy
+from dal.query.needs import Decision
 
 
 def hyperplane(decision_NC: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dal.query.base import History, PoolView, ScoreStrategy
+from dal.query.base import PoolView, ScoreStrategy
+from dal.query.needs import History
 
 Distance = Literal["wasserstein", "kl", "js"]
 Ground = Literal["discrete", "ordinal", "sorted"]

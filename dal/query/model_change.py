@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dal.query.base import GradNorms, PoolView, Probs, ScoreStrategy
+from dal.query.base import PoolView, ScoreStrategy
+from dal.query.needs import GradNorms, Probs
 
 
 def expected_gradient_length(probs_NC: Tensor, grad_norms_NC: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dal.query.base import PoolView, Probs, ScoreStrategy
+from dal.query.base import PoolView, ScoreStrategy
+from dal.query.needs import Probs
 
 
 def multilabel_margin(probs_NL: Tensor) -> Tensor:

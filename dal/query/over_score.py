@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dal.query.base import Needs, PoolView, ScoreStrategy, Strategy
+from dal.query.base import PoolView, ScoreStrategy, Strategy
+from dal.query.needs import Needs
 
 
 class OverScore(Strategy):

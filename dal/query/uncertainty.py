@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dal.query.base import PoolView, Probs, Query, ScoreStrategy, Strategy, random_query
+from dal.query.base import PoolView, Query, ScoreStrategy, Strategy, random_query
+from dal.query.needs import Probs
 
 BLOCK_NUMBERS = 2**19
 """Probabilities worked on at once: what is made of them on the way stays in the caches."""

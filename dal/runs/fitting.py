@@ -10,7 +10,7 @@ from torch import Tensor
 from dal.learners import RoundContext
 from dal.pool import TrainSet
 from dal.runs.job import Job
-from dal.training.fit import FitState, Save
+from dal.training.context import FitState, Save
 from dal.utils.clock import clock
 from dal.utils.signals import PreemptedError
 

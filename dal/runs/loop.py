@@ -32,7 +32,8 @@ from dal.oracles import Oracle, SimulatedOracle
 from dal.oracles.base import check_answers
 from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
-from dal.query.base import Scores, in_blocks
+from dal.query.base import in_blocks
+from dal.query.needs import Scores
 from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory

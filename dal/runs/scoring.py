@@ -22,17 +22,8 @@ from dal.inference.pool_pass import auto_batch_size, evaluating, pool_pass
 from dal.inference.probe import device_of, dtype_of, probe
 from dal.learners.committees import Dropout, check_members
 from dal.models.base import RETURN_FEATURES, Output
-from dal.query.base import (
-    Decision,
-    Features,
-    History,
-    LookAhead,
-    Members,
-    PoolView,
-    Scores,
-    ScoreStrategy,
-    Strategy,
-)
+from dal.query.base import PoolView, ScoreStrategy, Strategy
+from dal.query.needs import Decision, Features, History, LookAhead, Members, Scores
 from dal.task import Multiclass, Multilabel, Task
 from dal.utils.inputs import numel_of, shapes_of
 from dal.utils.numerics import pick_device

@@ -15,13 +15,11 @@ from dal.models.base import Output, forward
 from dal.task import Task
 from dal.training.context import FitContext, FitState, Progress, Samples, Save
 from dal.training.cuda_graph import step_graphs
-from dal.training.epochs import Epochs, Metrics, Recipe, split_batches
+from dal.training.epochs import Epochs, Metrics, Recipe
 from dal.utils.inputs import Inputs, map_tensors, num_bytes
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator, generator_states, seeded
 from dal.utils.signals import PreemptedError
-
-__all__ = ["Fit", "FitContext", "FitState", "Progress", "Samples", "Save", "split_batches"]
 
 RESIDENT_LIMIT = 2**28
 """Bytes of prepared training inputs kept on the device during a fit; above it, one batch."""

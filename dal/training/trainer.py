@@ -10,16 +10,12 @@ from torch import nn
 from dal.task import Task
 from dal.training.context import FitContext, FitState, Samples
 from dal.training.early_stopping import EarlyStopping
-from dal.training.epochs import split_batches
 from dal.training.fit import Fit
 from dal.training.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.training.parallel import ParallelFit
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
 from dal.utils.ranks import current
-
-__all__ = ["EarlyStopping", "Fit", "FitContext", "FitState", "Samples", "Trainer", "split_batches"]
-
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -17,11 +17,11 @@ from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.pool_pass import pool_pass, predict_logits
 from dal.models import BayesianCNN, LeNet5
 from dal.query import Margin
-from dal.query.base import Features, GradNorms, Heights, Members, Probs, Scores
+from dal.query.needs import Features, GradNorms, Heights, Members, Probs, Scores
 from dal.runs.from_config import execute
 from dal.runs.parts import check_alike
 from dal.task import Multiclass
-from dal.training.fit import FitContext, Samples
+from dal.training.context import FitContext, Samples
 from dal.training.optim import sgd
 from dal.training.trainer import Trainer
 from dal.utils.inputs import Inputs, take_rows

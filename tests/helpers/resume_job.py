@@ -21,8 +21,9 @@ from dal.data.source import Dataset
 from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
+from dal.training.early_stopping import EarlyStopping
 from dal.training.optim import adam
-from dal.training.trainer import EarlyStopping, Trainer
+from dal.training.trainer import Trainer
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,

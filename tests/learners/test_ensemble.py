@@ -25,7 +25,8 @@ from dal.models import MLP
 from dal.pool import TrainSet
 from dal.query import BALD, Entropy, Features, Members, Needs, Probs, Strategy
 from dal.task import Multiclass
-from dal.training.trainer import FitState, Trainer
+from dal.training.context import FitState
+from dal.training.trainer import Trainer
 
 SOURCE = make_source(two_gaussians(90), seed=0)
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ from dal.models import MLP
 from dal.pool import TrainSet
 from dal.query import Decision, Features, GradNorms, Probs
 from dal.task import Multiclass
-from dal.training.trainer import EarlyStopping, Trainer
+from dal.training.early_stopping import EarlyStopping
+from dal.training.trainer import Trainer
 
 SOURCE = make_source(two_gaussians(90), seed=0, validation=9)
 

@@ -24,9 +24,10 @@ from dal.models import MLP, LeNet5, LogisticRegression, Output
 from dal.query import BALD, Entropy, Instability, Margin, Random, Strategy
 from dal.runs.host import hosted_by
 from dal.runs.loop import Result
+from dal.training.early_stopping import EarlyStopping
 from dal.training.full_batch import FullBatch
 from dal.training.optim import adam, adamw, cosine, sgd
-from dal.training.trainer import EarlyStopping, Trainer
+from dal.training.trainer import Trainer
 from dal.utils.signals import Interrupts, PreemptedError
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {

@@ -20,7 +20,7 @@ from dal.query import (
     Query,
     Strategy,
 )
-from dal.query.base import Need
+from dal.query.needs import Need
 from dal.utils.build import build
 
 

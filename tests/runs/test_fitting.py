@@ -18,7 +18,8 @@ from dal import checkpoint
 from dal.data import initial_labels, make_source
 from dal.models import MLP
 from dal.query import Margin
-from dal.training.trainer import EarlyStopping, Trainer
+from dal.training.early_stopping import EarlyStopping
+from dal.training.trainer import Trainer
 from dal.utils.signals import PreemptedError
 
 SOURCE = make_source(resume_job.dataset(), seed=0, validation=30)

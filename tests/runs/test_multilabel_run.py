@@ -32,7 +32,8 @@ from dal.query import (
     Strategy,
 )
 from dal.runs.summary import summary
-from dal.training.trainer import EarlyStopping, Trainer
+from dal.training.early_stopping import EarlyStopping
+from dal.training.trainer import Trainer
 
 DATASET = make_multilabel_classification(300, n_features=10, n_classes=4)
 SOURCE = make_source(DATASET, seed=0, validation=30)

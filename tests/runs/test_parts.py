@@ -11,7 +11,7 @@ import dal
 from dal.learners import RoundContext, Rounds
 from dal.models import MLP
 from dal.query import BALD, Entropy, Instability, Random, Strategy
-from dal.query.base import Decision, History, Members, Need, Probs
+from dal.query.needs import Decision, History, Members, Need, Probs
 from dal.runs.parts import Standing, digests
 from dal.training.trainer import Trainer
 from dal.utils.seeding import generator

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from dal.lockstep.fit import StackedFit
 from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18
 from dal.task import Multiclass
+from dal.training.context import FitContext, FitState, Samples
 from dal.training.cuda_graph import StepGraphs, step_graphs
+from dal.training.early_stopping import EarlyStopping
+from dal.training.fit import Fit
 from dal.training.optim import adam, adamw, constant, cosine, sgd, step
-from dal.training.trainer import EarlyStopping, Fit, FitContext, FitState, Samples, Trainer
+from dal.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

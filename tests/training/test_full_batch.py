@@ -18,8 +18,8 @@ from dal.learners import Ensemble
 from dal.models import MLP, LeNet5, LogisticRegression
 from dal.query import BALD, ExpectedGradientLength, Margin, margin
 from dal.task import Multiclass, Multilabel
+from dal.training.context import FitContext, FitState, Samples
 from dal.training.full_batch import FullBatch
-from dal.training.trainer import FitContext, FitState, Samples
 from dal.utils.signals import PreemptedError
 
 TASK = Multiclass(4)

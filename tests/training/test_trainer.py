@@ -11,15 +11,11 @@ from torch import Tensor, nn
 import dal.training.fit
 from dal.models import MLP, BayesianCNN, forward
 from dal.task import Multiclass
+from dal.training.context import FitContext, FitState, Samples
+from dal.training.early_stopping import EarlyStopping
+from dal.training.epochs import split_batches
 from dal.training.optim import adam, adamw, constant, cosine, milestones, sgd, step
-from dal.training.trainer import (
-    EarlyStopping,
-    FitContext,
-    FitState,
-    Samples,
-    Trainer,
-    split_batches,
-)
+from dal.training.trainer import Trainer
 from dal.utils.signals import PreemptedError
 
 TASK = Multiclass(3)

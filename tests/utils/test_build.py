@@ -7,7 +7,8 @@ import pytest
 
 from dal.models import MLP
 from dal.query import Parallel
-from dal.training.trainer import EarlyStopping, Trainer
+from dal.training.early_stopping import EarlyStopping
+from dal.training.trainer import Trainer
 from dal.utils.build import TARGET, build, check_arguments, factory, find, fits, spec_of
 
 HERE = __name__
