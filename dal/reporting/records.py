@@ -122,7 +122,7 @@ def find_runs(paths: Iterable[Path]) -> Iterator[Path]:
     found: set[Path] = set()
     for path in paths:
         if not path.exists():
-            raise RunError(f"there is no {path}; give run directories, folders of them, or CSVs")
+            raise RunError(f"there is no {path}; give run directories or folders of them")
         if not path.is_dir():
             raise RunError(f"{path} is a file; give run directories or folders of them")
         found |= {status.parent for status in path.rglob("status.json")}

@@ -58,8 +58,9 @@ def todo(result: Result, run_dir: Path) -> str:
     if result.status != "waiting":
         return ""
     ticket = (result.job.state.pending or {}).get("ticket", {})
-    file = run_dir / "queries" / str(ticket.get("file", ""))
-    return f": fill in {file} and run the same command again"
+    if "file" not in ticket:  # an oracle that asks in another way
+        return ": run the same command again when they are given"
+    return f": fill in {run_dir / 'queries' / str(ticket['file'])} and run the same command again"
 
 
 def shortened(report: str, classes: int, path: Path) -> str:

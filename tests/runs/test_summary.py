@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from dal import metrics
 from dal.cli.config import compose
 from dal.metrics import classification_report, multilabel_report
 from dal.runs.from_config import execute
-from dal.runs.summary import shortened
+from dal.runs.summary import shortened, todo
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -84,3 +86,16 @@ def test_short_report_shows_the_worst_classes() -> None:
     assert shown[:4] == ["c7", "c3", "c50", "c8"]
     assert text.splitlines()[0].split() == ["precision", "recall", "f1-score", "support"]
     assert "the 10 of 60 classes with the lowest F1; all of them: x" in text
+
+
+@pytest.mark.parametrize(
+    ("ticket", "wanted"),
+    [
+        ({"file": "round_0002.csv"}, "fill in run/queries/round_0002.csv and run the same command"),
+        ({"id": 7}, ": run the same command again when they are given"),
+    ],
+)
+def test_who_waits_for_labels_is_told_what_to_do(ticket: dict[str, Any], wanted: str) -> None:
+    state = SimpleNamespace(pending={"ticket": ticket})
+    result: Any = SimpleNamespace(status="waiting", job=SimpleNamespace(state=state))
+    assert wanted in todo(result, Path("run"))
