@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.data.inputs import as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
-from dal.data.source import UNKNOWN, Prepare, Source, Split
+from dal.data.prepare import Prepare
+from dal.data.source import UNKNOWN, Source, Split
 from dal.data.store import ArrayStore, Store
 from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model

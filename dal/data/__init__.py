@@ -12,7 +12,8 @@ from dal.data.hard_pools import Imbalanced, Noisy, Repeated
 from dal.data.idx import fashion_mnist, mnist
 from dal.data.initial import initial_labels
 from dal.data.npz import npz
-from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
+from dal.data.prepare import Prepare
+from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
 from dal.data.splits import make_source
 from dal.data.svhn import svhn
 from dal.data.synthetic import (

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dal.data.class_names import target_name
+from dal.data.prepare import Prepare
 from dal.data.store import BLOCK, ArrayStore, Store, blocks, store_of, update
 from dal.task import Task, task_of
 from dal.utils.digest import digest_tensors
@@ -34,56 +34,6 @@ def is_known(targets: Tensor) -> Tensor:
     """Which samples have a known target: bool, (N,), for targets (N,) or (N, C)."""
     known = targets != UNKNOWN
     return known if targets.ndim == 1 else known.all(1)
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Turns raw inputs into what a model takes; runs on the device of its input.
-
-    Attributes:
-        size: Side length in pixels that images are resized to (bilinear, antialiased), or None to
-            leave them as they are.
-        mean: Per-channel (images, in units of [0, 1]) or per-feature mean that is subtracted.
-        std: Per-channel or per-feature standard deviation that is divided by.
-    """
-
-    size: int | None = None
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-
-    def __call__(self, raw: Inputs) -> Inputs:
-        """Prepare a batch.
-
-        Args:
-            raw: uint8 or float images (B, channels, H, W), uint8 ones in [0, 255]; or float
-                features (B, D); or tensors (B, ...) by name, such as token ids.
-
-        Returns:
-            float32, (B, channels, size, size) or (B, D). Tensors by name stay as they are.
-        """
-        return self._prepared(raw) if isinstance(raw, Tensor) else raw
-
-    def _prepared(self, raw: Tensor) -> Tensor:
-        x = raw.to(torch.float32)
-        if self.size is not None and x.ndim == 4 and x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(
-                x, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True
-            )
-        unit = 255.0 if raw.dtype == torch.uint8 else 1.0
-        if unit == 1 and not self.mean:
-            return x
-        scale, shift = _affine(self.mean or (0.0,), self.std or (1.0,), unit, x.ndim, x.device)
-        return torch.addcmul(shift, x, scale)
-
-
-@lru_cache
-def _affine(
-    mean: tuple[float, ...], std: tuple[float, ...], unit: float, ndim: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Factor and summand that make (x / unit - mean) / std one multiply-add, channels second."""
-    shape = (1, -1) + (1,) * (ndim - 2)
-    means, stds = (torch.tensor(values, dtype=torch.float64).view(shape) for values in (mean, std))
-    return (1 / (unit * stds)).float().to(device), (-means / stds).float().to(device)
 
 
 class Split:
@@ -239,6 +189,14 @@ class Dataset:
             followed by the test samples; for people who label. None where nothing tells.
         seen: int64, rows of the data set's own arrays on which a network was fitted that gives the
             inputs (see `dal.features.RunEmbedding`): they are no test samples. None for none.
+        validation_inputs: Inputs of the official validation part, or None where there is none.
+        validation_targets: int64 targets of it, or None.
+        appended: How many training samples, the last ones, came after the run had begun. They play
+            no part in how the data are divided.
+        listing: Which samples these are, in plain containers and tensors, where a place can come to
+            hold others: a run keeps it, and gives it back to the data function as ``known``.
+        recipe: How a file of such samples becomes an input, in plain values, where that is more
+            than reading an array: a model that learned from them takes such files.
     """
 
     name: str
@@ -253,6 +211,11 @@ class Dataset:
     standardize: bool = False
     contents: Sequence[str] | None = None
     seen: Tensor | None = None
+    validation_inputs: Inputs | Store | None = None
+    validation_targets: Tensor | None = None
+    appended: int = 0
+    listing: Mapping[str, Any] | None = None
+    recipe: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         from dal.data.arrays import tensors_of  # which builds on this file
@@ -300,6 +263,8 @@ class Source:
             that an oracle can only abstain; None for none. Their targets are `UNKNOWN`.
         contents: See `Dataset.contents`; numbered as `Split.positions`.
         digest: See `Dataset.digest`; empty where nothing tells.
+        appended: See `Dataset.appended`: the last samples of the training part.
+        recipe: See `Dataset.recipe`.
     """
 
     name: str
@@ -310,6 +275,8 @@ class Source:
     foreign: Tensor | None = None
     contents: Sequence[str] | None = None
     digest: str = ""
+    appended: int = 0
+    recipe: Mapping[str, Any] | None = None
 
     @property
     def is_foreign(self) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dal.data.class_names import check_class_names
 from dal.data.draw import draw, share
-from dal.data.source import UNKNOWN, Dataset, Prepare, Source, Split, is_known
+from dal.data.prepare import Prepare
+from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
 from dal.data.store import JoinedStore, update
 from dal.utils.inputs import one_shape, one_tensor
 from dal.utils.kept import kept

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from dal.data.mapped import MappedStore
-from dal.data.source import Dataset, Prepare
+from dal.data.prepare import Prepare
+from dal.data.source import Dataset
 from dal.data.store import ArrayStore, Store
 from dal.export import load
 from dal.features.backbone import Preprocess, torchvision_backbone, weights_digest

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import dal
 from dal import checkpoint
 from dal.data import initial_labels, make_source
-from dal.data.source import Dataset, Prepare, Source
+from dal.data.prepare import Prepare
+from dal.data.source import Dataset, Source
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
