@@ -1,0 +1,72 @@
+"""Labels in columns of a table, in the ways people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dal.data.arrays import number_targets
+from dal.data.label_columns import labels_of
+
+
+def numbered(cells: list[str], names: list[str] | None = None) -> tuple[list[object], list[str]]:
+    """What a run takes from one column."""
+    labels, found = labels_of({"y": cells}, "y", names)
+    targets, classes = number_targets({"targets": labels}, {"targets": "y"}, found)
+    return targets["targets"].tolist(), list(classes)
+
+
+def test_words_are_classes_in_alphabetical_order() -> None:
+    assert numbered(["dog", " cat", "", "dog"]) == ([1, 0, -1, 1], ["cat", "dog"])
+    assert numbered(["dog", "cat"], ["dog", "cat", "cow"]) == ([0, 1], ["dog", "cat", "cow"])
+
+
+def test_numbers_are_classes_in_the_order_of_numbers() -> None:
+    assert numbered(["10", "2", "-1", ""]) == ([1, 0, -1, -1], ["2", "10"])
+    # pandas turns whole numbers into fractions where one is missing
+    assert numbered(["1.0", "0.0", "", "-1.0"]) == ([1, 0, -1, -1], ["0", "1"])
+    assert numbered(["1.5", "1.0", "-1"])[1] == ["-1", "1.0", "1.5"]
+
+
+def test_class_names_name_the_numbers_from_0_on() -> None:
+    assert numbered(["2", "0"], ["cat", "dog", "cow"]) == ([2, 0], ["cat", "dog", "cow"])
+    assert numbered(["2", "1"], ["1", "2"]) == ([1, 0], ["1", "2"])
+
+
+def test_cells_with_a_semicolon_hold_several_labels() -> None:
+    targets, names = numbered(["joy; fear", "joy", "-", "", "fear;"])
+    assert names == ["fear", "joy"]
+    assert targets == [[1, 1], [0, 1], [0, 0], [-1, -1], [1, 0]]
+
+
+def test_several_columns_hold_a_label_each() -> None:
+    columns = {"joy": ["1", "0", "", "1.0"], "text": list("abcd"), "fear": ["true", "0", "", "no"]}
+    columns["fear"][3] = "False"
+    labels, names = labels_of(columns, ["joy", "fear"])
+    assert names == ("joy", "fear")
+    assert labels.tolist() == [[1, 1], [0, 0], [-1, -1], [1, 0]]
+
+
+def test_without_a_column_nothing_is_known() -> None:
+    labels, names = labels_of({"file": ["a", "b"]}, None, ["cat", "dog"])
+    assert labels.tolist() == ["", ""]
+    assert names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "names", "message"),
+    [
+        ({"label": ["a"]}, "labels", None, "no column 'labels'; did you mean 'label'"),
+        ({"a": ["1"], "b": ["2"]}, "y", None, "no column 'y'; set data.target to one of a, b"),
+        ({"y": ["a", "b"]}, "y", ["a"], "holds the label 'b', which is not in class_names"),
+        ({"y": ["-2", "-1", "0"]}, "y", None, "holds -2 and -1, which marks unknown"),
+        ({"y": ["a;b", "a;;b"]}, "y", None, "'a;;b' in row 2"),
+        ({"y": ["a;b", "a;-"]}, "y", None, "'a;-' in row 2"),
+        ({"a": ["1", "0"], "b": ["0", "maybe"]}, ["a", "b"], None, "'b' has 'maybe' in row 2"),
+        ({"a": ["1", "0"], "b": ["0", ""]}, ["a", "b"], None, "row 2 has labels in some.* 'b'"),
+    ],
+)
+def test_what_is_no_label_is_refused(
+    columns: dict[str, list[str]], target: str | list[str], names: list[str] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        labels_of(columns, target, names)
