@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,8 @@ class Predictor:
         task: What the outputs mean: one class a sample, or any number of labels.
         data: See `dal.data.Dataset.digest`, of the data of its run; empty where nothing tells.
         seen: See `dal.data.Source.seen`; None where nothing tells.
+        recipe: How a file of samples becomes inputs, see `dal.data.Dataset.recipe`; None where that
+            is reading an array.
     """
 
     def __init__(
@@ -58,12 +60,13 @@ class Predictor:
         task: Task | None = None,
         data: str = "",
         seen: Tensor | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
         self.input_shape = input_shape
         self.task = task or Multiclass(len(class_names))
-        self.data, self.seen = data, seen
+        self.data, self.seen, self.recipe = data, seen, recipe
 
     def predict_proba(self, inputs: Raw) -> Tensor:
         """Class probabilities; of each label by itself, where a sample may have several.
@@ -166,6 +169,7 @@ def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
         "prepare": asdict(source.train.prepare),
         "data": source.digest,
         "seen": _packed(source.seen),
+        "recipe": None if source.recipe is None else dict(source.recipe),
     }
 
 
@@ -262,7 +266,7 @@ def _predictor(
         model.load_state_dict(state["weights"])
     task = task_named(state.get("task", "multiclass"), len(names))  # once, this alone was named
     shape, on = _spec(state["input_shape"]), (state.get("data", ""), _rows(state.get("seen")))
-    return Predictor(model, names, prepare, shape, device, task, *on)
+    return Predictor(model, names, prepare, shape, device, task, *on, state.get("recipe"))
 
 
 def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) -> EstimatorModule:

@@ -188,3 +188,12 @@ def test_model_knows_the_rows_it_was_made_of_in_one_bit_each(tmp_path: Path) -> 
     assert not torch.isin(source.test.positions, seen).any()
     (stored,) = checkpoint.load(tmp_path / "model.pt")["seen"].values()
     assert stored.nbytes <= 1000
+
+
+def test_model_keeps_how_its_files_became_inputs(tmp_path: Path) -> None:
+    recipe = {"kind": "table", "columns": ["a", "b"], "fill": {"a": 0.1}, "categories": {}}
+    data = Dataset("t", torch.rand(20, 2), torch.arange(20) % 2, ("a", "b"), recipe=recipe)
+    saved(tmp_path, source=make_source(data, seed=0))
+    assert dal.load(tmp_path).recipe == recipe
+    saved(tmp_path)
+    assert dal.load(tmp_path).recipe is None

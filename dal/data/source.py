@@ -184,7 +184,7 @@ class Dataset:
         mean: Normalization, see `Prepare`; empty with `standardize` for "from the training part".
         std: As `mean`.
         standardize: Compute `mean` and `std` per feature from the training inputs (labels play
-            no part in it).
+            no part in it); or of these features alone, by their numbers from 0.
         contents: What each sample is in words, its file name or its text, the training samples
             followed by the test samples; for people who label. None where nothing tells.
         seen: int64, rows of the data set's own arrays on which a network was fitted that gives the
@@ -208,7 +208,7 @@ class Dataset:
     size: int | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    standardize: bool = False
+    standardize: bool | tuple[int, ...] = False
     contents: Sequence[str] | None = None
     seen: Tensor | None = None
     validation_inputs: Inputs | Store | None = None

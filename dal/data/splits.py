@@ -98,6 +98,7 @@ def make_source(
         class_names=dataset.class_names,
         contents=dataset.contents,
         digest=dataset.digest(),
+        recipe=dataset.recipe,
     )
 
 
@@ -194,6 +195,10 @@ def _prepare(dataset: Dataset, train: Split) -> Prepare:
         digest = hashlib.sha256()
         update(digest, train.store, train.rows)
         mean, std = kept(repr(("moments", digest.hexdigest())), lambda: _as_lists(train))
+    if not isinstance(dataset.standardize, bool):
+        meant = set(dataset.standardize)
+        mean = [value if number in meant else 0.0 for number, value in enumerate(mean)]
+        std = [value if number in meant else 1.0 for number, value in enumerate(std)]
     return Prepare(dataset.size, tuple(mean), tuple(std))
 
 

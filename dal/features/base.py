@@ -71,4 +71,5 @@ def with_features(dataset: Dataset, train: Store, test: Store | None, standardiz
         mean=(),
         std=(),
         standardize=standardize,
+        recipe=None,
     )

@@ -181,6 +181,18 @@ def test_standardize_leaves_a_constant_feature_at_zero():
     assert source.train.take(torch.arange(5))[:, 0].tolist() == pytest.approx([0] * 5, abs=1e-7)
 
 
+def test_standardize_may_mean_some_features_alone() -> None:
+    inputs = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + 5
+    targets, names = torch.arange(40) % 2, ("a", "b")
+    every = make_source(Dataset("all", inputs, targets, names, standardize=True), seed=0)
+    some = make_source(Dataset("some", inputs, targets, names, standardize=(0, 2)), seed=0)
+    none = make_source(Dataset("none", inputs, targets, names, standardize=()), seed=0)
+    rows = torch.arange(len(some.train))
+    assert torch.equal(some.train.take(rows)[:, [0, 2]], every.train.take(rows)[:, [0, 2]])
+    assert torch.equal(some.train.take(rows)[:, 1], some.train.inputs[:, 1])
+    assert torch.equal(none.train.take(rows), none.train.inputs)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_standardize_images_by_channel(dtype):
     images = torch.randint(0, 256, (30, 3, 4, 5), generator=torch.Generator().manual_seed(0))
