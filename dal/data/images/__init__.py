@@ -1,0 +1,1 @@
+"""Pictures in files: found, looked at, decoded once, and read by rows."""
