@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -131,6 +131,10 @@ class Split:
             float32 (B, ...), ready for the model; or tensors (B, ...) by name.
         """
         return self.prepare(self.raw(indices, device))
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Told which positions will be taken next, batch by batch; see `Store.expect`."""
+        self.store.expect(self.rows[batch.cpu()] for batch in batches)
 
     def blocks(self, size: int = BLOCK) -> Iterator[Inputs]:
         """All samples in order, as the store keeps them, so many at a time."""

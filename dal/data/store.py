@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -55,6 +55,14 @@ class Store(ABC):
 
         Returns:
             A tensor (B, ...), or tensors (B, ...) by name.
+        """
+
+    def expect(self, batches: Iterable[Tensor]) -> None:  # noqa: B027
+        """Told what will be read next, so that slow places may begin; no bit depends on it.
+
+        Args:
+            batches: Rows of each batch, int64, (B,), as `read` will get them and in this order.
+                What was told before no longer counts.
         """
 
     @abstractmethod
@@ -179,7 +187,7 @@ class JoinedStore(Store):
         if rows.device.type != "cpu" and self.resident(device):
             return self._read_everywhere(rows, device)
         rows = rows.cpu()
-        which = torch.bucketize(rows, torch.tensor(self._starts[1:]), right=True)
+        which = self._which(rows)
         places: list[Tensor] = []
         found: list[Inputs] = []
         for number in torch.bincount(which).nonzero().squeeze(1).tolist() or [0]:  # of no rows
@@ -190,6 +198,23 @@ class JoinedStore(Store):
             return found[0]
         order = torch.cat(places).argsort()
         return take_rows(cat_inputs(found), order.to(device))
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """See `Store.expect`."""
+        copies = itertools.tee(batches, len(self.parts))
+        for number, (part, copy) in enumerate(zip(self.parts, copies, strict=True)):
+            part.expect(self._of_part(number, copy))
+
+    def _of_part(self, number: int, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """What `read` asks of a part for batches of all rows."""
+        for batch in batches:
+            own = batch[self._which(batch) == number]
+            if len(own):
+                yield own - self._starts[number]
+
+    def _which(self, rows: Tensor) -> Tensor:
+        """The part that each of some rows on the CPU is in."""
+        return torch.bucketize(rows, torch.tensor(self._starts[1:]), right=True)
 
     def _read_everywhere(self, rows: Tensor, device: torch.device | str) -> Inputs:
         """As many samples of each part, of which those that are meant are kept.
@@ -209,7 +234,7 @@ class JoinedStore(Store):
 
     def show(self, row: int) -> Inputs | str:
         """See `Store.show`."""
-        number = int(torch.bucketize(torch.tensor(row), torch.tensor(self._starts[1:]), right=True))
+        number = int(self._which(torch.tensor(row)))
         return self.parts[number].show(row - self._starts[number])
 
     def digest(self) -> str:

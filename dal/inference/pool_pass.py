@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 Take = Callable[[Tensor, torch.device], Inputs]
 """Gives the prepared inputs of some indices on a device."""
+
+Expect = Callable[[Iterable[Tensor]], None]
+"""Told which indices will be taken next, batch by batch; a hint."""
 
 
 def auto_batch_size(numel: int, device: torch.device) -> int:
@@ -87,6 +90,7 @@ def pool_pass(
     on_batch: Callable[[], None] = lambda: None,
     description: str = "pool pass",
     masks: DropoutMasks | None = None,
+    expect: Expect = lambda batches: None,
 ) -> tuple[dict[Need, Tensor], int]:
     """Compute class probabilities, features, gradient lengths and members' predictions.
 
@@ -114,6 +118,7 @@ def pool_pass(
         on_batch: Called before each batch; may raise to abandon the pass.
         description: Shown at the progress bar.
         masks: The members, where `Members` are among the needs.
+        expect: Told the batches before they are taken.
 
     Returns:
         One tensor a need, (N, ...), for members (K, N, C), on the device, float64 where model and
@@ -126,6 +131,7 @@ def pool_pass(
 
     def run(size: int) -> dict[Need, Tensor]:
         own = _rows_of(len(indices), size)[current().rank]
+        expect(batch for batch, _ in _cut(indices, own, size))
         batches = _batches(indices, own, size, on_batch, description)
         return _run(model, take, batches, len(own), needs, task, device, dtype, masks)
 
@@ -158,10 +164,12 @@ def predict_logits(
     batch_size: int,
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[], None] = lambda: None,
+    expect: Expect = lambda batches: None,
 ) -> Tensor:
     """Logits of samples 0 to count - 1, by batches like those of the pass.
 
-    Out of memory, it starts over with half the batch size, as the pass does.
+    Out of memory, it starts over with half the batch size, as the pass does. ``expect`` is told the
+    batches before they are taken.
 
     Returns:
         float32, (count, C), on the device.
@@ -172,6 +180,7 @@ def predict_logits(
 
     def run(size: int) -> dict[str, Tensor]:
         own = _rows_of(count, size)[current().rank]
+        expect(batch for batch, _ in _cut(torch.arange(count), own, size))
         with evaluating(model), torch.inference_mode():
             parts = [
                 _full(_forward(model, take(batch, device), dtype).logits)[:kept]
@@ -335,6 +344,22 @@ def _rows_of(count: int, batch_size: int) -> list[range]:
     return [range(p.start * batch_size, min(p.stop * batch_size, count)) for p in parts]
 
 
+def _cut(indices: Tensor, own: range, batch_size: int) -> Iterator[tuple[Tensor, int]]:
+    """Batches of exactly ``batch_size`` indices, each with the number that are not padding.
+
+    Args:
+        indices: int64, (N,).
+        own: Those to go over, from the start of a batch.
+        batch_size: As many each.
+    """
+    for start in range(own.start, own.stop, batch_size):
+        batch = indices[start : min(start + batch_size, own.stop)]
+        missing = batch_size - len(batch)
+        if missing:
+            batch = torch.cat([batch, batch[-1:].expand(missing)])
+        yield batch, batch_size - missing
+
+
 def _batches(
     indices: Tensor,
     own: range,
@@ -342,23 +367,12 @@ def _batches(
     on_batch: Callable[[], None],
     description: str | None,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Batches of exactly ``batch_size`` indices, each with the number that are not padding.
-
-    Args:
-        indices: int64, (N,).
-        own: Those to go over, from the start of a batch.
-        batch_size: As many each.
-        on_batch: Called before each.
-        description: Shown at the progress bar; None for no bar.
-    """
-    indices = indices[own.start : own.stop]
-    starts = range(0, len(indices), batch_size)
+    """See `_cut`; with a progress bar, where it is described, and a call before each batch."""
     silent = description is None or not current().is_main
-    bar = tqdm(starts, description, leave=False, disable=True if silent else None)
-    for start in bar:
-        on_batch()
-        batch = indices[start : start + batch_size]
-        missing = batch_size - len(batch)
-        if missing:
-            batch = torch.cat([batch, batch[-1:].expand(missing)])
-        yield batch, batch_size - missing
+    total = -(-len(own) // batch_size)
+    bar = tqdm(total=total, desc=description, leave=False, disable=True if silent else None)
+    with bar:
+        for batch in _cut(indices, own, batch_size):
+            on_batch()
+            yield batch
+            bar.update()

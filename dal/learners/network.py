@@ -219,6 +219,7 @@ class TorchLearner(Learner):
             on_batch=context.check,
             description=f"round {context.round}: pool pass",
             masks=self._masks(context) if Members() in needs else None,
+            expect=self.source.train.expect,
         )
         if Members() in needs:
             check_members(results[Members()], "raise the dropout of the model")
@@ -262,6 +263,7 @@ class TorchLearner(Learner):
             batch_size=self.batch_size,
             dtype=self.trainer.dtype,
             on_batch=context.check,
+            expect=split.expect,
         ).cpu()
 
     def state_dict(self) -> dict[str, Any]:
@@ -320,6 +322,9 @@ class TorchLearner(Learner):
             targets=train_set.targets.to(self.device),
             weights=None if equal else train_set.weights.to(self.device),
             on_device=self.source.train.store.resident(self.device),
+            expect=lambda batches: self.source.train.expect(
+                train_set.indices[batch.cpu()] for batch in batches
+            ),
         )
 
     def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:
@@ -331,5 +336,6 @@ class TorchLearner(Learner):
             batch_size=self.batch_size,
             dtype=self.trainer.dtype,
             on_batch=context.check,
+            expect=split.expect,
         )
         return self.task.evaluate(logits, split.targets.to(self.device))[0]

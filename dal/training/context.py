@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +27,14 @@ class Samples:
         weights: float32, (M,), on the device, or None for equal ones.
         on_device: Whether ``take`` does all its work on the device. If not, it is no part of a
             recorded CUDA step, which would repeat the copy of one batch.
+        expect: Told which positions ``take`` will be asked for next, batch by batch; a hint.
     """
 
     take: Callable[[Tensor], Inputs]
     targets: Tensor
     weights: Tensor | None = None
     on_device: bool = True
+    expect: Callable[[Iterable[Tensor]], None] = lambda batches: None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -7,7 +7,7 @@ networks turn them into losses, where dropout draws from, and how sums over step
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -90,8 +90,10 @@ class Epochs(ABC):
         if self.normalizes:
             # A single sample has no variance; taken twice, it weighs as much as once in a mean.
             batches = [_doubled(batch) if batch.shape[-1] == 1 else batch for batch in batches]
+        left = batches[len(self.progress.losses) :]
+        self.expect(map(self.own_part, left))
         with self.noise():
-            for batch in batches[len(self.progress.losses) :]:
+            for batch in left:
                 self.look()
                 loss, right = self.step(batch)
                 self.progress.add(loss * batch.shape[-1], right)
@@ -129,7 +131,9 @@ class Epochs(ABC):
         size = max(self.trainer.batch_size, EVALUATED_AT_ONCE)
         with torch.no_grad():
             parts = []
-            for batch in torch.split(everything, size, -1):
+            batches = torch.split(everything, size, -1)
+            self.expect(batches)
+            for batch in batches:
                 self.look()
                 parts.append(self.logits(batch))
             loss, right = self.verdict(torch.cat(parts, -2), everything)
@@ -143,6 +147,13 @@ class Epochs(ABC):
     def sums(self) -> tuple[Tensor, Tensor]:
         """Loss and number of right predictions, over all samples that the epoch has seen."""
         return torch.stack(self.progress.losses).sum(0), torch.stack(self.progress.correct).sum(0)
+
+    def expect(self, batches: Iterable[Tensor]) -> None:  # noqa: B027
+        """Told whose inputs will be read next, batch by batch; a hint."""
+
+    def own_part(self, batch: Tensor) -> Tensor:
+        """The positions of a batch that are read in this process for its step."""
+        return batch
 
     @abstractmethod
     def begin(self) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -118,6 +118,11 @@ class Fit(Epochs):
         """See `Epochs.begin_measuring`."""
         self.model.eval()
         return torch.arange(self.count, device=self.device)
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """See `Epochs.expect`."""
+        if self.resident is None:
+            self.samples.expect(batches)
 
     def inputs(self, batch: Tensor) -> Inputs:
         """Prepared inputs of some positions."""

@@ -38,6 +38,15 @@ class ParallelFit(Fit):
         loss_sum, correct = ranks.all_reduce_sum(sums.cpu()).unbind()
         return loss_sum, correct
 
+    def own_part(self, batch: Tensor) -> Tensor:
+        """See `Epochs.own_part`: a stretch of the batch."""
+        part = current().part(len(batch))
+        # All processes must go through the backward pass; one without samples takes the first
+        # one, whose loss counts nothing.
+        own = batch[part.start : part.stop] if part else batch[:1]
+        # As in `Epochs.train`: BatchNorm cannot normalize a single sample.
+        return own.repeat(2) if self.normalizes and len(own) == 1 else own
+
     def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """This process's share of a batch's loss and of its right predictions.
 
@@ -46,14 +55,9 @@ class ParallelFit(Fit):
         mean. With weights, W (sum of w_i l_i) / (sum of all w).
         """
         ranks = current()
-        part = ranks.part(len(batch))
-        # All processes must go through the backward pass; one without samples takes the first
-        # one, whose loss counts nothing.
-        own = batch[part.start : part.stop] if part else batch[:1]
-        counted = len(part) > 0
-        # As in `Epochs.train`: BatchNorm cannot normalize a single sample.
-        copies = 2 if self.normalizes and len(own) == 1 else 1
-        own = own.repeat(copies)
+        own, share_of_batch = self.own_part(batch), len(ranks.part(len(batch)))
+        counted = share_of_batch > 0
+        copies = len(own) // max(share_of_batch, 1)
         logits = self.forward(self._network, own).logits.float()
         targets, weights = self.samples.targets[own], self.samples.weights
         losses = self.task.losses(logits, targets)

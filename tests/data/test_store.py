@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from dal.data import Dataset, Imbalanced, Noisy, Ood, Repeated, make_source, npz
 from dal.data.hard_pools import harden
 from dal.data.mapped import MappedStore, is_mapped
+from dal.data.source import Split
 from dal.data.store import ArrayStore, JoinedStore, Store, blocks, update
 from dal.utils.digest import digest_file
 from dal.utils.kept import kept
@@ -331,3 +333,25 @@ def test_mean_and_deviation_of_a_file_are_taken_once_and_belong_to_its_content(
     assert prepare() == first
     array = NUMBERS * 2
     assert prepare().mean == tuple(2 * value for value in first.mean)
+
+
+class Told(ArrayStore):
+    """Remembers what it is told to expect."""
+
+    told: tuple[list[int], ...] = ()
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        self.told = tuple(batch.tolist() for batch in batches)
+
+
+def test_stores_within_others_are_told_what_is_read_of_them() -> None:
+    whole = torch.from_numpy(NUMBERS)
+    first, second = Told(whole[:20]), Told(whole[20:])
+    store = JoinedStore([first, ArrayStore(whole[:5]), second])
+    split = Split(store, torch.tensor([0, 40, 19, 22, 25]), torch.zeros(5, dtype=torch.int64))
+    batches = [torch.tensor([1, 0]), torch.tensor([2, 2]), torch.tensor([3, 4])]
+    split.expect(iter(batches))
+    assert first.told == ([0], [19, 19])
+    assert second.told == ([15], [0])
+    for batch in batches:
+        split.take(batch)

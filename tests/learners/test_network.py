@@ -1,3 +1,5 @@
+import dataclasses
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -6,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dal.data import make_source, two_gaussians
+from dal.data.store import ArrayStore
 from dal.learners import Dropout, RoundContext, TorchLearner, make_learner
 from dal.models import MLP
 from dal.pool import TrainSet
@@ -177,3 +180,43 @@ def test_a_model_function_builds_once_for_the_first_round() -> None:
     alone = TorchLearner(make, Trainer(), SOURCE, SOURCE.task, **where)
     for one, other in zip(made.model.parameters(), alone.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Announced(ArrayStore):
+    """Keeps the batches that are read without having been announced as the next ones."""
+
+    def __init__(self, inputs: Any) -> None:
+        super().__init__(inputs)
+        self.coming: list[list[int]] = []
+        self.surprises: list[list[int]] = []
+        self.read_as_announced = 0
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        self.coming = [batch.tolist() for batch in batches]
+
+    def read(self, rows: Tensor, device: torch.device | str = "cpu") -> Any:
+        if self.coming[:1] == [rows.tolist()]:
+            self.coming.pop(0)
+            self.read_as_announced += 1
+        else:
+            self.surprises.append(rows.tolist())
+        return super().read(rows, device)
+
+
+def test_the_store_is_told_which_batches_come_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dal.training.fit.RESIDENT_LIMIT", 0)
+    data = two_gaussians(90)
+    assert isinstance(data.inputs, Tensor)
+    store = Announced(data.inputs)
+    source = make_source(dataclasses.replace(data, inputs=store), seed=0, validation=9)
+    trainer = Trainer(epochs=2, batch_size=5, early_stopping=EarlyStopping("train/loss"))
+    one = TorchLearner(
+        MLP, trainer, source, Multiclass(2), seed=0, device=torch.device("cpu"), batch_size=32
+    )
+    store.surprises.clear()
+    one.fit(train_set(), RoundContext())
+    one.scan(torch.arange(40), frozenset({Probs()}), RoundContext())
+    one.predict(source.test, RoundContext())
+    assert store.surprises == [source.train.rows[:1].tolist()]  # how large a sample is
+    assert store.read_as_announced == 2 * (3 + 1 + 1) + 2 + 1
+    assert not store.coming
