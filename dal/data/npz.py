@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from dal.data.arrays import number_targets, present
 from dal.data.class_names import check_class_names
 from dal.data.inputs import Array, as_inputs
 from dal.data.mapped import MappedStore, checked, is_mapped, open_mapped
+from dal.data.prepare import check_normalization
 from dal.data.source import Dataset
 from dal.data.store import store_of
 from dal.utils.inputs import in_words, one_shape
@@ -109,7 +109,7 @@ def npz(
         inputs = {role: _inputs(arrays[role], keys[role]) for role in present(arrays, "inputs")}
         _check_alike(inputs, keys)
         shape = one_shape(store_of(inputs["inputs"]).spec, path)
-        _check_normalization(shape[0], mean, std, standardize)
+        check_normalization(shape[0], mean, std, standardize)
         _check_size(size, len(shape))
         names = class_names if class_names is not None else arrays.get("class_names")
         numbers, class_names = number_targets(arrays, keys, names)
@@ -239,29 +239,6 @@ def _check_alike(inputs: Mapping[str, Tensor | MappedStore], keys: Mapping[str, 
             f"samples of {keys['inputs']!r} are {kinds[0]} but those of {keys['test_inputs']!r} "
             f"are {kinds[1]}; save both alike"
         )
-
-
-def _check_normalization(
-    channels: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    standardize: bool | None,
-) -> None:
-    if (mean is None) != (std is None):
-        raise ValueError("mean or std is given without the other; give both or none")
-    if mean is None or std is None:
-        return
-    if standardize:
-        raise ValueError("mean and std are given and data.standardize=true; drop one or the other")
-    if len(mean) != channels or len(std) != channels:
-        raise ValueError(
-            f"mean has {len(mean)} and std {len(std)} numbers; "
-            f"give {channels} of both, one for each channel or feature"
-        )
-    if not all(map(math.isfinite, mean)):
-        raise ValueError(f"mean={list(mean)} must be finite everywhere")
-    if not all(0 < value < math.inf for value in std):
-        raise ValueError(f"std={list(std)} must be above 0 and finite everywhere")
 
 
 def _check_size(size: int | None, ndim: int) -> None:

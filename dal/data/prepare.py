@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -60,3 +62,31 @@ def _affine(
     shape = (1, -1) + (1,) * (ndim - 2)
     means, stds = (torch.tensor(values, dtype=torch.float64).view(shape) for values in (mean, std))
     return (1 / (unit * stds)).float().to(device), (-means / stds).float().to(device)
+
+
+def check_normalization(
+    channels: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    standardize: bool | None,
+) -> None:
+    """Refuse a mean and a deviation that do not fit inputs, or each other.
+
+    Raises:
+        ValueError: Saying which and why.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError("mean or std is given without the other; give both or none")
+    if mean is None or std is None:
+        return
+    if standardize:
+        raise ValueError("mean and std are given and data.standardize=true; drop one or the other")
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(
+            f"mean has {len(mean)} and std {len(std)} numbers; "
+            f"give {channels} of both, one for each channel or feature"
+        )
+    if not all(map(math.isfinite, mean)):
+        raise ValueError(f"mean={list(mean)} must be finite everywhere")
+    if not all(0 < value < math.inf for value in std):
+        raise ValueError(f"std={list(std)} must be above 0 and finite everywhere")
