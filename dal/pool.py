@@ -55,6 +55,10 @@ class TrainSet:
     targets: Tensor
     weights: Tensor
 
+    def part(self, places: Tensor) -> TrainSet:
+        """Some of them: int64 (m,), places from 0 to M - 1."""
+        return TrainSet(self.indices[places], self.targets[places], self.weights[places])
+
     def __len__(self) -> int:
         return len(self.indices)
 

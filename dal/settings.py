@@ -128,8 +128,8 @@ class SplitSettings:
 
     kind: str = setting(
         "auto",
-        "official, merged (train and test together, divided by seed), auto: official if there is "
-        "one",
+        "official, merged (train and test together, divided by seed), none (no test part), auto: "
+        "official if there is one, none where no label is known",
         names=True,
     )
     test_fraction: float = setting(
@@ -138,6 +138,9 @@ class SplitSettings:
     stratified: bool = setting(True, "test and validation part in class proportions", names=True)
     validation: Any = setting(
         0, "a fraction or a number of the training samples; 0 for none", names=True
+    )
+    validation_of_labels: float = setting(
+        0.0, "share of the labels that each round holds out to validate on; 0 for none", names=True
     )
 
 

@@ -24,7 +24,7 @@ class State:
         row: Metrics of the round in progress.
         rows: Metrics of the rounds before it.
         confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
-            (C, C), or multi-label (C, 2, 2); None before the first.
+            (C, C), or multi-label (C, 2, 2); None before the first, and without a test part.
         steps: Optimizer steps in the rounds before this fit.
     """
 
@@ -44,12 +44,17 @@ class State:
     @property
     def all_rows(self) -> list[dict[str, Any]]:
         """Metrics of all rounds whose model has been evaluated."""
-        return [*self.rows, self.row] if "test/accuracy" in self.row else self.rows
+        return [*self.rows, self.row] if self.fitted else self.rows
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the round in progress has its model, evaluated where there is a test part."""
+        return "fit/epochs" in self.row
 
     def curve(self, metric: str) -> tuple[list[int], list[float]]:
-        """The learning curve: labels paid for, and a test metric, of all rounds evaluated."""
-        rows = self.all_rows
-        return [row["labels"] for row in rows], [row[f"test/{metric}"] for row in rows]
+        """The learning curve: labels paid for, and a metric by its full name, of all rounds."""
+        rows = [row for row in self.all_rows if metric in row]
+        return [row["labels"] for row in rows], [row[metric] for row in rows]
 
 
 def check_format(saved: Mapping[str, Any]) -> None:

@@ -89,17 +89,17 @@ def _plain(values: Any) -> Array:
 
 
 def present(given: Mapping[str, Any], role: str) -> list[str]:
-    """The role, ``inputs`` or ``targets``, and its counterpart of the test part, if given."""
-    return [key for key in (role, f"test_{role}") if key in given]
+    """The role, ``inputs`` or ``targets``, and its counterparts of test and validation part."""
+    return [key for key in (role, f"test_{role}", f"validation_{role}") if key in given]
 
 
 def number_targets(
     arrays: Mapping[str, Array], keys: Mapping[str, str], names: Sequence[str] | Array | None
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Targets of training and test part as class numbers, or rows of 0 and 1; and class names.
+    """Targets of all parts as class numbers, or rows of 0 and 1; and class names.
 
     Args:
-        arrays: ``targets``, and ``test_targets`` if there are any.
+        arrays: ``targets``, and ``test_targets`` and ``validation_targets`` if there are any.
         keys: What to call each in errors.
         names: Class names, or None to make them from the targets.
 

@@ -107,7 +107,7 @@ class Ood(HardPool):
         return replace(
             source,
             train=train.part(kept),
-            test=_known_only(_renumbered(source.test, numbers)),
+            test=source.test and _known_only(_renumbered(source.test, numbers)),
             validation=validation and _known_only(_renumbered(validation, numbers)),
             class_names=names,
             foreign=foreign[kept],

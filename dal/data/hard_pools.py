@@ -70,7 +70,18 @@ def harden(
         pools: The wrappers.
         seed: Seed of the run.
         embed: Applied to data sets that wrappers hold.
+
+    Raises:
+        ValueError: Samples came after the run had begun: the draws that made its pool would fall
+            out otherwise.
     """
+    pools = list(pools)
+    if pools and source.appended:
+        raise ValueError(
+            f"difficulty={type(pools[0]).__name__.lower()} with {source.appended} samples that "
+            f"were added to {source.name} since this run began: its pool would be another; take "
+            "them away, or choose another saved_dir to start anew"
+        )
     for pool in sorted(pools, key=lambda pool: pool.stage):
         before = len(source.train)
         source = pool.embedded(embed)(source, seed=seed)

@@ -14,12 +14,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from dal.data.class_names import target_name
+from dal.data.growth import parted
 from dal.data.prepare import Prepare
 from dal.data.store import BLOCK, ArrayStore, Store, blocks, store_of, update
 from dal.task import Task, task_of
@@ -46,8 +47,9 @@ class Split:
             are int64, (N, C), 1 where a label holds and 0 where not, or a row of `UNKNOWN`.
         prepare: Applied to every batch.
         positions: int64, (N,), the numbers that people and files know the samples by: where each
-            stands in the data set's own arrays, the training ones followed by the test ones. None
-            where these are the rows of the store.
+            stands in the data set's own arrays, the training ones followed by the test ones, the
+            validation ones, and those that came after the run had begun (`Dataset.appended`), so
+            that no number ever changes. None where these are the rows of the store.
     """
 
     def __init__(
@@ -190,13 +192,15 @@ class Dataset:
         standardize: Compute `mean` and `std` per feature from the training inputs (labels play
             no part in it); or of these features alone, by their numbers from 0.
         contents: What each sample is in words, its file name or its text, the training samples
-            followed by the test samples; for people who label. None where nothing tells.
+            followed by the test and the validation samples; for people who label. None where
+            nothing tells.
         seen: int64, rows of the data set's own arrays on which a network was fitted that gives the
             inputs (see `dal.features.RunEmbedding`): they are no test samples. None for none.
         validation_inputs: Inputs of the official validation part, or None where there is none.
         validation_targets: int64 targets of it, or None.
         appended: How many training samples, the last ones, came after the run had begun. They play
-            no part in how the data are divided.
+            no part in how the data are divided. A store that is not in memory is then a
+            `dal.data.store.JoinedStore`, of which one part ends where they begin.
         listing: Which samples these are, in plain containers and tensors, where a place can come to
             hold others: a run keeps it, and gives it back to the data function as ``known``.
         recipe: How a file of such samples becomes an input, in plain values, where that is more
@@ -231,14 +235,16 @@ class Dataset:
         """Tells its inputs from those of other data sets: 64 hexadecimal digits.
 
         By their shapes and about 1,000 rows, spread evenly, so that it is cheap at any size; that
-        a few rows were corrected may escape it.
+        a few rows were corrected may escape it. Samples that came late play no part in it.
         """
         found: dict[str, Tensor] = {}
-        for name, store in (("inputs", self.store), ("test_inputs", self.test_store)):
+        names = "inputs", "test_inputs", "validation_inputs"
+        for name, store in zip(names, self.stores, strict=True):
             if store is not None:
-                some = store.read(torch.arange(0, len(store), max(1, len(store) // 1000)))
+                count = len(store) - (self.appended if name == "inputs" else 0)
+                some = store.read(torch.arange(0, count, max(1, count // 1000)))
                 named = some if isinstance(some, dict) else {"": some}
-                found |= {f"{name} {len(store)}{' ' * bool(k)}{k}": t for k, t in named.items()}
+                found |= {f"{name} {count}{' ' * bool(k)}{k}": t for k, t in named.items()}
         return digest_tensors(found)
 
     @cached_property
@@ -251,6 +257,21 @@ class Dataset:
         """Where the samples of the official test part are, or None where there is none."""
         return None if self.test_inputs is None else store_of(self.test_inputs)
 
+    @cached_property
+    def validation_store(self) -> Store | None:
+        """Where the samples of the official validation part are, or None where there is none."""
+        return None if self.validation_inputs is None else store_of(self.validation_inputs)
+
+    @property
+    def begun(self) -> int:
+        """How many training samples there were when the run began."""
+        return len(self.targets) - self.appended
+
+    @property
+    def stores(self) -> tuple[Store, Store | None, Store | None]:
+        """Where the samples of each part are: training, test and validation part."""
+        return self.store, self.test_store, self.validation_store
+
 
 @dataclass(frozen=True)
 class Source:
@@ -260,7 +281,7 @@ class Source:
         name: Short name of the data set.
         train: The training part: the pool and the labeled samples. Indices elsewhere in the
             package (``labeled_idx``, queries) always refer to it.
-        test: The test part; only evaluation reads it.
+        test: The test part, or None; only evaluation reads it.
         validation: The validation part, or None.
         class_names: The C class names.
         foreign: bool, (number of training samples,), which of them are of none of the classes, so
@@ -269,11 +290,14 @@ class Source:
         digest: See `Dataset.digest`; empty where nothing tells.
         appended: See `Dataset.appended`: the last samples of the training part.
         recipe: See `Dataset.recipe`.
+        listing: See `Dataset.listing`.
+        validation_of_labels: Share of the labels that each round holds out to validate on, drawn
+            anew from them; 0 for none.
     """
 
     name: str
     train: Split
-    test: Split
+    test: Split | None
     validation: Split | None
     class_names: tuple[str, ...]
     foreign: Tensor | None = None
@@ -281,6 +305,25 @@ class Source:
     digest: str = ""
     appended: int = 0
     recipe: Mapping[str, Any] | None = None
+    listing: Mapping[str, Any] | None = None
+    validation_of_labels: float = 0.0
+
+    @property
+    def begun(self) -> int:
+        """How many training samples there were when the run began."""
+        return len(self.train) - self.appended
+
+    @property
+    def measured(self) -> Literal["test", "val", ""]:
+        """Of which part the metrics tell how good a model is; empty where none does."""
+        if self.test is not None:
+            return "test"
+        return "" if self.validation is None else "val"
+
+    @property
+    def headline(self) -> str:
+        """The metric that the learning curve shows, such as ``test/accuracy``; or empty."""
+        return f"{self.measured}/{self.task.headline}" if self.measured else ""
 
     @property
     def is_foreign(self) -> Tensor:
@@ -334,18 +377,19 @@ class Source:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of samples of each part: ``train``, ``validation`` (0 without one), ``test``."""
-        validation = 0 if self.validation is None else len(self.validation)
-        return {"train": len(self.train), "validation": validation, "test": len(self.test)}
+        """Number of samples of each part: ``train``, ``validation``, ``test``; 0 without one."""
+        validation, test = (0 if p is None else len(p) for p in (self.validation, self.test))
+        return {"train": len(self.train), "validation": validation, "test": test}
 
     def fingerprint(self) -> str:
         """A digest of all samples, targets and class names; equal data give equal digests.
 
+        Those that came after the run had begun are left out: a run that they are added to goes on.
         Arrays in memory count by their content, files by theirs as it was when last read: see
         `dal.data.mapped`.
         """
         digest = hashlib.sha256(repr((self.name, self.class_names)).encode())
-        for split in (self.train, self.test, self.validation):
+        for split in (self._at_start, self.test, self.validation):
             if split is not None:
                 update(digest, split.store, split.rows)
                 update(digest, ArrayStore(split.targets))
@@ -353,3 +397,12 @@ class Source:
         if self.foreign is not None:
             digest.update(self.foreign.numpy().data)
         return digest.hexdigest()
+
+    @property
+    def _at_start(self) -> Split:
+        """The training part as it was when the run began."""
+        if not self.appended:
+            return self.train
+        first = self.train.part(torch.arange(self.begun))
+        store, _ = parted(first.store, len(first.store) - self.appended)
+        return Split(store, first.rows, first.targets, first.prepare, first.positions)

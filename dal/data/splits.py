@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from dal.data.class_names import check_class_names
+from dal.data.checks import check_dataset, check_split, refuse_second_validation
 from dal.data.draw import draw, share
+from dal.data.growth import joined, parted
 from dal.data.prepare import Prepare
-from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
+from dal.data.source import Dataset, Source, Split, is_known
 from dal.data.store import JoinedStore, update
-from dal.utils.inputs import one_shape, one_tensor
+from dal.utils.inputs import one_tensor
 from dal.utils.kept import kept
-from dal.utils.memory import check_memory
-from dal.utils.ranges import check_whole
 from dal.utils.seeding import generator
 
 _logger = logging.getLogger(__name__)
@@ -29,30 +28,37 @@ def make_source(
     dataset: Dataset,
     *,
     seed: int,
-    kind: Literal["auto", "official", "merged"] = "auto",
+    kind: Literal["auto", "official", "merged", "none"] = "auto",
     test_fraction: float = 0.3,
     stratified: bool = True,
     validation: float | int = 0,
+    validation_of_labels: float = 0,
 ) -> Source:
     """Divide a data set for one run.
 
     Samples whose target is `UNKNOWN` always stay in the training part, and so does, with
     ``stratified``, the only labeled sample of a class (a warning says so). Within each part,
     samples keep the order that they have in the data set. The test part does not depend on
-    ``validation``.
+    ``validation``. Samples that came after the run had begun (`Dataset.appended`) stand at the end
+    of the training part, and decide nothing.
 
     Args:
         dataset: The data set.
         seed: Seed of the run; equal seeds give equal parts.
         kind: ``official`` keeps the data set's own test part; ``merged`` puts training and test
             part together and draws the test part from all (as papers with a "70/30" split do);
-            ``auto`` is official where there is a test part and merged where there is none.
+            ``auto`` is official where there is a test part, merged where there is none, and
+            ``none`` where no label is known; ``none`` tests nothing, and leaves an official test
+            part out.
         test_fraction: Share of the labeled samples that a merged split tests on, in (0, 1),
             rounded up.
         stratified: Draw test and validation part in class proportions rather than at random.
             Multi-label sets are divided at random either way: their classes overlap.
-        validation: 0 for no validation part; a fraction in (0, 1) of the labeled training
-            samples, rounded up; or a number of samples, an int of at least 1.
+        validation: 0 for no validation part but the official one, if there is one; a fraction in
+            (0, 1) of the labeled training samples, rounded up; or a number of samples, an int of at
+            least 1.
+        validation_of_labels: Share of the labels that each round of a run holds out to validate on,
+            drawn anew from them, in [0, 0.5]; 0 for none.
 
     Returns:
         The parts, with the normalization of the data set; with ``dataset.standardize`` it is
@@ -60,8 +66,8 @@ def make_source(
 
     Raises:
         ValueError: If the data set contradicts itself, has no test part where one is asked for,
-            a part would be left without samples, or the test part holds samples on which a
-            network was fitted that gives the inputs.
+            or several validation parts, a part would be left without samples, or the test part
+            holds samples on which a network was fitted that gives the inputs.
         TypeError: It is no `Dataset`.
     """
     if not isinstance(dataset, Dataset):
@@ -69,14 +75,23 @@ def make_source(
             f"make_source divides a Dataset, not a {type(dataset).__name__}; give "
             'make_source(dal.data.Dataset("mine", inputs, targets), seed=0)'
         )
-    check_split(kind, test_fraction, stratified, validation)
+    check_split(kind, test_fraction, stratified, validation, validation_of_labels)
     if kind == "official" and dataset.test_inputs is None:
         raise ValueError(f"{dataset.name} has no official test part; use split.kind=auto or merged")
-    _check_dataset(dataset)
+    check_dataset(dataset)
+    refuse_second_validation(dataset, validation, validation_of_labels)
     stratified = stratified and dataset.targets.ndim == 1
     train, test = _divide(dataset, seed, kind, test_fraction, stratified)
-    _refuse_seen(test.positions, dataset)
-    held_out: Split | None = None
+    if test is None:
+        _logger.info(
+            "%s has no test part%s: this run cannot show how good its models are on samples that "
+            "they have not seen",
+            dataset.name,
+            "" if kind == "none" else " (no label is known, so none can be tested on)",
+        )
+    else:
+        _refuse_seen(test.positions, dataset)
+    held_out = _official(dataset, "validation")
     if validation:
         train, held_out = _take_out(
             train,
@@ -87,6 +102,8 @@ def make_source(
             class_names=dataset.class_names,
         )
     prepare = _prepare(dataset, train)
+    if dataset.appended:
+        train = _extended(train, dataset)
     for split in (train, test, held_out):
         if split is not None:
             split.prepare = prepare
@@ -96,9 +113,12 @@ def make_source(
         test=test,
         validation=held_out,
         class_names=dataset.class_names,
-        contents=dataset.contents,
+        contents=_contents(dataset),
         digest=dataset.digest(),
+        appended=dataset.appended,
         recipe=dataset.recipe,
+        listing=dataset.listing,
+        validation_of_labels=validation_of_labels,
     )
 
 
@@ -117,8 +137,12 @@ def _refuse_seen(test_positions: Tensor, dataset: Dataset) -> None:
 
 def _divide(
     dataset: Dataset, seed: int, kind: str, test_fraction: float, stratified: bool
-) -> tuple[Split, Split]:
-    train, test = Split.of(dataset.store, dataset.targets), _official_test(dataset)
+) -> tuple[Split, Split | None]:
+    store, targets = dataset.store, dataset.targets[: dataset.begun]
+    train = Split.of(parted(store, dataset.begun)[0] if dataset.appended else store, targets)
+    test = _official(dataset, "test")
+    if kind == "none" or (kind == "auto" and test is None and not is_known(targets).any()):
+        return train, None
     if kind != "merged" and test is not None:
         return train, test
     if test is not None:
@@ -134,12 +158,38 @@ def _divide(
     )
 
 
-def _official_test(dataset: Dataset) -> Split | None:
-    if dataset.test_store is None or dataset.test_targets is None:
+def _official(dataset: Dataset, part: Literal["test", "validation"]) -> Split | None:
+    """A part that the data set comes with; its samples are numbered behind those before it."""
+    _, test, validation = dataset.stores
+    store, targets, first = test, dataset.test_targets, dataset.begun
+    if part == "validation":
+        store, targets = validation, dataset.validation_targets
+        first += 0 if test is None else len(test)
+    if store is None or targets is None:
         return None
-    rows = torch.arange(len(dataset.test_store))
-    positions = len(dataset.store) + rows
-    return Split(dataset.test_store, rows, dataset.test_targets, positions=positions)
+    rows = torch.arange(len(store))
+    return Split(store, rows, targets, positions=first + rows)
+
+
+def _extended(train: Split, dataset: Dataset) -> Split:
+    """A training part with the samples behind it that came after the run had begun."""
+    late, begun = parted(dataset.store, dataset.begun)[1], dataset.begun
+    first_free = begun + sum(len(store) for store in dataset.stores[1:] if store is not None)
+    rows = torch.arange(len(late))
+    return Split(
+        joined([train.store, late]),
+        torch.cat([train.rows, len(train.store) + rows]),
+        torch.cat([train.targets, dataset.targets[begun:]]),
+        positions=torch.cat([train.positions, first_free + rows]),
+    )
+
+
+def _contents(dataset: Dataset) -> Sequence[str] | None:
+    """What the samples are in words, by their positions."""
+    told, begun, end = dataset.contents, dataset.begun, len(dataset.targets)
+    if told is None or not dataset.appended:
+        return told
+    return [*told[:begun], *told[end:], *told[begun:end]]
 
 
 def _take_out(
@@ -155,10 +205,11 @@ def _take_out(
     candidates = _drawable(part.targets, stratified, class_names)
     count = amount if isinstance(amount, int) else share(amount, len(candidates))
     if len(candidates) == 0 or count > len(candidates):
+        remedy = ", or split.kind=none to test on none" if "test_fraction" in setting else ""
         raise ValueError(
             f"{setting} asks for {count} labeled samples but {len(candidates)} can be drawn from; "
             "label more samples, ask for fewer, or (classes of one sample) use "
-            "split.stratified=false"
+            f"split.stratified=false{remedy}"
         )
     if count < 1:
         raise ValueError(f"{setting} makes no sample of {len(candidates)}; raise it")
@@ -239,102 +290,3 @@ def _sum(rows: Tensor) -> Tensor:
         half = len(rows) // 2
         rows = torch.cat([rows[:half] + rows[half : 2 * half], rows[2 * half :]])
     return rows[0]
-
-
-def check_split(
-    kind: str = "auto",
-    test_fraction: float = 0.3,
-    stratified: bool = True,
-    validation: float | int = 0,
-) -> None:
-    """Refuse settings of `make_source` that no data set can be divided by.
-
-    Raises:
-        ValueError: Naming the setting.
-    """
-    if kind not in ("auto", "official", "merged"):
-        raise ValueError(f"split.kind={kind!r} is unknown; use auto, official or merged")
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            f"split.test_fraction={test_fraction} must lie between 0 and 1, both excluded, such as "
-            "0.3"
-        )
-    is_number = isinstance(validation, int | float) and not isinstance(validation, bool)
-    # Negated, so that NaN is refused as well.
-    if not is_number or not validation >= 0 or (isinstance(validation, float) and validation >= 1):
-        raise ValueError(
-            f"split.validation={validation} must be 0 (none), a fraction between 0 and 1, "
-            "or a whole number of samples such as 500"
-        )
-
-
-def _check_dataset(dataset: Dataset) -> None:
-    if len(dataset.class_names) < 2:
-        raise ValueError(
-            f"{dataset.name} has {len(dataset.class_names)} class; classification needs at least 2"
-        )
-    if (dataset.test_inputs is None) != (dataset.test_targets is None):
-        raise ValueError(
-            f"{dataset.name} has test_inputs or test_targets without the other; give both or none"
-        )
-    if dataset.standardize and dataset.mean:
-        raise ValueError(
-            f"{dataset.name} has a mean and data.standardize=true; drop one of the two, "
-            "standardizing computes the mean itself"
-        )
-    if dataset.mean or dataset.std:
-        one_shape(dataset.store.spec, "data.mean")  # those by name stay as they are
-    if dataset.size is not None:
-        check_whole("data.size", dataset.size, 1, ", or null for the size that images have")
-        channels = one_shape(dataset.store.spec, "data.size")[0]
-        of_one = 4 * dataset.size**2 * channels
-        check_memory(of_one, f"data.size={dataset.size}, for one image")
-    check_class_names(dataset.class_names, dataset.targets.ndim == 2, dataset.name)
-    count = len(dataset.store)
-    _check_part(dataset, "training", count, dataset.targets, UNKNOWN)
-    if dataset.test_store is not None and dataset.test_targets is not None:
-        tests = len(dataset.test_store)
-        _check_part(dataset, "test", tests, dataset.test_targets, 0)
-        count += tests
-    if dataset.contents is not None and len(dataset.contents) != count:
-        raise ValueError(
-            f"{dataset.name} has contents of {len(dataset.contents)} samples and {count} samples; "
-            "give one a sample, the training samples first"
-        )
-
-
-def _check_part(dataset: Dataset, what: str, inputs: int, targets: Tensor, lowest: int) -> None:
-    if inputs != len(targets) or len(targets) == 0:
-        raise ValueError(
-            f"the {what} part of {dataset.name} has {inputs} inputs and {len(targets)} targets; it "
-            "needs equally many of both, and at least one"
-        )
-    if dataset.targets.ndim != 1 or targets.ndim != 1:
-        _check_rows(dataset, what, targets, lowest)
-        return
-    low, high = (int(value) for value in targets.aminmax())
-    if low < lowest or high >= len(dataset.class_names):
-        raise ValueError(
-            f"the {what} part of {dataset.name} has targets from {low} to {high}; they must lie "
-            f"in {lowest}..{len(dataset.class_names) - 1}"
-        )
-
-
-def _check_rows(dataset: Dataset, what: str, targets: Tensor, lowest: int) -> None:
-    """Refuse multi-label targets that are not rows of 0 and 1, or of `UNKNOWN` in training."""
-    expected = (len(targets), len(dataset.class_names))
-    if dataset.targets.ndim != 2 or targets.shape != expected:
-        raise ValueError(
-            f"the {what} part of {dataset.name} has targets of shape {tuple(targets.shape)}; give "
-            f"class numbers (N,) in all parts, or rows {expected} of 0 and 1 in all parts"
-        )
-    good = ((targets == 0) | (targets == 1)).all(1)
-    if lowest == UNKNOWN:
-        good |= (targets == UNKNOWN).all(1)
-    if not good.all():
-        row = int((~good).nonzero()[0])
-        raise ValueError(
-            f"the {what} part of {dataset.name} has the target {targets[row].tolist()} in row "
-            f"{row}; give 1 where a label holds and 0 where it does not"
-            + (f", or {UNKNOWN} in the whole row where nothing is known" if lowest < 0 else "")
-        )

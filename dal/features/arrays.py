@@ -16,11 +16,12 @@ class Arrays(Embedding):
     """Features that were computed elsewhere, one row a sample, memory-mapped.
 
     Row i belongs to row i of the data set's own arrays, the training ones followed by those of the
-    official test part, where there is one. Targets and class names come from the data set.
+    official test part, where there is one, and of the official validation part, where there is one.
+    Targets and class names come from the data set.
 
     Args:
-        path: An ``.npy`` file, (N, D), float16, float32 or float64: the training rows, and behind
-            them the test rows, unless those have a file of their own.
+        path: An ``.npy`` file, (N, D), float16, float32 or float64: the training rows, behind them
+            the test rows, unless those have a file of their own, and the validation rows.
         test_path: An ``.npy`` file with the test rows; None where ``path`` holds them, or there is
             no official test part.
         standardize: Subtract mean and divide by deviation of the training part, by feature.
@@ -39,8 +40,13 @@ class Arrays(Embedding):
             ValueError: A file is no such array, has other rows than the data set, or holds a
                 number that is not finite.
         """
-        train, test_inputs = len(dataset.inputs), dataset.test_inputs
-        tests = 0 if test_inputs is None else len(test_inputs)
+        if dataset.appended:
+            raise ValueError(
+                f"{self.path} has no features of the {dataset.appended} samples that were added to "
+                f"{dataset.name} since this run began; take them away, or save features of all and "
+                "choose another saved_dir to start anew"
+            )
+        train, tests, validations = (0 if s is None else len(s) for s in dataset.stores)
         own = self.test_path is not None
         if own and not tests:
             raise ValueError(
@@ -48,10 +54,13 @@ class Arrays(Embedding):
                 "part; leave it out: the test part is drawn from the rows of features.path"
             )
         rows = _read(self.path, "features.path")
-        _check_rows(rows, self.path, dataset.name, train, 0 if own else tests)
+        _check_rows(rows, self.path, dataset.name, train, 0 if own else tests, validations)
         own_test: MappedStore | None = None
+        validation: MappedStore | None = None
         if tests and not own:
-            own_test = MappedStore(rows, self.path, slice(train, None))
+            own_test = MappedStore(rows, self.path, slice(train, train + tests))
+        if validations:
+            validation = MappedStore(rows, self.path, slice(len(rows) - validations, None))
         if self.test_path is not None:
             test = _read(self.test_path, "features.test_path")
             _check_rows(test, self.test_path, f"the test part of {dataset.name}", tests, 0)
@@ -62,7 +71,11 @@ class Arrays(Embedding):
                 )
             own_test = MappedStore(test, self.test_path)
         return with_features(
-            dataset, MappedStore(rows, self.path, slice(train)), own_test, self.standardize
+            dataset,
+            MappedStore(rows, self.path, slice(train)),
+            own_test,
+            self.standardize,
+            validation,
         )
 
     def foreign(
@@ -94,10 +107,13 @@ def _read(path: str, setting: str) -> Mapped:
     return array
 
 
-def _check_rows(rows: Mapped, path: str, name: str, train: int, tests: int) -> None:
-    if len(rows) == train + tests:
+def _check_rows(
+    rows: Mapped, path: str, name: str, train: int, tests: int, validations: int = 0
+) -> None:
+    if len(rows) == train + tests + validations:
         return
     parts = f"{train} training and {tests} test samples" if tests else f"{train} samples"
+    parts += f" and {validations} validation samples" if validations else ""
     remedy = "one row a sample, in its order"
     if tests and len(rows) == train:
         remedy += "; give those of the test part as features.test_path"

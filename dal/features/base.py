@@ -54,7 +54,13 @@ class Raw(Embedding):
         return dataset
 
 
-def with_features(dataset: Dataset, train: Store, test: Store | None, standardize: bool) -> Dataset:
+def with_features(
+    dataset: Dataset,
+    train: Store,
+    test: Store | None,
+    standardize: bool,
+    validation: Store | None = None,
+) -> Dataset:
     """A data set with features in the place of its inputs.
 
     Args:
@@ -62,11 +68,13 @@ def with_features(dataset: Dataset, train: Store, test: Store | None, standardiz
         train: Features, float16 or float32, (N, D).
         test: The same for the official test part, or None where there is none.
         standardize: Subtract mean and divide by deviation of the training part, by feature.
+        validation: As ``test``, for the official validation part.
     """
     return replace(
         dataset,
         inputs=train,
         test_inputs=test,
+        validation_inputs=validation,
         size=None,
         mean=(),
         std=(),

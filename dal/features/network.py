@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dal.data.growth import joined, parted
 from dal.data.mapped import MappedStore
 from dal.data.prepare import Prepare
 from dal.data.source import Dataset
@@ -120,16 +121,45 @@ class NetworkEmbedding(Embedding):
     def __call__(
         self, dataset: Dataset, device: torch.device, check: Callable[[], None] = lambda: None
     ) -> Dataset:
-        """Embed training and test images, or read what was embedded before.
+        """Embed the images of all parts, or read what was embedded before.
+
+        Images that came after the run had begun have a file of their own: the features of the
+        others stay as they are, to the last bit.
 
         Raises:
             ValueError: The network does not take these images, or gives infinite features.
             OSError: Weights are missing, or the cache cannot be written to.
         """
-        parts = [p for p in (dataset.store, dataset.test_store) if p is not None]
-        frozen = self.network(device)
+        frozen, embed = self.network(device), partial(self._embedded, device=device, check=check)
+        store, test, validation = dataset.stores
+        late: list[Store] = []
+        if dataset.appended:
+            store, added = parted(store, dataset.begun)
+            late = embed([added], frozen, name=dataset.name)
+        parts = [part for part in (store, test, validation) if part is not None]
+        own, *others = embed(parts, frozen, name=dataset.name)
+        embedded = with_features(
+            dataset,
+            joined([own, *late]),
+            None if test is None else others[0],
+            self.standardize,
+            None if validation is None else others[-1],
+        )
+        same = frozen.seen is not None and frozen.data == dataset.digest()
+        return replace(embedded, seen=frozen.seen) if same else embedded
+
+    def _embedded(
+        self,
+        parts: list[Store],
+        frozen: Frozen,
+        *,
+        name: str,
+        device: torch.device,
+        check: Callable[[], None],
+    ) -> list[Store]:
+        """The features of each of some stores, which share a file."""
         for part in parts:
-            frozen.refuse(part.spec, dataset.name)
+            frozen.refuse(part.spec, name)
         key = key_of(parts, *frozen.facts, weights_digest(frozen.model), str(self.dtype))
         cache = FeatureCache(self.cache_dir, key)
         with cache.alone(check):
@@ -150,14 +180,11 @@ class NetworkEmbedding(Embedding):
             facts["seconds"],
             cache.array,
         )
-        train = len(dataset.store)
-        own = MappedStore(features, str(cache.array), slice(train))
-        test: MappedStore | None = None
-        if dataset.test_store is not None:
-            test = MappedStore(features, str(cache.array), slice(train, None))
-        embedded = with_features(dataset, own, test, self.standardize)
-        same = frozen.seen is not None and frozen.data == dataset.digest()
-        return replace(embedded, seen=frozen.seen) if same else embedded
+        ends = list(itertools.accumulate(map(len, parts), initial=0))
+        return [
+            MappedStore(features, str(cache.array), slice(start, end))
+            for start, end in itertools.pairwise(ends)
+        ]
 
     def embed(self, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """Features of any images, for instance to predict them with a model of such a run.

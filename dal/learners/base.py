@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dal.data.source import Split
+from dal.data.source import Source, Split
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Decision, Need, Needs
@@ -30,6 +30,8 @@ class RoundContext:
         pending: See `FitContext.pending`.
         on_signal: See `FitContext.on_signal`.
         resume: A saved fit to go on from, or None.
+        validation: Labels held out of those that are trained on, to validate on; None for the
+            validation part of the data, where there is one.
     """
 
     round: int = 0
@@ -39,6 +41,13 @@ class RoundContext:
     pending: Callable[[], bool] = lambda: False
     on_signal: Callable[[Save], None] = lambda save: None
     resume: dict[str, Any] | None = None
+    validation: TrainSet | None = None
+
+    def validation_part(self, source: Source) -> Split | None:
+        """What the round validates on: labels held out, or a part of the data; None for nothing."""
+        if self.validation is None:
+            return source.validation
+        return source.train.part(self.validation.indices).with_targets(self.validation.targets)
 
 
 class Learner(ABC):

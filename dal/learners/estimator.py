@@ -264,7 +264,7 @@ class EstimatorLearner(Learner):
     def _measure(self, train_set: TrainSet, context: RoundContext) -> dict[str, float]:
         """Loss and accuracy on the labels it was fitted on, and the metrics of the validation."""
         logits = self._logits(self.source.train, train_set.indices, context)
-        targets, validation = train_set.targets, self.source.validation
+        targets, validation = train_set.targets, context.validation_part(self.source)
         metrics = {
             "train/loss": float(self.task.loss(logits, targets, train_set.weights)),
             "train/accuracy": float((logits.argmax(1) == targets).double().mean()),

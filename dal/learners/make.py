@@ -16,6 +16,7 @@ from dal.learners.network import TorchLearner, first_model
 from dal.models.base import MakeModel
 from dal.query.needs import Members, Needs
 from dal.task import Task
+from dal.training.full_batch import FullBatch
 from dal.training.trainer import Trainer
 from dal.utils.memory import check_memory
 
@@ -46,9 +47,17 @@ def make_learner(
         batch_size: Batch size of the pool pass; None for automatic.
 
     Raises:
-        ValueError: The predictions of so many members do not fit into memory.
+        ValueError: The predictions of so many members do not fit into memory, or labels would be
+            held out for a fit that nothing stops early.
     """
     built = first_model(model, source, seed)
+    exact = isinstance(trainer, FullBatch)
+    if source.validation_of_labels and (exact or not isinstance(built, nn.Module)):
+        name = "trainer=lbfgs" if isinstance(built, nn.Module) else type(built).__name__
+        raise ValueError(
+            f"split.validation_of_labels={source.validation_of_labels} holds labels out to stop "
+            f"early by, and {name} fits to the end; set it to 0"
+        )
     if not isinstance(built, nn.Module):
         return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size, built=built)
     if Members() in needs and not isinstance(committee, Rounds):  # kept at one time, as float32

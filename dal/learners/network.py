@@ -104,11 +104,11 @@ class TorchLearner(Learner):
                 )
         self.make_model, self.trainer, self.source, self.task = make_model, trainer, source, task
         self.committee, self.seed, self.device = committee, seed, device
-        rule = trainer.early_stopping
-        if rule and rule.monitor.startswith("val/") and source.validation is None:
+        rule, validates = trainer.early_stopping, source.validation or source.validation_of_labels
+        if rule and rule.monitor.startswith("val/") and not validates:
             raise ValueError(
                 f"trainer.early_stopping.monitor={rule.monitor} but the validation split is empty; "
-                "set split.validation=0.1, or monitor train/loss"
+                "set split.validation=0.1 or split.validation_of_labels=0.1, or monitor train/loss"
             )
         self.gives_features = False
         self.model = self._fresh(0, built)
@@ -161,7 +161,7 @@ class TorchLearner(Learner):
 
     def prepare(self, train_set: TrainSet, context: RoundContext) -> tuple[Samples, FitContext]:
         """What the trainer is given."""
-        validation = self.source.validation
+        validation = context.validation_part(self.source)
         return (
             self._samples(train_set),
             FitContext(

@@ -115,7 +115,9 @@ class LockstepLearner(Learner):
             result = self._ask_alone(work)
         else:
             within = len(saved["within"][0].get("losses", ())) if saved else 0
-            result = self._ask(work, len(train_set), saved.get("epoch", 0), within, equal)
+            held_out = len(context.validation or ())
+            sizes = len(train_set), held_out, saved.get("epoch", 0), within
+            result = self._ask(work, *sizes, equal)
         return result
 
     def scan(
@@ -271,8 +273,10 @@ class Lockstep:
             return request.error is None
 
         learners = [request.work.learner for request, _ in going]
-        validates = learners[0].source.validation is not None
-        evaluate = partial(_evaluate, learners) if validates else None
+        contexts = [request.work.context for request, _ in going]
+        pairs = zip(contexts, learners, strict=True)
+        splits = [context.validation_part(learner.source) for context, learner in pairs]
+        evaluate = None if splits[0] is None else partial(_evaluate, learners, splits)
         together = advance(fits, attempt, evaluate, partial(self._parted, kind, len(fits)))
         size = len(fits) if together else 1
         self.done["fit", size] += len(fits) // size
@@ -306,9 +310,11 @@ def _begun(work: FitWork) -> Fit:
     return learner.trainer.begin(learner.model, samples, learner.task, context)
 
 
-def _evaluate(learners: Sequence[TorchLearner], stacked: StackedFit) -> list[dict[str, float]]:
+def _evaluate(
+    learners: Sequence[TorchLearner], all_splits: Sequence[Split | None], stacked: StackedFit
+) -> list[dict[str, float]]:
     chosen = [learners[number] for number in stacked.numbers]
-    splits = [learner.source.validation for learner in chosen]
+    splits = [all_splits[number] for number in stacked.numbers]
     takes = [split.take for split in splits if split is not None]
     logits = stacked_logits(
         stacked.stack,

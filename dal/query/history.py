@@ -30,6 +30,10 @@ class PredictionHistory:
     the digest of round and content behind the array; the state names the rounds only. Without a
     folder the state holds the arrays.
 
+    The training part may grow as a run goes on: arrays of earlier rounds then have fewer rows. For
+    a round in which a sample was not there it has the prediction of the first later round that has
+    one: nothing is known of a change, so there is none.
+
     Args:
         num_total: Size of the training part.
         num_classes: Number of classes C.
@@ -37,6 +41,7 @@ class PredictionHistory:
         folder: Where the files go, or None.
         memory_limit: Bytes above which arrays are memory-mapped from their files.
         dtype: What predictions are kept as; files hold float32 only.
+        begun: Size of the training part at the beginning of the run; None for ``num_total``.
     """
 
     def __init__(
@@ -47,8 +52,10 @@ class PredictionHistory:
         folder: Path | None = None,
         memory_limit: int = MEMORY_LIMIT,
         dtype: torch.dtype = torch.float32,
+        begun: int | None = None,
     ) -> None:
         self.dtype = dtype
+        self.begun = num_total if begun is None else begun
         self.shape = (num_total, num_classes)
         self.keep = keep
         self.folder = folder
@@ -71,8 +78,12 @@ class PredictionHistory:
         numbers = _rounds_in(Path(folder))
         if not numbers:
             raise FileNotFoundError(f"{folder} holds no predictions; run with keep_history=true")
-        first = _read(Path(folder) / f"round_{numbers[0]:04d}.npy", mapped=True)
-        history = cls(first.shape[0], first.shape[1], keep=None, folder=Path(folder))
+        first, newest = (
+            _read(Path(folder) / f"round_{number:04d}.npy", mapped=True).shape
+            for number in (numbers[0], numbers[-1])
+        )
+        total, classes = newest
+        history = cls(total, classes, keep=None, folder=Path(folder), begun=first[0])
         for number in numbers:
             history._verified(number)
         history._arrays = dict.fromkeys(numbers)
@@ -114,14 +125,24 @@ class PredictionHistory:
         Returns:
             float32, (T, N, C), T = min(count, rounds kept).
         """
-        rounds = self.rounds[-count:]
+        found, late = self._found(self.rounds[-count:], indices), indices.cpu() >= self.begun
+        for place in reversed(range(len(found) - 1)) if bool(late.any()) else ():
+            missing = late & found[place].isnan().all(1)
+            found[place, missing] = found[place + 1, missing]
+        return found
+
+    def _found(self, rounds: Sequence[int], indices: Tensor) -> Tensor:
+        """float32, (T, N, C): the predictions of some rounds, NaN where there was none."""
         if not rounds:
             return torch.empty(0, len(indices), self.shape[1], dtype=self.dtype)
-        return torch.stack([self._array(number)[indices.cpu()] for number in rounds])
+        return torch.stack([_rows_of(self._array(number), indices.cpu()) for number in rounds])
 
     def of_sample(self, index: int) -> Tensor:
-        """Predictions for one sample over all rounds kept: float32, (T, C), NaN once labeled."""
-        return self.last(len(self._arrays), torch.tensor([index]))[:, 0]
+        """Predictions for one sample over all rounds kept: float32, (T, C), NaN where it had none.
+
+        That is once it is labeled, and before it was there.
+        """
+        return self._found(self.rounds, torch.tensor([index]))[:, 0]
 
     def state_dict(self) -> dict[str, Any]:
         """Which rounds there are, or the arrays themselves where there is no folder."""
@@ -180,7 +201,9 @@ class PredictionHistory:
         """Read one file, mapped copy-on-write so that it cannot be modified."""
         path = self._path(round_number)
         array = _read(path, self.mapped)
-        if array.dtype != np.float32 or array.shape != self.shape:
+        rows, classes = array.shape if array.ndim == 2 else (0, 0)
+        fits = classes == self.shape[1] and self.begun <= rows <= self.shape[0]
+        if array.dtype != np.float32 or not fits:
             raise DamagedError(f"{path} is damaged: it holds {array.dtype} {array.shape}")
         return torch.from_numpy(array)
 
@@ -202,6 +225,16 @@ class PredictionHistory:
         for number in [] if self.folder is None else _rounds_in(self.folder):
             if number < newest - self.keep - 1:
                 self._path(number).unlink()
+
+
+def _rows_of(array: Tensor, indices: Tensor) -> Tensor:
+    """Some rows, NaN for those beyond the end."""
+    there = indices < len(array)
+    if bool(there.all()):
+        return array[indices]
+    rows = torch.full((len(indices), array.shape[1]), torch.nan, dtype=array.dtype)
+    rows[there] = array[indices[there]]
+    return rows
 
 
 def _rounds_in(folder: Path) -> list[int]:

@@ -35,6 +35,7 @@ def learning_curve(
     *,
     title: str,
     metric: str = "accuracy",
+    part: str = "Test",
     aubc: float | None = None,
     path: Path | None = None,
 ) -> Figure:
@@ -45,6 +46,7 @@ def learning_curve(
         accuracy: Test accuracy at each of them, in [0, 1].
         title: Stands above the axes.
         metric: What the values are.
+        part: Which part of the data they are of.
         aubc: Area under the curve divided by the label range (`dal.metrics.aubc`), in [0, 1].
         path: PNG file to write as well; it is replaced in one step, never seen half written.
 
@@ -61,7 +63,7 @@ def learning_curve(
     marker = "o" if len(labels) <= 40 else None
     label = None if aubc is None else f"AUBC {aubc:.4f}"
     axes.plot(labels, accuracy, color=BLUE, marker=marker, markersize=4, linewidth=1.8, label=label)
-    axes.set(title=title, xlabel="Labels", ylabel=f"Test {metric}")
+    axes.set(title=title, xlabel="Labels", ylabel=f"{part} {metric}")
     integer_axis(axes)
     faint_grid(axes)
     if label is not None:

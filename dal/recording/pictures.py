@@ -50,6 +50,11 @@ def captioned(images: Tensor, captions: Sequence[Sequence[str]], *, columns: int
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
 
 
+def end_of(name: str, length: int = 18) -> str:
+    """The end of a file's name, which tells more than its beginning."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
 def _tile(image: Tensor) -> Image.Image:
     """One image as a picture of three colors."""
     pixels = image_grid(image[None], side=SIDE, padding=0)

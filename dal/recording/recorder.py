@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COLUMNS = ("round", "index", "score", "label", "sample")
+"""Of ``queries.csv``; behind them ``content`` where the data say what a sample is in words."""
+
 
 class Recorder:
     """Writes everything but checkpoints into the run directory.
@@ -64,12 +67,11 @@ class Recorder:
         self.directory, self.source = directory, source
         self.config = dict(config or {})
         self._metric, self._metric_name = source.task.headline, source.task.headline_name
+        self._columns = [*COLUMNS, *(["content"] if source.contents is not None else [])]
         self._board: TensorBoard | None = None
         folder = Path() if directory is None else directory.path
         self._rows = Journal(folder / METRICS)
-        self._queries = Journal(
-            folder / "queries.csv", csv_text([("round", "index", "score", "label", "sample")])
-        )
+        self._queries = Journal(folder / "queries.csv", csv_text([self._columns]))
         self._drawn, self._figures = figures, Throttle(30 * count)
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
@@ -145,14 +147,14 @@ class Recorder:
     def fitted(self, state: State) -> None:
         """One line a round."""
         row = state.row
-        epochs = row["fit/epochs"]
+        epochs, value = row["fit/epochs"], row.get(self.source.headline)
+        shown = f"{self.source.measured} {self._metric_name}"
         log.info(
-            "round %3d | %5d labels | train accuracy %.4f | test %s %.4f | %s",
+            "round %3d | %5d labels | train accuracy %.4f | %s | %s",
             row["round"],
             row["labels"],
             row["train/accuracy"],
-            self._metric_name,
-            row[f"test/{self._metric}"],
+            "not tested" if value is None else f"{shown} {value:.4f}",
             f"fit {epochs} epoch{'s' * (epochs != 1)}, {row['fit_s']:.1f} s",
         )
 
@@ -164,7 +166,7 @@ class Recorder:
             pool: Who is labeled.
             picked: int64, (b,), queried samples, or None.
         """
-        if self._board is None:
+        if self._board is None or not state.fitted:  # it waits for its first labels
             return
         labels = state.row["labels"]
         self._board.round(labels, _tags(state.row, self._metric))
@@ -206,10 +208,16 @@ class Recorder:
 
     def _query_lines(self, pool: Pool, first: int) -> list[str]:
         """Answers of the oracle as lines of ``queries.csv``."""
-        queries = pool.queries(first)
-        samples = self.source.train.original(torch.tensor([q[1] for q in queries]).long())
+        queries, source = pool.queries(first), self.source
+        samples = source.train.original(torch.tensor([q[1] for q in queries]).long())
+        told = source.contents is not None
         return [
-            csv_text([(number, index, score, self.source.target_name(target), sample)])
+            csv_text(
+                [
+                    (number, index, score, source.target_name(target), sample)
+                    + ((source.content(index),) if told else ())
+                ]
+            )
             for (number, index, score, target), sample in zip(queries, samples, strict=True)
         ]
 
@@ -225,33 +233,41 @@ class Recorder:
         }
         rows = self.source.train.original(picked)
         return [
-            Pick(row, found[index][0], name(found[index][1]), guess_of.get(index, ""))
+            Pick(
+                row,
+                found[index][0],
+                name(found[index][1]),
+                guess_of.get(index, ""),
+                self.source.content(index),
+            )
             for index, row in zip(picked.tolist(), rows, strict=True)
         ]
 
     def _draw(self, state: State, pool: Pool) -> None:
         """The figures, which cost a tenth of a second each: not for every round."""
-        labels, values = state.curve(self._metric)
-        if self.directory is None or self._board is None or not labels:
+        if self.directory is None or self._board is None or not state.all_rows:
             return
-        curve = learning_curve(
-            labels,
-            values,
-            title=self.directory.path.name,
-            metric=self._metric_name,
-            aubc=aubc(labels, values),
-            path=self.directory.path / "curve.png",
-        )
-        self._board.curve(labels[-1], curve)
-        self._board.fits(labels[-1])
+        paid, (labels, values) = state.all_rows[-1]["labels"], state.curve(self.source.headline)
+        if labels:
+            curve = learning_curve(
+                labels,
+                values,
+                title=self.directory.path.name,
+                metric=self._metric_name,
+                part={"test": "Test", "val": "Validation"}[self.source.measured],
+                aubc=aubc(labels, values),
+                path=self.directory.path / "curve.png",
+            )
+            self._board.curve(paid, curve)
+        self._board.fits(paid)
         if state.confusion is not None:
-            self._board.confusion(labels[-1], state.confusion)
+            self._board.confusion(paid, state.confusion)
         latest = {index: target for _, index, _, target in pool.queries()}
         answers = torch.tensor(list(latest.values()), dtype=torch.int64)
         answers = answers.view(-1, *self.source.train.targets.shape[1:])
         answers = answers[is_known(answers)]
         counts = self.source.task.class_counts(answers)
-        self._board.class_histogram(labels[-1], counts, len(answers))
+        self._board.class_histogram(paid, counts, len(answers))
 
 
 def _tags(row: Mapping[str, Any], headline: str) -> dict[str, float]:

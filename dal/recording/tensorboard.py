@@ -10,6 +10,7 @@ Groups of cards are shown in the order of their names, so the names begin with a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from dal.recording.event_file import EventFile
 from dal.recording.events import rewind
 from dal.recording.figures import class_histogram, confusion_matrix, label_outcomes, to_pixels
 from dal.recording.fits import FitCurves
-from dal.recording.pictures import captioned
+from dal.recording.pictures import captioned, end_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,18 +45,21 @@ class Pick(NamedTuple):
         score: Its score.
         label: What it was labeled.
         guess: What the model took it for; empty where that is not at hand.
+        content: Its file name or its text; empty where nothing tells.
     """
 
     row: int
     score: float
     label: str
     guess: str = ""
+    content: str = ""
 
     @property
     def lines(self) -> list[str]:
         """What stands below its picture."""
         guess = [f"guess {self.guess}"] if self.guess else []
-        return [f"row {self.row}", f"label {self.label}", *guess, f"score {self.score:.4g}"]
+        name = end_of(self.content) if self.content else f"row {self.row}"
+        return [name, f"label {self.label}", *guess, f"score {self.score:.4g}"]
 
 
 class TensorBoard:
@@ -300,9 +304,14 @@ def _scalars(values: Mapping[str, float]) -> Summary:
 
 def _table(picks: Sequence[Pick]) -> str:
     """Picks as a Markdown table."""
-    head = ["| row | label | guess | score |", "| --- | --- | --- | --- |"]
-    rows = [f"| {p.row} | {_cell(p.label)} | {_cell(p.guess)} | {p.score:.4g} |" for p in picks]
-    return "\n".join([*head, *rows])
+    told = any(pick.content for pick in picks)
+    head = f"| row |{' content |' * told} label | guess | score |"
+    rows = [
+        f"| {p.row} |{f' {_cell(p.content[:200])} |' * told} {_cell(p.label)} | {_cell(p.guess)} | "
+        f"{p.score:.4g} |"
+        for p in picks
+    ]
+    return "\n".join([head, re.sub(r" \w+ ", " --- ", head), *rows])
 
 
 def _cell(text: str) -> str:

@@ -299,6 +299,8 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
                 f"{folder / 'metrics.jsonl'}, line {number} is damaged; {REPAIR}"
             ) from None
     whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
+    if not whole and any("fit/epochs" in row for row in rows):
+        raise RunError(f"{folder} has no test part, so there is nothing to compare it by")
     lost = len(rows) - len(whole)
     return whole, f"{counted(lost, 'round')} untested" if lost else ""
 

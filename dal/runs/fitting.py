@@ -15,26 +15,33 @@ from dal.utils.clock import clock
 from dal.utils.signals import PreemptedError
 
 
-def fit_and_test(job: Job, train_set: TrainSet) -> tuple[FitState, Tensor]:
+def fit_and_test(
+    job: Job, train_set: TrainSet, held_out: TrainSet | None = None
+) -> tuple[FitState, Tensor | None]:
     """Fit on the labels there are, from where a saved fit stands, and predict the test part.
 
     After a signal the fit is saved between two batches, of the test part as well, and the process
     ends.
 
+    Args:
+        job: The run.
+        train_set: What is trained on.
+        held_out: Labels to validate on, none of those; None for the validation part of the data.
+
     Returns:
-        The fit's final state, and logits: float32, (N, C), on the CPU.
+        The fit's final state, and logits: float32, (N, C), on the CPU; None without a test part.
 
     Raises:
         PreemptedError: A signal came; the state is saved.
     """
-    row, saved = job.state.row, job.state.fit or {}
-    context = _fitting(job, train_set)
+    row, saved, test = job.state.row, job.state.fit or {}, job.source.test
+    context = replace(_fitting(job, train_set), validation=held_out)
     with clock(row, "fit_s"):
         done = saved.get("done")
         fitted = FitState(**done) if done else job.learner.fit(train_set, context)
     with clock(row, "test_s"):
         try:
-            return fitted, job.learner.predict(job.source.test, context)
+            return fitted, None if test is None else job.learner.predict(test, context)
         except PreemptedError:
             done = vars(replace(fitted, best={}))  # the learner has the best weights now
             _save(job, lambda: {"done": done})

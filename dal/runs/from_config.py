@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from dal.data import Dataset, Source, initial_labels, make_source
+from dal.data.checks import check_split
 from dal.data.hard_pools import harden
 from dal.data.initial import check_amounts
-from dal.data.splits import check_split
 from dal.features import Embedding
 from dal.learners import Committee
 from dal.models.base import MakeModel
@@ -27,6 +27,7 @@ from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
 from dal.runs.host import current_host
 from dal.runs.loop import Result, run
+from dal.runs.samples import Known
 from dal.runs.summary import headline, summary, todo
 from dal.settings import Settings
 from dal.training.trainer import Trainer
@@ -113,9 +114,12 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
         profiled(run_dir, config["profile"] and ranks.is_main),
     ):
         log.info("run directory: %s", run_dir)
+        known = ranks.broadcast(lambda: Known.read(run_dir))
         of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
-        make = partial(source_of, config, settings, allow)
-        source = current_host().shared(of_data, lambda: ranks.main_first(make))
+        make = partial(source_of, config, settings, allow, known.listing)
+        source = current_host().shared([*of_data, known.digest], lambda: ranks.main_first(make))
+        if directory is not None:
+            known.keep(directory.path, source)
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
@@ -123,7 +127,9 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             source,
             prepared.model,
             prepared.strategy,
-            initial=prepared.initial(targets=source.train.targets, seed=settings.seed),
+            initial=prepared.initial(
+                targets=source.train.targets[: source.begun], seed=settings.seed
+            ),
             trainer=prepared.trainer,
             oracle=_oracle(prepared.oracle, run_dir, source),
             committee=prepared.committee,
@@ -160,8 +166,15 @@ def source_of(
     config: Mapping[str, Any],
     settings: Settings,
     allow: tuple[str, ...],
+    known: Mapping[str, Any] | None = None,
 ) -> Source:
     """The data: embedded where features are asked for, divided, and with a harder pool.
+
+    Args:
+        config: All settings.
+        settings: Those of them that say where it is computed, and the seed.
+        allow: Packages besides ``dal`` that settings may name.
+        known: What the run recorded of its samples, for data functions that name it.
 
     Raises:
         PreemptedError: A signal came while features were computed; those that are done are kept.
@@ -169,7 +182,9 @@ def source_of(
     embedding: Embedding = build(config["features"], "features", allow=allow)
     embedding.plugins = allow
     pools = [build(options, "difficulty", allow=allow) for options in config["difficulty"].values()]
-    dataset: Dataset = build(config["data"], "data", allow=allow)
+    load = factory(config["data"], "data", allow=allow)
+    grows = "known" in inspect.signature(load).parameters
+    dataset: Dataset = load(known=known) if grows else load()
     device = current().local_device(pick_device(settings.device))
     with Interrupts() as interrupts:
         dataset = embedding(dataset, device, interrupts.check)

@@ -75,9 +75,11 @@ class Result:
     def aubc(self) -> float:
         """Area under the learning curve over labels paid for, divided by their range.
 
-        The curve is that of test accuracy, or of the task's own ``headline`` metric.
+        The curve is that of test accuracy, or of the task's own ``headline`` metric; on the
+        validation part where there is no test part, and NaN where there is neither.
         """
-        return metrics.aubc(*self.job.state.curve(self.job.task.headline))
+        labels, values = self.job.state.curve(self.job.source.headline)
+        return metrics.aubc(labels, values) if labels else math.nan
 
 
 def run(
@@ -176,23 +178,19 @@ def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
 def fit(job: Job) -> None:
     """Train on the labels there are, restore the best weights, evaluate on the test part."""
     state, source = job.state, job.source
-    train_set = job.pool.train_set()
+    train_set, held_out = job.parts.divided(job.pool.train_set(), state.round)
     if state.round == 0:
         _warn_of_absent_classes(job, train_set)
-    fitted, logits = fit_and_test(job, train_set)
+    fitted, logits = fit_and_test(job, train_set, held_out)
     with clock(state.row, "test_s"):
-        values, state.confusion = job.task.evaluate(logits, source.test.targets)
-    if not math.isfinite(values["loss"]):
-        raise FloatingPointError(
-            f"the model fitted in round {state.round} predicts infinite or NaN values; lower "
-            "trainer.optimizer.lr"
-        )
+        tested = {} if logits is None else _test(job, logits)
     state.row = {
         "round": state.round,
         **job.pool.counts(),
-        "validation_labels": source.sizes["validation"],
-        **{f"test/{name}": value for name, value in values.items()},
-        "test/recall": source.named(job.task.recall(state.confusion)),
+        "trained_on": len(train_set),
+        "validation_labels": source.sizes["validation"] + len(held_out or ()),
+        **({"appended": source.appended} if source.appended else {}),
+        **tested,
         **fitted.history[fitted.best_epoch],
         "fit/epochs": fitted.epoch,
         "fit/best_epoch": fitted.best_epoch,
@@ -205,6 +203,20 @@ def fit(job: Job) -> None:
     job.recorder.fitted(state)
     job.keeper.keep_model(state)
     job.keeper.export()
+
+
+def _test(job: Job, logits: Tensor) -> dict[str, Any]:
+    """The metrics of the test part, for the row of a round."""
+    state, source = job.state, job.source
+    assert source.test is not None
+    values, state.confusion = job.task.evaluate(logits, source.test.targets)
+    if not math.isfinite(values["loss"]):
+        raise FloatingPointError(
+            f"the model fitted in round {state.round} predicts infinite or NaN values; lower "
+            "trainer.optimizer.lr"
+        )
+    recall = source.named(job.task.recall(state.confusion))
+    return {**{f"test/{name}": value for name, value in values.items()}, "test/recall": recall}
 
 
 def stop_reason(job: Job) -> str:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.data.draw import draw
 from dal.data.source import Source
 from dal.learners import Committee, Dropout, Learner, Rounds
-from dal.pool import Pool
+from dal.pool import Pool, TrainSet
 from dal.query import History, Members, Need, Needs, PoolView, PredictionHistory, Probs, Strategy
 from dal.query.selection import random_keys
 from dal.settings import Settings
@@ -95,6 +96,33 @@ class Parts:
         needs = self.asked_of_learner(self.strategy)
         return needs if self.remembered == 0 else needs | {Probs()}
 
+    def divided(self, labels: TrainSet, round_number: int) -> tuple[TrainSet, TrainSet | None]:
+        """What a round trains on, and the labels that it holds out to validate on.
+
+        Drawn anew each round, in class proportions; the only label of a class is trained on where
+        another can be held out. At least one is held out, and half of them at most.
+
+        Raises:
+            ValueError: There is only one label.
+        """
+        amount, total = self.source.validation_of_labels, len(labels)
+        if not amount:
+            return labels, None
+        if total < 2:
+            raise ValueError(
+                f"split.validation_of_labels={amount} holds out at least one label, and round "
+                f"{round_number} has {total} to train on; ask for more at the start, or set it to 0"
+            )
+        candidates, stratified = torch.arange(total), labels.targets.ndim == 1
+        if stratified:
+            several = torch.bincount(labels.targets)[labels.targets] > 1
+            candidates = candidates[several] if several.any() else candidates
+        count = max(min(round(amount * total), len(candidates) // 2), 1)
+        rng = generator(self.settings.seed, round_number, "validation_of_labels")
+        drawn = draw(labels.targets, candidates, count, rng, stratified)
+        kept = torch.ones(total, dtype=torch.bool).index_fill(0, drawn, False)
+        return labels.part(kept.nonzero().squeeze(1)), labels.part(drawn)
+
     def pool(self, events: Sequence[Mapping[str, Any]] = ()) -> Pool:
         """A ledger for the training part that holds some events.
 
@@ -109,7 +137,7 @@ class Parts:
 
     def history(self, folder: Path | None = None, **options: Any) -> PredictionHistory:
         """An empty history of predictions for the training part; see `PredictionHistory`."""
-        options = {"keep": self.remembered} | options
+        options = {"keep": self.remembered, "begun": self.source.begun} | options
         size = len(self.source.train), self.source.num_classes
         return PredictionHistory(*size, folder=folder, **options)
 
@@ -184,7 +212,7 @@ def digests(parts: Parts, standing: Standing) -> dict[str, str]:
     return {
         "data": parts.source.fingerprint(),
         "initial": digest_tensors({"initial": parts.initial}),
-        "candidates": digest_tensors({"candidates": standing.candidates}),
+        "candidates": digest_tensors({"candidates": _of_beginning(parts, standing.candidates)}),
         "weights": parts.learner.fingerprint(),
     }
 
@@ -204,15 +232,24 @@ def check_alike(start: Mapping[str, str]) -> None:
         )
 
 
+def _of_beginning(parts: Parts, indices: Tensor) -> Tensor:
+    """Those of some samples, ascending, that were there when the run began."""
+    return indices[indices < parts.source.begun]
+
+
 def _drawn(parts: Parts, pool: Pool) -> Tensor | None:
-    """bool, (num_total,): as many candidates as the settings say, at random; None for all."""
-    count, unlabeled = parts.settings.candidates, pool.unlabeled_idx
+    """bool, (num_total,): as many candidates as the settings say, at random; None for all.
+
+    Samples that came after the run had begun are candidates in any case, and decide nothing.
+    """
+    count, begun = parts.settings.candidates, parts.source.begun
+    unlabeled = _of_beginning(parts, pool.unlabeled_idx)
     if count is None:
         return None
     if count >= len(unlabeled):
         log.info("candidates=%d: all %d unlabeled samples are", count, len(unlabeled))
         return None
-    keys = random_keys(pool.num_total, generator(parts.settings.seed, 0, "candidates"))
-    among = torch.zeros(pool.num_total, dtype=torch.bool)
+    keys = random_keys(begun, generator(parts.settings.seed, 0, "candidates"))
+    among = torch.arange(pool.num_total) >= begun
     among[unlabeled[keys[unlabeled].argsort()[:count]]] = True
     return among

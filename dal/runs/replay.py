@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,10 +20,12 @@ from dal.learners.ensemble import EnsembleLearner
 from dal.learners.network import TorchLearner
 from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
 from dal.recording.figures import prediction_history, save
+from dal.recording.pictures import end_of
 from dal.recording.run_directory import read_status
 from dal.runs.from_config import source_of
 from dal.runs.keeper import MODELS
 from dal.runs.parts import Parts, Standing
+from dal.runs.samples import Known
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.inputs import Inputs, map_tensors
@@ -96,11 +99,15 @@ class Replay:
         config = _read_config(run_dir / "config.yaml")
         if not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; {_ANEW}")
-        self._parts = _parts(config, tuple(plugins))
-        events = Journals(run_dir, self.source.fingerprint()).all_events()
+        self._parts = _parts(config, tuple(plugins), Known.read(run_dir).listing)
+        journals = Journals(run_dir, self.source.fingerprint())
+        events = journals.all_events()
         if events is None:
             raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it, or {_ANEW}")
         self._ledger = self._parts.pool(events)
+        rows = journals.rows_shown(1 + max(self.numbers, default=-1)) or []
+        found = [row.get("appended", 0) for row in rows]
+        self._appended = defaultdict(lambda: self.source.appended, enumerate(found))
         history = self._parts.history(keep=None, dtype=torch.float64)
         self._standing = Standing.at_start(self._parts, history)
         self.others, self.skipped = dict(others or {}), {}
@@ -162,7 +169,7 @@ class Replay:
         parts, standing = self._parts, self._standing
         asked = map(parts.asked_of_learner, [parts.strategy, *self.others.values()])
         needs = frozenset({Probs()}).union(*asked)
-        candidates, train_set = standing.candidates, standing.pool.train_set()
+        candidates, train_set = self._candidates(number), standing.pool.train_set()
         view = parts.learner.scan(candidates, needs, RoundContext(number), train_set)
         standing.history.append(number, candidates, view[Probs()])
         recorded = [query for query in self._queries() if query[0] == number]
@@ -185,6 +192,11 @@ class Replay:
             picked=picked,
             labels=[self.source.target_name(target) for *_, target in recorded],
         )
+
+    def _candidates(self, number: int) -> Tensor:
+        """Those of a round: samples that were added later were not there."""
+        candidates, there = self._standing.candidates, self.source.begun + self._appended[number]
+        return candidates[candidates < there]
 
     def _select(self, strategy: Strategy, view: PoolView, size: int, number: int) -> Query:
         view = self._standing.with_history(view, self._parts.from_history(strategy))
@@ -226,7 +238,9 @@ def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int
     for place in range(min(count, len(query.indices))):
         index, score = int(query.indices[place]), float(query.scores[place])
         (sample,) = source.train.original(torch.tensor([index]))
-        title = f"round {replayed.number}, pick {place + 1}: sample {sample}"
+        content = source.content(index)
+        named = end_of(content, 40) if content else f"sample {sample}"
+        title = f"round {replayed.number}, pick {place + 1}: {named}"
         title += f", label {names[index]}" if index in names else ""
         title += f"\nscore {score:.4g}"
         if query.pool_scores is not None:
@@ -305,11 +319,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _parts(config: Mapping[str, Any], allow: tuple[str, ...]) -> Parts:
+def _parts(
+    config: Mapping[str, Any], allow: tuple[str, ...], known: Mapping[str, Any] | None
+) -> Parts:
     """What the run was made of, with networks of float64, on the CPU."""
     known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
     settings = Settings(**known | {"device": "cpu"})
-    source = source_of(config, settings, allow)
+    source = source_of(config, settings, allow, known)
     train = source.train
     source = replace(
         source,
@@ -332,7 +348,7 @@ def _parts(config: Mapping[str, Any], allow: tuple[str, ...]) -> Parts:
     for model in _networks(learner):
         model.double()
     initial = factory(config["initial"], "initial", allow=allow)
-    known_at_start = initial(targets=source.train.targets, seed=settings.seed)
+    known_at_start = initial(targets=source.train.targets[: source.begun], seed=settings.seed)
     return Parts(source, learner, strategy, known_at_start, committee, settings)
 
 

@@ -15,21 +15,52 @@ _WORST = 10
 
 def summary(result: Result, run_dir: Path) -> str:
     """The table of rounds, the area under the curve, the classification report, and what next."""
-    task = result.job.task
-    name = task.headline_name
-    lines = ["", f"{'round':>5}  {'labels':>7}  {f'test {name}':>13}  {'seconds':>8}"]
+    lines = [*_table(result), *_quality(result, run_dir)] if result.rows else [""]
+    lines += [f"run directory: {run_dir}", f"look at it:    tensorboard --logdir {run_dir.parent}"]
+    if todo(result, run_dir):
+        lines.append(f"waiting for labels{todo(result, run_dir)}")
+    return "\n".join(lines)
+
+
+def _table(result: Result) -> list[str]:
+    """One line a round, and what its labels are."""
+    source = result.job.source
+    name = f"{source.measured} {source.task.headline_name}" if source.measured else "not tested"
+    lines = ["", f"{'round':>5}  {'labels':>7}  {name:>13}  {'seconds':>8}"]
     for row in result.rows:
         seconds = sum(value for name, value in row.items() if name.endswith("_s"))
-        value = row[f"test/{task.headline}"]
-        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13.4f}  {seconds:>8.1f}")
+        value = f"{row[source.headline]:.4f}" if source.measured else ""
+        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13}  {seconds:>8.1f}")
     last = result.rows[-1]
     if last["trained_on"] != last["labels"]:
         lines.append(f"labels are those paid for; the last model learned from {last['trained_on']}")
-    if last["validation_labels"]:
+    if source.validation_of_labels:
+        held_out = last["validation_labels"]
+        lines.append(f"{held_out} of the last labels were held out to validate on")
+    elif last["validation_labels"]:
         lines.append(f"labels without the {last['validation_labels']} of the validation split")
-    lines += ["", f"area under the learning curve ({name} over labels): {result.aubc:.4f}", ""]
-    assert result.job.state.confusion is not None
-    names = result.job.source.class_names
+    if source.appended:
+        lines.append(f"{source.appended} samples came after the run had begun")
+    return [*lines, ""]
+
+
+def _quality(result: Result, run_dir: Path) -> list[str]:
+    """What the models are worth, as far as there are samples to tell by."""
+    source, task, last = result.job.source, result.job.task, result.rows[-1]
+    lines = []
+    if source.measured:
+        over = f"{task.headline_name} over labels"
+        over += "" if source.measured == "test" else ", on the validation part"
+        lines += [f"area under the learning curve ({over}): {result.aubc:.4f}", ""]
+    if result.job.state.confusion is None:
+        lines.append(
+            "there is no test part: nothing above was measured on samples that no decision was "
+            "made by"
+            if source.measured
+            else "there is no test part: how good these models are on new samples is not known"
+        )
+        return [*lines, ""]
+    names = source.class_names
     text = task.report(result.job.state.confusion, names)
     if len(names) > MOST_CLASSES:
         if (directory := result.job.recorder.directory) is not None:
@@ -38,19 +69,18 @@ def summary(result: Result, run_dir: Path) -> str:
     lines.append(text)
     for name, text in task.besides.items():
         lines.append(f"{f'{text}:':<47} {last[f'test/{name}']:.4f}")
-    lines += [""] * bool(task.besides)
-    lines += [f"run directory: {run_dir}", f"look at it:    tensorboard --logdir {run_dir.parent}"]
-    if todo(result, run_dir):
-        lines.append(f"waiting for labels{todo(result, run_dir)}")
-    return "\n".join(lines)
+    return lines + [""] * bool(task.besides)
 
 
 def headline(result: Result) -> str:
     """How a run ended and what its last model is worth, in one line."""
-    task, last = result.job.task, result.rows[-1]
-    value = last[f"test/{task.headline}"]
-    ended = f"{result.status}: {result.reason}"
-    return f"{ended}, {last['labels']} labels, test {task.headline_name} {value:.4f}"
+    source, ended = result.job.source, f"{result.status}: {result.reason}"
+    if not result.rows:
+        return f"{ended}, before its first labels"
+    last = result.rows[-1]
+    value = f"{last[source.headline]:.4f}" if source.measured else ""
+    shown = f"{source.measured} {source.task.headline_name} {value}" if value else "not tested"
+    return f"{ended}, {last['labels']} labels, {shown}"
 
 
 def todo(result: Result, run_dir: Path) -> str:

@@ -11,9 +11,11 @@ import torch
 from dal.data import UNKNOWN, Dataset, iris, make_source
 from dal.data.draw import apportion, share
 from dal.data.foreign import Ood
-from dal.data.hard_pools import Repeated
+from dal.data.hard_pools import Repeated, harden
+from dal.data.mapped import MappedStore
 from dal.data.source import Split
 from dal.data.splits import _moments
+from dal.data.store import JoinedStore
 from dal.task import Multilabel
 
 
@@ -222,7 +224,7 @@ def test_iris_split_is_the_papers():
     ("settings", "reason"),
     [
         ({"kind": "official"}, "table has no official test part; use split.kind=auto or merged"),
-        ({"kind": "best"}, "'best' is unknown; use auto, official or merged"),
+        ({"kind": "best"}, "'best' is unknown; use auto, official, merged or none"),
         ({"test_fraction": 0.0}, "test_fraction=0.0 must lie between 0 and 1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0 must lie between 0 and 1"),
         ({"test_fraction": 0.999}, "takes all 100 samples and leaves none to train on; lower it"),
@@ -268,9 +270,120 @@ def test_bad_dataset_raises(fields, reason):
         make_source(table(**fields), seed=0)
 
 
-def test_nothing_labeled_raises():
+def test_where_nothing_is_labeled_there_is_no_test_part_unless_one_is_asked_for():
+    data = table((0, 0), unknown=5)
+    source = make_source(data, seed=0)
+    assert source.test is None
+    assert source.sizes == {"train": 5, "validation": 0, "test": 0}
     with pytest.raises(ValueError, match="0 can be drawn from; label more samples"):
-        make_source(table((0, 0), unknown=5), seed=0)
+        make_source(data, seed=0, kind="merged")
+
+
+def test_kind_none_keeps_all_for_training_and_leaves_an_official_test_part_out():
+    source = make_source(table((6, 3, 1), (2, 1, 1)), seed=0, kind="none")
+    assert parts(source) == (list(range(10)), [], [])
+    assert source.fingerprint() != make_source(table((6, 3, 1), (2, 1, 1)), seed=0).fingerprint()
+
+
+def with_validation(counts=(6, 3, 1), test_counts=None, **settings):
+    """A table whose validation part stands behind all others."""
+    data = table(counts, test_counts, **settings)
+    rows = torch.arange(4)[:, None].float() + 1000
+    return replace(data, validation_inputs=rows, validation_targets=torch.tensor([0, 1, 2, 2]))
+
+
+@pytest.mark.parametrize("kind", ["official", "merged"])
+def test_an_official_validation_part_is_kept_and_numbered_behind_the_others(kind):
+    contents = [f"sample {number}" for number in range(18)]
+    data = with_validation((6, 3, 1), (2, 1, 1), contents=contents)
+    source = make_source(data, seed=0, kind=kind)
+    assert source.validation.inputs[:, 0].tolist() == [1000, 1001, 1002, 1003]
+    assert source.validation.positions.tolist() == [14, 15, 16, 17]
+    assert source.sizes["validation"] == 4
+    assert set(source.seen.tolist()) >= {14, 15, 16, 17}
+    assert (
+        source.fingerprint()
+        != make_source(
+            replace(data, validation_targets=torch.tensor([0, 1, 1, 2])), seed=0, kind=kind
+        ).fingerprint()
+    )
+
+
+@pytest.mark.parametrize("asked", [{"validation": 0.1}, {"validation_of_labels": 0.1}])
+def test_a_second_validation_part_is_refused(asked):
+    (name,) = asked
+    with pytest.raises(ValueError, match=rf"part of its own, and split.{name}=0.1.*{name}=0"):
+        make_source(with_validation(), seed=0, **asked)
+    with pytest.raises(ValueError, match="ask for two validation parts; set one"):
+        make_source(table(), seed=0, validation=0.1, validation_of_labels=0.1)
+
+
+def grown(late=(0, UNKNOWN, 2), **settings):
+    """A table of 100 samples with test and validation part, to which some were added."""
+    data = with_validation((60, 30, 10), (2, 1, 1), **settings)
+    rows = torch.arange(len(late))[:, None].float() + 2000
+    return replace(
+        data,
+        inputs=torch.cat([data.inputs, rows]),
+        targets=torch.cat([data.targets, torch.tensor(late)]),
+        appended=len(late),
+    )
+
+
+@pytest.mark.parametrize("kind", ["auto", "merged", "none"])
+@pytest.mark.parametrize("standardize", [False, True])
+def test_appended_samples_stand_behind_the_training_part_and_change_nothing_else(kind, standardize):
+    before = make_source(
+        with_validation((60, 30, 10), (2, 1, 1), standardize=standardize), seed=3, kind=kind
+    )
+    after = make_source(grown(standardize=standardize), seed=3, kind=kind)
+    begun = len(before.train)
+    assert after.begun == begun
+    assert len(after.train) == begun + 3
+    assert rows(after.train)[:begun] == rows(before.train)
+    assert rows(after.train)[begun:] == [2000, 2001, 2002]
+    assert after.train.targets[begun:].tolist() == [0, UNKNOWN, 2]
+    assert rows(after.test) == rows(before.test)
+    assert after.train.positions[:begun].equal(before.train.positions)
+    assert after.train.positions[begun:].tolist() == [108, 109, 110]
+    assert after.train.prepare == before.train.prepare
+    assert after.fingerprint() == before.fingerprint()
+    assert after.digest == before.digest
+
+
+def test_appended_samples_have_their_contents_too():
+    names = [*map(str, range(100)), "x", "y", "z", "t0", "t1", "t2", "t3", "v0", "v1", "v2", "v3"]
+    source = make_source(grown(contents=names), seed=0)
+    assert [source.content(index) for index in (0, 99, 100, 102)] == ["0", "99", "x", "z"]
+
+
+def test_samples_of_the_beginning_may_be_merged_drawn_and_joined(tmp_path):
+    first, late = torch.arange(10)[:, None].float(), torch.full((2, 1), 77.0)
+    np.save(tmp_path / "first.npy", first.numpy())
+    np.save(tmp_path / "late.npy", late.numpy())
+    stores = [
+        MappedStore(np.load(tmp_path / f"{name}.npy", mmap_mode="r"), name)
+        for name in ("first", "late")
+    ]
+    targets = torch.arange(12) % 2
+    begun = Dataset("d", stores[0], targets[:10], ("a", "b"))
+    now = Dataset("d", JoinedStore(stores), targets, ("a", "b"), appended=2)
+    sources = [make_source(data, seed=1) for data in (begun, now)]
+    assert sources[0].fingerprint() == sources[1].fingerprint()
+    assert rows(sources[1].train)[-2:] == [77, 77]
+    both = MappedStore(np.load(tmp_path / "first.npy", mmap_mode="r"), "first")
+    with pytest.raises(ValueError, match="give a JoinedStore of the 8"):
+        make_source(Dataset("d", both, targets[:10], ("a", "b"), appended=2), seed=1)
+
+
+def test_only_appended_samples_are_refused():
+    with pytest.raises(ValueError, match="are appended ones"):
+        make_source(replace(table(), appended=100), seed=0)
+
+
+def test_hard_pools_refuse_appended_samples():
+    with pytest.raises(ValueError, match="difficulty=repeated with 3 samples that were added"):
+        harden(make_source(grown(), seed=0), [Repeated()], seed=0)
 
 
 @pytest.mark.parametrize(
