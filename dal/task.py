@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +15,7 @@ from dal import metrics
 from dal.utils.softmax import softmax_cotangents
 
 
+@dataclass(frozen=True)
 class Task(ABC):
     """What a model's C outputs mean.
 
@@ -25,6 +26,9 @@ class Task(ABC):
         besides: Metrics that stand below the `report` at the end of a run, each with its words.
         num_classes: C; outputs always have C columns in class-name order, whatever labels have
             been seen.
+        smoothing: Share of a label that its losses spread evenly over the classes (of labels that
+            may hold together, over holding and not), 0 to 1: C. Szegedy et al. Rethinking the
+            Inception architecture for computer vision. CVPR 2016, section 7.
     """
 
     kind: ClassVar[Literal["multiclass", "multilabel"]]
@@ -32,6 +36,7 @@ class Task(ABC):
     headline: ClassVar[str]
     besides: ClassVar[Mapping[str, str]] = {}
     num_classes: int
+    smoothing: float = field(default=0.0, repr=False)
 
     def check_kind(self, kinds: Collection[str], name: str, of: str) -> None:
         """Refuse a strategy that is meant for other kinds of tasks.
@@ -123,7 +128,6 @@ class Multiclass(Task):
     kind: ClassVar[Literal["multiclass", "multilabel"]] = "multiclass"
     exclusive: ClassVar[bool] = True
     headline: ClassVar[str] = "accuracy"
-    num_classes: int
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -147,23 +151,14 @@ class Multiclass(Task):
             )
 
     def loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy in nats.
-
-        Args:
-            logits: float, (B, C).
-            targets: int64, (B,).
-            weights: float, (B,), weight of each sample, or None for equal ones.
-
-        Returns:
-            A scalar; with weights, their weighted mean.
-        """
+        """Mean cross-entropy in nats of targets int64, (B,); see `Task.loss`."""
         if weights is None:
-            return F.cross_entropy(logits, targets)
+            return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
         return (self.losses(logits, targets) * weights).sum() / weights.sum()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy in nats of each sample: (B,)."""
-        return F.cross_entropy(logits, targets, reduction="none")
+        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.smoothing)
 
     def probs(self, logits: Tensor) -> Tensor:
         """Class probabilities (N, C) of logits (N, C), in the dtype of the logits."""
@@ -245,7 +240,6 @@ class Multilabel(Task):
         "sample_f1": "F1 of a sample's labels, mean (sample F1)",
         "hamming_loss": "single decisions wrong (Hamming loss)",
     }
-    num_classes: int
 
     def __post_init__(self) -> None:
         if self.num_classes < 2:
@@ -296,6 +290,8 @@ class Multilabel(Task):
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy in nats of each sample, the mean over its labels: (B,)."""
         wanted = targets.to(logits.dtype)
+        if self.smoothing:
+            wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
         return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
 
     def probs(self, logits: Tensor) -> Tensor:

@@ -325,6 +325,7 @@ class TorchLearner(Learner):
             expect=lambda batches: self.source.train.expect(
                 train_set.indices[batch.cpu()] for batch in batches
             ),
+            scale=(self.source.train.prepare.mean, self.source.train.prepare.std),
         )
 
     def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:

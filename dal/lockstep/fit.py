@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dal.lockstep.optimizer_states import copied, share_state, stack_states, trained
 from dal.lockstep.stack import CannotStackError, FailsAloneError, Stack
+from dal.task import Task
+from dal.training.augment import Augment
 from dal.training.context import Progress
 from dal.training.cuda_graph import step_graphs
 from dal.training.epochs import Epochs, Metrics
 from dal.training.fit import Fit
-from dal.utils.inputs import Inputs, cat_inputs, map_tensors, stack_inputs
+from dal.training.optim import set_rates
+from dal.utils.inputs import Inputs, cat_inputs, map_tensors, one_tensor, stack_inputs
 from dal.utils.memory import out_of_memory
 from dal.utils.signals import PreemptedError
 
@@ -102,6 +106,7 @@ class StackedFit(Epochs):
     ) -> None:
         first = fits[0]
         super().__init__(first.trainer, first.model, first.count, first.device)
+        self.task, self.step_task = first.task, first.step_task
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=False)
         self.numbers = list(range(len(fits)))
         self._attempt, self._evaluate = attempt, evaluate
@@ -113,9 +118,6 @@ class StackedFit(Epochs):
         for place in self._places():
             self.fits[place].model.train()
         self.stack.train()
-        groups = self.fits[0].optimizer.param_groups, self.optimizer.param_groups
-        for own, stacked in zip(*groups, strict=True):
-            stacked["lr"] = own["lr"]  # schedules step each fit's own optimizer, all alike
         return torch.stack([fit.order() for fit in self.fits]).to(self.device)
 
     @contextmanager
@@ -127,6 +129,33 @@ class StackedFit(Epochs):
         self.stack.remember()
         yield
 
+    def draw(self, augment: Augment, count: int, step: int) -> Tensor:
+        """See `Epochs.draw`: (R, count, ...)."""
+        return torch.stack([fit.draw(augment, count, step) for fit in self.fits])
+
+    def rates(self) -> AbstractContextManager[None]:
+        """See `Epochs.rates`: schedules step the optimizers of the fits that go on, all alike."""
+        rates = [self.fits[place].next_rates() for place in self._places()]
+        set_rates(self.optimizer.param_groups, rates[0])
+        return nullcontext()
+
+    def clip(self, limit: float) -> None:
+        """See `Epochs.clip`: each network by its own norm."""
+        gradients = [p.grad for p in self._trained if p.grad is not None]
+        norms = [torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients]
+        norm_R = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+        factor_R = (limit / (norm_R + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(factor_R.view(-1, *[1] * (gradient.ndim - 1)))
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """See `Epochs.judged`: each fit's own."""
+        with ExitStack() as stack:
+            for place in self._places():
+                stack.enter_context(self.fits[place].judged())
+            yield
+
     def look(self) -> None:
         """See `Epochs.look`; one check is enough, as signals come to the whole process."""
         self.fits[0].context.check()
@@ -134,7 +163,7 @@ class StackedFit(Epochs):
     def count_step(self) -> None:
         """See `Epochs.count_step`."""
         for place in self._places():
-            self.fits[place].state.steps += 1
+            self.fits[place].count_step()
         self.stack.remember()
 
     def begin_measuring(self) -> Tensor:
@@ -142,9 +171,15 @@ class StackedFit(Epochs):
         self.stack.train(False)
         return torch.arange(self.count, device=self.device).expand(len(self.fits), -1)
 
-    def logits(self, batch: Tensor) -> Tensor:
+    def logits(self, batch: Tensor, part: slice | None = None) -> Tensor:
         """See `Epochs.logits`."""
-        return self.stack(self._inputs(batch)).logits.float()
+        inputs = self._inputs(batch)
+        if self.trainer.augment and self.drawn is not None and part is not None:
+            images, drawn = one_tensor(inputs, "augmentation"), self.drawn[:, part]
+            scale = self.fits[0].samples.scale
+            changed = self.trainer.augment(images.flatten(0, 1), drawn.flatten(0, 1), *scale)
+            inputs = changed.view_as(images)
+        return self.stack(inputs).logits.float()
 
     def _inputs(self, batch_RB: Tensor) -> Inputs:
         if self._resident is None:
@@ -153,16 +188,20 @@ class StackedFit(Epochs):
         where = batch_RB + self._offsets
         return map_tensors(lambda tensor: tensor[where], self._resident)
 
-    def verdict(self, logits: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def verdict(
+        self, logits: Tensor, batch: Tensor, task: Task, whole: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """See `Epochs.verdict`: two of (R,)."""
-        task, where = self.fits[0].task, (batch + self._offsets).flatten()
+        where = (batch + self._offsets).flatten()
         targets, rows = self._targets[where], logits.flatten(0, 1)
         losses_RB = task.losses(rows, targets).view(batch.shape)
         correct_R = task.correct(rows.detach(), targets).view(batch.shape).sum(1)
         if self._weights is None:
-            return losses_RB.mean(1), correct_R
+            mean = losses_RB.mean(1) if whole is None else losses_RB.sum(1) / whole.shape[1]
+            return mean, correct_R
         weights_RB = self._weights[where].view(batch.shape)
-        return (losses_RB * weights_RB).sum(1) / weights_RB.sum(1), correct_R
+        of_whole = weights_RB if whole is None else self._weights[whole + self._offsets]
+        return (losses_RB * weights_RB).sum(1) / of_whole.sum(1), correct_R
 
     def shares(self, total: Tensor, count: int) -> list[float]:
         """See `Epochs.shares`: divided in float32, for all fits at once."""
@@ -193,8 +232,6 @@ class StackedFit(Epochs):
         self, place: int, trained: Metrics, measured: Metrics, validation: Metrics
     ) -> None:
         fit = self.fits[place]
-        # The schedule would warn that no step came before its own: the stack's optimizer did it.
-        fit.optimizer._opt_called = True  # type: ignore[attr-defined]
         fit.end_epoch(trained, measured, validation, partial(self.state_dict, place))
 
     def save(self) -> None:
@@ -216,7 +253,7 @@ class StackedFit(Epochs):
         self.stack.restore()
         places = self._places()
         for place in places:
-            self._share_optimizer_state(place)
+            share_state(self.optimizer, place, self.fits[place].optimizer)
             self.fits[place].progress = self._progress_of(place)
             self._leave(place)
         del self.stack, self.optimizer, self.graphs, self._trained, self._resident
@@ -232,8 +269,8 @@ class StackedFit(Epochs):
 
     def state_dict(self, place: int) -> dict[str, Any]:
         """The saved form of a fit, as if it were alone; see `Fit.state_dict`."""
-        self._share_optimizer_state(place)
-        saved: dict[str, Any] = _copied(self.fits[place].state_dict())
+        share_state(self.optimizer, place, self.fits[place].optimizer)
+        saved: dict[str, Any] = copied(self.fits[place].state_dict())
         return saved | {"within": [self._progress_of(place).state_dict()]}
 
     def _progress_of(self, place: int) -> Progress:
@@ -260,7 +297,7 @@ class StackedFit(Epochs):
         fits = [self.fits[place] for place in kept]
         stack = Stack([fit.model for fit in fits])  # memory may run out: before anything changes
         for place in kept:
-            self._share_optimizer_state(place)
+            share_state(self.optimizer, place, self.fits[place].optimizer)
             self._leave(place)
         self.numbers = [self.numbers[place] for place in kept]
         self._gather(fits, stack)
@@ -275,9 +312,9 @@ class StackedFit(Epochs):
         # What allocates comes before what changes a network, so that memory may run out in between.
         self.fits, self.alive, self.stack = fits, [True] * len(fits), stack
         self._own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in fits]
-        self._trained = [p for p in stack.parameters.values() if p.requires_grad]
-        self.optimizer = self.trainer.optimizer(self._trained)
-        self._stack_optimizer_states()
+        self.optimizer = fits[0].make_optimizer(stack.parameters)
+        self._trained = trained(self.optimizer)
+        stack_states(self.optimizer, [fit.optimizer for fit in fits])
         self._flatten()
         tensors = stack.tensors
         for number, fit in enumerate(fits):
@@ -304,37 +341,6 @@ class StackedFit(Epochs):
         self._weights = torch.cat(weights) if weights else None
         self._offsets = torch.arange(len(fits), device=self.device).unsqueeze(1) * self.count
 
-    def _stack_optimizer_states(self) -> None:
-        """Take over the states of fits that have done steps."""
-        mine = [_trained(fit) for fit in self.fits]
-        for number, parameter in enumerate(self._trained):
-            of_fits = zip(self.fits, mine, strict=True)
-            found = [fit.optimizer.state.get(params[number]) for fit, params in of_fits]
-            states = [state for state in found if state]
-            if states:
-                self.optimizer.state[parameter] = {
-                    key: torch.stack([state[key] for state in states])
-                    if _elementwise(key, value, parameter[0])
-                    else _cloned(value)
-                    for key, value in states[0].items()
-                }
-
-    def _share_optimizer_state(self, place: int) -> None:
-        """Give a fit's optimizer its part of the stacked state, as it is now.
-
-        Clones: the stack's optimizer goes on changing its state in place, and a view would be saved
-        with the whole stack behind it.
-        """
-        fit = self.fits[place]
-        for own, stacked in zip(_trained(fit), self._trained, strict=True):
-            if state := self.optimizer.state.get(stacked):
-                fit.optimizer.state[own] = {
-                    key: value[place].clone()
-                    if _elementwise(key, value, stacked)
-                    else _cloned(value)
-                    for key, value in state.items()
-                }
-
 
 def _raise(error: Exception) -> None:
     raise error
@@ -345,31 +351,3 @@ def _stacked(progress: Sequence[Progress]) -> Progress:
     losses = zip(*(each.losses for each in progress), strict=True)
     correct = zip(*(each.correct for each in progress), strict=True)
     return Progress([torch.stack(each) for each in losses], [torch.stack(each) for each in correct])
-
-
-def _trained(fit: Fit) -> list[nn.Parameter]:
-    """The parameters that a fit's optimizer changes."""
-    return [p for group in fit.optimizer.param_groups for p in group["params"]]
-
-
-def _elementwise(key: str, value: Any, parameter: Tensor) -> bool:
-    """Whether a part of an optimizer's state belongs to the elements of a parameter.
-
-    Such parts (momentum, moments) are stacked as the parameter is. Others, the number of steps
-    among them, are the same for all fits of a stack. The name tells the number of steps from the
-    state of a parameter that is a scalar.
-    """
-    return isinstance(value, Tensor) and value.shape == parameter.shape and key != "step"
-
-
-def _cloned(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
-
-
-def _copied(value: Any) -> Any:
-    """Nested containers with copies of their tensors, which would save all they are views of."""
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
-    return _cloned(value)

@@ -207,9 +207,15 @@ class Lockstep:
 
     def _pays(self, learner: TorchLearner) -> bool:
         trainer = learner.trainer
-        if self._mode == "false" or type(trainer) is not Trainer or trainer.dtype != torch.float32:
+        if self._mode == "false" or type(trainer) is not Trainer:
             return False
-        if reason := why_not(learner.model):
+        reason = why_not(learner.model)
+        if trainer.dtype != torch.float32:
+            if self._mode == "auto":
+                return False
+            name = str(trainer.dtype).removeprefix("torch.")
+            reason = f"trainer.precision={name}; float32 can be"
+        if reason:
             reason = f"these runs go on one by one, as they cannot be stacked: {reason}"
             self._refuse(_kind(learner), reason)
             return False

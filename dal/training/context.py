@@ -28,6 +28,8 @@ class Samples:
         on_device: Whether ``take`` does all its work on the device. If not, it is no part of a
             recorded CUDA step, which would repeat the copy of one batch.
         expect: Told which positions ``take`` will be asked for next, batch by batch; a hint.
+        scale: Mean and standard deviation by channel that were taken off images, in units of their
+            own; both empty where none were. Augmentation of colors works in these units.
     """
 
     take: Callable[[Tensor], Inputs]
@@ -35,6 +37,7 @@ class Samples:
     weights: Tensor | None = None
     on_device: bool = True
     expect: Callable[[Iterable[Tensor]], None] = lambda batches: None
+    scale: tuple[Sequence[float], Sequence[float]] = ((), ())
 
     def __len__(self) -> int:
         return len(self.targets)

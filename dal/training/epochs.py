@@ -9,19 +9,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from dal.task import Task
+from dal.training.augment import Augment
 from dal.training.context import Progress
 from dal.training.cuda_graph import StepGraphs
 from dal.training.early_stopping import EarlyStopping
 from dal.training.optim import MakeOptimizer, MakeScheduler
 
 EVALUATED_AT_ONCE = 512
+
+WHOLE = slice(None)
+"""The one part of a batch that is not cut."""
 
 Metrics = Mapping[str, float]
 
@@ -36,6 +41,13 @@ class Recipe(Protocol):
     early_stopping: EarlyStopping | None
     samples_per_epoch: int | None
     dtype: torch.dtype
+    augment: Augment | None
+    ema: float | None
+    clip: float | None
+    micro_batch_size: int | None
+    warmup: float
+    schedule_by: Literal["epoch", "step"]
+    body_lr_factor: float
 
 
 class Epochs(ABC):
@@ -53,7 +65,10 @@ class Epochs(ABC):
     Attributes:
         optimizer: Steps over the parameters.
         scaler: Scales losses in float16; does nothing otherwise.
+        task: Gives loss and metrics where weights are measured.
+        step_task: Gives the loss of the steps; the same, or with smoothed labels.
         progress: What the epoch in progress has come to.
+        drawn: What augmentation draws for the samples of the step; None where it changes nothing.
         graphs: Records steps on CUDA and replays them; None where every step is an ordinary one.
         normalizes: Whether a layer is a BatchNorm, which takes no single sample in training.
     """
@@ -61,6 +76,9 @@ class Epochs(ABC):
     optimizer: Optimizer
     scaler: torch.amp.GradScaler
     graphs: StepGraphs | None
+    task: Task
+    step_task: Task
+    drawn: Tensor | None = None
 
     def __init__(self, trainer: Recipe, model: nn.Module, count: int, device: torch.device) -> None:
         self.trainer, self.count, self.device = trainer, count, device
@@ -70,8 +88,10 @@ class Epochs(ABC):
     def run_epoch(self) -> None:
         """One pass over the samples, or the rest of it, its metrics, and the verdict on them."""
         trained = self.train()
-        measured = self.measure() if self.measures else [{} for _ in trained]
-        self.conclude(trained, measured, self.validate())
+        with self.judged():
+            measured = self.measure() if self.measures else [{} for _ in trained]
+            validation = self.validate()
+        self.conclude(trained, measured, validation)
 
     @property
     def measures(self) -> bool:
@@ -85,13 +105,13 @@ class Epochs(ABC):
         Returns:
             Each fit's mean loss and accuracy over the steps, with the weights as they changed.
         """
-        order = self.begin()
-        batches = split_batches(order, self.trainer.batch_size)
+        batches = split_batches(self.begin(), self.trainer.batch_size)
         if self.normalizes:
             # A single sample has no variance; taken twice, it weighs as much as once in a mean.
             batches = [_doubled(batch) if batch.shape[-1] == 1 else batch for batch in batches]
         left = batches[len(self.progress.losses) :]
-        self.expect(map(self.own_part, left))
+        size = self.trainer.micro_batch_size
+        self.expect(self.own_part(b, part) for b in left for part in parts_of(b.shape[-1], size))
         with self.noise():
             for batch in left:
                 self.look()
@@ -103,23 +123,43 @@ class Epochs(ABC):
 
     def step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """A step of the optimizer; gives the mean loss and the number of right predictions."""
-        return self.graphs(self._step, batch) if self.graphs else self._step(batch)
+        if self.trainer.augment is not None:
+            step = len(self.progress.losses)
+            self.drawn = self.draw(self.trainer.augment, batch.shape[-1], step)
+        with self.rates():
+            return self.graphs(self._step, batch) if self.graphs else self._step(batch)
 
     def _step(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        loss, right = self.losses(batch)
-        # New gradients replace old ones: zeros would have to be written and added to.
-        self.optimizer.zero_grad(set_to_none=True)
-        # Of stacked fits this is the gradient of the sum of their losses. A fit's loss depends on
-        # its own weights alone, so its part is the gradient of its own loss.
-        scaled = self.scaler.scale(loss)
-        scaled.backward(torch.ones_like(scaled))  # type: ignore[no-untyped-call]
+        done: list[tuple[Tensor, Tensor]] = []
+        for part in parts_of(batch.shape[-1], self.trainer.micro_batch_size):
+            loss, right = self.losses(batch, part)
+            if not done:  # new gradients replace old ones: zeros would be written and added to
+                self.optimizer.zero_grad(set_to_none=True)
+            # Of stacked fits this is the gradient of the sum of their losses. A fit's loss depends
+            # on its own weights alone, so its part is the gradient of its own loss.
+            scaled = self.scaler.scale(loss)
+            scaled.backward(torch.ones_like(scaled))  # type: ignore[no-untyped-call]
+            done.append((loss.detach(), right))
+        if self.trainer.clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            self.clip(self.trainer.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return loss.detach(), right
+        if len(done) == 1:
+            return done[0]
+        losses, rights = zip(*done, strict=True)
+        return torch.stack(losses).sum(0), torch.stack(rights).sum(0)
 
-    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss with its graph, and number of right predictions."""
-        return self.verdict(self.logits(batch), batch)
+    def losses(self, batch: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """A part's share of a batch's mean loss, with its graph, and its right predictions.
+
+        Args:
+            batch: Positions of a step's samples.
+            part: Some of them; `WHOLE` for all, whose share is the mean itself.
+        """
+        own = self.own_part(batch, part)
+        whole = None if part == WHOLE else batch
+        return self.verdict(self.logits(own, part), own, self.step_task, whole)
 
     def measure(self) -> list[Metrics]:
         """Loss and accuracy over all samples of the weights as they are now, in evaluation mode.
@@ -136,7 +176,7 @@ class Epochs(ABC):
             for batch in batches:
                 self.look()
                 parts.append(self.logits(batch))
-            loss, right = self.verdict(torch.cat(parts, -2), everything)
+            loss, right = self.verdict(torch.cat(parts, -2), everything, self.task)
         return self._metrics(loss, right, 1, self.count)
 
     def _metrics(self, loss: Tensor, right: Tensor, of_loss: int, of_right: int) -> list[Metrics]:
@@ -151,9 +191,9 @@ class Epochs(ABC):
     def expect(self, batches: Iterable[Tensor]) -> None:  # noqa: B027
         """Told whose inputs will be read next, batch by batch; a hint."""
 
-    def own_part(self, batch: Tensor) -> Tensor:
-        """The positions of a batch that are read in this process for its step."""
-        return batch
+    def own_part(self, batch: Tensor, part: slice) -> Tensor:
+        """The positions of a part of a batch that are read in this process for its step."""
+        return batch[..., part]
 
     @abstractmethod
     def begin(self) -> Tensor:
@@ -162,6 +202,22 @@ class Epochs(ABC):
     @abstractmethod
     def noise(self) -> AbstractContextManager[None]:
         """A block in which layers draw the epoch's random numbers, from where they stand."""
+
+    @abstractmethod
+    def draw(self, augment: Augment, count: int, step: int) -> Tensor:
+        """What augmentation draws for so many samples of a step of the epoch, (count, ...)."""
+
+    @abstractmethod
+    def rates(self) -> AbstractContextManager[None]:
+        """A block in which the optimizer has the learning rates of the next step."""
+
+    @abstractmethod
+    def clip(self, limit: float) -> None:
+        """Shorten gradients whose norm over all parameters of a network exceeds a limit."""
+
+    @abstractmethod
+    def judged(self) -> AbstractContextManager[None]:
+        """A block in which networks have the weights that are measured, validated and kept."""
 
     @abstractmethod
     def look(self) -> None:
@@ -176,12 +232,24 @@ class Epochs(ABC):
         """Switch to evaluation mode; gives the positions of all samples as one batch."""
 
     @abstractmethod
-    def logits(self, batch: Tensor) -> Tensor:
-        """Logits of a batch: float32, (B, C); of a stack (R, B, C)."""
+    def logits(self, batch: Tensor, part: slice | None = None) -> Tensor:
+        """Logits of a batch: float32, (B, C); of a stack (R, B, C).
+
+        Args:
+            batch: Positions of samples.
+            part: Of a step's samples these are; their inputs are then changed as was drawn for it.
+                None leaves inputs as they are.
+        """
 
     @abstractmethod
-    def verdict(self, logits: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of a batch's logits, weighted where samples are, and how many are right."""
+    def verdict(
+        self, logits: Tensor, batch: Tensor, task: Task, whole: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss of a batch's logits, weighted where samples are, and how many are right.
+
+        Of a part of a batch, which is then given as ``whole``, the loss is the part's share of the
+        mean: shares add up to it.
+        """
 
     @abstractmethod
     def shares(self, total: Tensor, count: int) -> list[float]:
@@ -218,6 +286,16 @@ def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     if len(batches) > 1 and batches[-1].shape[-1] == 1 and batch_size > 1:
         batches[-2:] = [torch.cat(batches[-2:], -1)]
     return batches
+
+
+def parts_of(count: int, size: int | None) -> list[slice]:
+    """Stretches of a batch whose gradients are added up; a last one of one joins that before it."""
+    if size is None or count <= size:
+        return [WHOLE]
+    starts = [*range(0, count, size)]
+    if size > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return [slice(*ends) for ends in zip(starts, [*starts[1:], count], strict=True)]
 
 
 def _doubled(batch: Tensor) -> Tensor:

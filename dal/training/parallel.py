@@ -38,35 +38,36 @@ class ParallelFit(Fit):
         loss_sum, correct = ranks.all_reduce_sum(sums.cpu()).unbind()
         return loss_sum, correct
 
-    def own_part(self, batch: Tensor) -> Tensor:
-        """See `Epochs.own_part`: a stretch of the batch."""
-        part = current().part(len(batch))
+    def own_part(self, batch: Tensor, part: slice) -> Tensor:
+        """See `Epochs.own_part`: a stretch of the part."""
+        rows = self._own_rows(len(batch), part)
         # All processes must go through the backward pass; one without samples takes the first
         # one, whose loss counts nothing.
-        own = batch[part.start : part.stop] if part else batch[:1]
+        own = batch[rows.start : max(rows.stop, rows.start + 1)]
         # As in `Epochs.train`: BatchNorm cannot normalize a single sample.
         return own.repeat(2) if self.normalizes and len(own) == 1 else own
 
-    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """This process's share of a batch's loss and of its right predictions.
+    def _own_rows(self, count: int, part: slice) -> range:
+        """Which of a batch's samples are this process's of a part; none, from the part's first."""
+        places = range(count)[part]
+        stretch = current().part(len(places))
+        return places[stretch.start : stretch.stop] if stretch else places[:0]
+
+    def losses(self, batch: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """This process's stretch of a part of a batch: its share of the loss, right predictions.
 
         `DistributedDataParallel` averages gradients over W processes, so that with own losses
         l_i of a batch of B the share is W (sum of l_i) / B: its mean over processes is the batch's
         mean. With weights, W (sum of w_i l_i) / (sum of all w).
         """
-        ranks = current()
-        own, share_of_batch = self.own_part(batch), len(ranks.part(len(batch)))
-        counted = share_of_batch > 0
-        copies = len(own) // max(share_of_batch, 1)
-        logits = self.forward(self._network, own).logits.float()
-        targets, weights = self.samples.targets[own], self.samples.weights
-        losses = self.task.losses(logits, targets)
-        if weights is None:
-            share = losses.sum() / len(batch)
-        else:
-            share = (losses * weights[own]).sum() / weights[batch].sum()
-        right = self.task.correct(logits.detach(), targets).sum() // copies * counted
-        return share * (ranks.world_size / copies if counted else 0), right
+        own, rows = self.own_part(batch, part), self._own_rows(len(batch), part)
+        counted = len(rows) > 0
+        copies = len(own) // max(len(rows), 1)
+        drawn = slice(rows.start, rows.start + max(len(rows), 1))
+        logits = self.forward(self._network, own, drawn).logits.float()
+        share, right = self.verdict(logits, own, self.step_task, batch)
+        right = right // copies * counted
+        return share * (current().world_size / copies if counted else 0), right
 
     @property
     def _network(self) -> DistributedDataParallel:

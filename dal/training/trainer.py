@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dal.task import Task
+from dal.training.augment import Augment
 from dal.training.context import FitContext, FitState, Samples
 from dal.training.early_stopping import EarlyStopping
 from dal.training.fit import Fit
 from dal.training.optim import MakeOptimizer, MakeScheduler, constant, sgd
 from dal.training.parallel import ParallelFit
 from dal.utils.memory import check_memory
-from dal.utils.ranges import check_whole
+from dal.utils.ranges import check_number, check_whole
 from dal.utils.ranks import current
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,6 +39,25 @@ class Trainer:
             few to judge by.
         precision: ``float32``; or ``bfloat16`` or ``float16`` for mixed precision (autocast, and
             loss scaling with float16), meant for CUDA.
+        augment: How images are changed in steps; None for not at all.
+        label_smoothing: Share of a label that steps spread over all classes, 0 to below 1. Losses
+            that are measured (after an epoch, on the validation split, in the test) are those of
+            the labels as they are, so that they mean the same with and without it.
+        class_weights: ``balanced`` weighs samples so that all classes that have labels count alike
+            in the loss, whatever their number of labels; ``none`` leaves weights as they are.
+        clip: Longest norm of the gradient over all parameters; longer ones are scaled down to it.
+            None for no limit.
+        ema: Decay of a running average of the weights, such as 0.999, which is what is measured,
+            validated, kept as the best and used; see `dal.training.average.Average`. None for none.
+        micro_batch_size: Cut batches into parts of so many samples, one after the other on the
+            device, whose gradients add up to that of the whole batch, where that does not fit into
+            memory. BatchNorm normalizes by the part. None for whole batches.
+        warmup: Epochs, or a part of one, over which the learning rate rises in a line from next to
+            nothing, step by step, in every fit.
+        schedule_by: Whether the schedule moves once an ``epoch`` or with every ``step``; its
+            lengths are in epochs either way.
+        body_lr_factor: Learning rate of all layers but the head, as a factor of the head's. The
+            head is `dal.models.base.last_layer`.
 
     Raises:
         ValueError: A value is out of range.
@@ -52,17 +74,42 @@ class Trainer:
         restart: Literal["warm", "cold"] = "warm",
         samples_per_epoch: int | None = None,
         precision: Literal["float32", "bfloat16", "float16"] = "float32",
+        augment: Augment | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: Literal["none", "balanced"] = "none",
+        clip: float | None = None,
+        ema: float | None = None,
+        micro_batch_size: int | None = None,
+        warmup: float = 0.0,
+        schedule_by: Literal["epoch", "step"] = "epoch",
+        body_lr_factor: float = 1.0,
     ) -> None:
-        sizes = {"epochs": epochs, "batch_size": batch_size, "samples_per_epoch": samples_per_epoch}
+        sizes = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "samples_per_epoch": samples_per_epoch,
+            "micro_batch_size": micro_batch_size,
+        }
         for name, value in sizes.items():
-            if value is not None or name != "samples_per_epoch":
+            if value is not None or name in ("epochs", "batch_size"):
                 check_whole(f"trainer.{name}", value, 1)
         order = 8 * (samples_per_epoch or 0)  # bytes of the order in which an epoch takes them
         check_memory(order, f"trainer.samples_per_epoch={samples_per_epoch}")
-        if restart not in ("warm", "cold"):
-            raise ValueError(f"trainer.restart={restart!r}; choose warm or cold")
-        if precision not in DTYPES:
-            raise ValueError(f"trainer.precision={precision!r}; choose {', '.join(DTYPES)}")
+        for name, choice, choices in (
+            ("restart", restart, ("warm", "cold")),
+            ("precision", precision, tuple(DTYPES)),
+            ("class_weights", class_weights, ("none", "balanced")),
+            ("schedule_by", schedule_by, ("epoch", "step")),
+        ):
+            if choice not in choices:
+                raise ValueError(f"trainer.{name}={choice!r}; choose {' or '.join(choices)}")
+        check_number("trainer.label_smoothing", label_smoothing, below=1)
+        check_number("trainer.warmup", warmup)
+        check_number("trainer.body_lr_factor", body_lr_factor)
+        if clip is not None:
+            check_number("trainer.clip", clip, positive=True)
+        if ema is not None:
+            check_number("trainer.ema", ema, below=1)
         self.epochs = epochs
         self.batch_size = batch_size
         self.optimizer = optimizer or sgd()
@@ -76,9 +123,21 @@ class Trainer:
                 "trainer.early_stopping.patience=5, or null for none"
             )
         self.early_stopping = early_stopping
+        if not isinstance(augment, Augment | None):
+            raise TypeError(f"trainer.augment={augment!r}; choose one with trainer/augment=light")
+        if schedule_by == "step" and "steps" not in inspect.signature(self.scheduler).parameters:
+            raise TypeError(
+                "trainer.schedule_by=step needs a schedule that takes the number of steps of an "
+                "epoch as steps=..., such as those of dal.training; set trainer.schedule_by=epoch"
+            )
         self.restart = restart
         self.samples_per_epoch = samples_per_epoch
         self.dtype = DTYPES[precision]
+        self.augment = augment or None  # one that changes nothing is none
+        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.clip, self.ema, self.micro_batch_size = clip, ema, micro_batch_size
+        self.warmup, self.schedule_by = warmup, schedule_by
+        self.body_lr_factor = body_lr_factor
 
     def fit(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> FitState:
         """Train a network in place and leave it with the weights of its best epoch.
@@ -111,8 +170,54 @@ class Trainer:
         return False
 
     def begin(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> Fit:
-        """A fit that stands at its beginning, or where the context resumes it; see `fit`."""
+        """A fit that stands at its beginning, or where the context resumes it; see `fit`.
+
+        Raises:
+            ValueError: There are no samples, or the network has no head for `body_lr_factor`, or a
+                BatchNorm and parts of one sample.
+            TypeError: Samples are no images and shall be augmented, or have several labels each and
+                shall be weighted by class.
+        """
         if len(samples) == 0:
             raise ValueError("there are no labeled samples to train on; raise initial.count")
+        if self.augment is not None:
+            first = torch.zeros(1, dtype=torch.int64, device=samples.targets.device)
+            self.augment.check(samples.take(first))
+        if self.class_weights == "balanced":
+            weights = balanced(samples.targets)
+            known = samples.weights
+            samples = replace(samples, weights=weights if known is None else weights * known)
         kind = ParallelFit if current().world_size > 1 else Fit
-        return kind(self, model, samples, task, context)
+        fit = kind(self, model, samples, task, context, self.label_smoothing)
+        if fit.normalizes and self.micro_batch_size == 1:
+            raise ValueError(
+                f"trainer.micro_batch_size=1: {type(model).__name__} has BatchNorm, which takes no "
+                "single sample; give 2 or more"
+            )
+        return fit
+
+
+def balanced(targets: Tensor) -> Tensor:
+    """Weights of samples with which every class that occurs counts alike.
+
+    Args:
+        targets: int64, (M,).
+
+    Returns:
+        float32, (M,): M / (classes that occur * samples of the own class), whose mean is 1.
+
+    Raises:
+        TypeError: Samples have several labels each.
+
+    Reference:
+        ``class_weight="balanced"`` of scikit-learn, by G. King and L. Zeng. Logistic regression in
+        rare events data. Political Analysis 9, 2001.
+    """
+    if targets.ndim != 1:
+        raise TypeError(
+            "trainer.class_weights=balanced is for samples of one class each, and these have "
+            "several labels each; set trainer.class_weights=none"
+        )
+    counts = targets.bincount()
+    share = len(targets) / (int((counts > 0).sum()) * counts.double())
+    return share[targets].float()
