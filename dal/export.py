@@ -301,5 +301,7 @@ def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]
         raise ValueError(f"{path} names {name}, which is no model for what it holds; restore it")
     if "weights" in state and "weights" in given:  # fine-tuned from; its own weights follow
         given["weights"] = None
+        if name.startswith("dal.") and "trainable" in given:  # nothing is trained here
+            given["trainable"] = "all"
     check_arguments(target, given, name)
     return build_model(partial(target, **given), _spec(state["input_shape"]), classes)

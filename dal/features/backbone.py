@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dal.models.base import Output
-from dal.models.weights import is_file, read_state
+from dal.models.torchvision_network import cut_network, find_state
+from dal.models.weights import load_weights
 from dal.utils.inputs import Inputs, one_tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -113,21 +113,12 @@ def torchvision_backbone(name: str, weights: str) -> tuple[Backbone, Preprocess]
         FileNotFoundError: The file is not there.
         OSError: The weights could not be downloaded.
     """
-    from torchvision import models
-
-    if name not in models.list_models(module=models):
-        raise ValueError(
-            f"features.backbone={name!r} is no network of torchvision.models; choose one of its "
-            "classifiers, such as resnet18, resnet50, vit_b_16, convnext_tiny"
-        )
     with torch.random.fork_rng(devices=[]):
-        network = models.get_model(name, weights=None, **_old(name))
-    _cut_last_layer(network, name)
-    if is_file(weights):
-        state, preprocess = read_state(weights, "features.weights"), Preprocess(256, 224)
-    else:
-        state, preprocess = _download(name, weights)
-    _load(network, state, weights, name)
+        network = cut_network(name, "features.backbone", fresh=False)
+    state, transforms = find_state(name, weights, "features.weights")
+    remedy = "set features.backbone to the network they are of"
+    load_weights(network, state, f"features.weights={weights}", name, remedy)
+    preprocess = Preprocess(256, 224) if transforms is None else _own_preprocess(transforms)
     return Backbone(network), preprocess
 
 
@@ -140,46 +131,6 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _old(name: str) -> dict[str, Any]:
-    """Two old networks normalize inputs once more with pretrained weights, and start slowly."""
-    old = name in ("googlenet", "inception_v3")
-    return {"init_weights": False, "transform_input": True} if old else {}
-
-
-def _cut_last_layer(network: nn.Module, name: str) -> None:
-    """Put nothing in the place of the last linear layer."""
-    linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ValueError(
-            f"features.backbone={name} has no linear layer at its end, before which its features "
-            "could be taken; choose another, such as resnet18"
-        )
-    parent, _, attribute = linear[-1].rpartition(".")
-    setattr(network.get_submodule(parent), attribute, nn.Identity())
-
-
-def _download(name: str, weights: str) -> tuple[dict[str, Tensor], Preprocess]:
-    from torchvision.models import get_model_weights
-
-    known = get_model_weights(name)
-    if weights not in known.__members__:
-        raise ValueError(
-            f"features.weights={weights!r} is neither a file (.pt, .pth) nor one of torchvision's "
-            f"names for {name}: {', '.join(known.__members__)}"
-        )
-    chosen = known[weights]
-    try:
-        state = chosen.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:  # URLError is one
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise OSError(
-            f"the weights {weights} of {name} could not be downloaded ({error}); put "
-            f"{chosen.url.rpartition('/')[2]} from {chosen.url} into {folder} by hand, or set "
-            "features.weights to such a file"
-        ) from error
-    return dict(state), _own_preprocess(chosen.transforms())
-
-
 def _own_preprocess(transforms: Any) -> Preprocess:
     """The settings of a ``torchvision.transforms._presets.ImageClassification``."""
     return Preprocess(
@@ -189,24 +140,3 @@ def _own_preprocess(transforms: Any) -> Preprocess:
         std=tuple(transforms.std),
         mode=str(transforms.interpolation.value),
     )
-
-
-def _load(network: nn.Module, state: dict[str, Tensor], weights: str, name: str) -> None:
-    """Load every entry of a network from a state that may hold more, below a prefix."""
-    own = network.state_dict()
-    first = next(iter(own))
-    prefix = next((k.removesuffix(first) for k in state if k.endswith(first)), "")
-    found = {k: state[prefix + k] for k in own if prefix + k in state}
-    # Counters of batches, which old files lack, play no part in predictions.
-    wrong = [
-        k
-        for k, value in own.items()
-        if not k.endswith("num_batches_tracked")
-        and (k not in found or found[k].shape != value.shape)
-    ]
-    if wrong:
-        raise ValueError(
-            f"features.weights={weights} do not fit {name}: entries missing or of another shape: "
-            f"{len(wrong)}, {wrong[0]} first; set features.backbone to the network they are of"
-        )
-    network.load_state_dict({**own, **found})

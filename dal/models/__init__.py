@@ -6,6 +6,8 @@ from dal.models.lenet5 import LeNet5
 from dal.models.linear import LogisticRegression
 from dal.models.mlp import MLP
 from dal.models.resnet18 import ResNet18
+from dal.models.timm_network import TimmNetwork
+from dal.models.torchvision_network import TorchvisionNetwork
 
 __all__ = [
     "MLP",
@@ -15,5 +17,7 @@ __all__ = [
     "MakeModel",
     "Output",
     "ResNet18",
+    "TimmNetwork",
+    "TorchvisionNetwork",
     "forward",
 ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dal.models.base import Output
-from dal.models.weights import is_file, read_state
-from dal.utils.inputs import one_shape
+from dal.models.fine_tuning import FineTuned, Trainable, check_trainable, image_shape
+from dal.models.torchvision_network import find_state
+from dal.models.weights import load_weights
 
 
-class ResNet18(nn.Module):
+class ResNet18(FineTuned):
     """torchvision's ResNet-18 with the features before its last layer.
 
     Args:
@@ -24,9 +22,11 @@ class ResNet18(nn.Module):
         weights: None for a random start; the name of torchvision weights (``IMAGENET1K_V1``), or
             a file with a torchvision ResNet-18 state dict, to fine-tune them. Layers whose shape
             differs (the last one, and the first with the small stem or other channels) start fresh.
+        trainable: See `dal.models.fine_tuning.FineTuned`.
 
     Raises:
-        ValueError: The weights are unknown, or do not fit a ResNet-18.
+        ValueError: The weights are unknown, or do not fit a ResNet-18; or a first layer that starts
+            fresh is to be frozen.
         FileNotFoundError: A weights file is not there.
         OSError: The weights of that name could not be downloaded.
 
@@ -43,65 +43,32 @@ class ResNet18(nn.Module):
         num_classes: int,
         stem: Literal["small", "imagenet"] = "small",
         weights: str | None = None,
+        trainable: Trainable = "all",
     ) -> None:
-        super().__init__()
         from torchvision.models import resnet18
 
-        if len(one_shape(input_shape, "resnet18")) != 3:
-            raise ValueError(f"resnet18 takes images (channels, H, W), not inputs of {input_shape}")
+        channels = image_shape(input_shape, "resnet18")[0]
+        check_trainable(trainable, weights)
         if stem not in ("small", "imagenet"):
             raise ValueError(f"model.stem={stem!r} is unknown; choose small or imagenet")
         network = resnet18(weights=None)
-        channels = input_shape[0]
+        width = network.fc.in_features
+        network.fc = nn.Identity()
         if stem == "small":
             network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
             network.maxpool = nn.Identity()
         elif channels != 3:
             network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         if weights is not None:
-            _load_matching(network, _read_weights(weights))
-        features = network.fc.in_features
-        network.fc = nn.Identity()
-        self.body = network
-        self.head = nn.Linear(features, num_classes)
-
-    def forward(self, x: Tensor) -> Output:
-        """Logits (B, C) and features (B, 512) of images (B, channels, H, W)."""
-        features = self.body(x)
-        return Output(self.head(features), features)
-
-
-def _read_weights(weights: str) -> dict[str, Tensor]:
-    """A ResNet-18 state dict by torchvision name or from a file."""
-    if is_file(weights):
-        return read_state(weights, "model.weights")
-    from torchvision.models import ResNet18_Weights
-
-    if weights not in ResNet18_Weights.__members__:
-        raise ValueError(
-            f"model.weights={weights!r} is neither a file (.pt, .pth) nor one of torchvision's "
-            f"names: {', '.join(ResNet18_Weights.__members__)}"
-        )
-    chosen = ResNet18_Weights[weights]
-    try:
-        return dict(chosen.get_state_dict(progress=True, check_hash=True))
-    except OSError as error:  # URLError is one
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise OSError(
-            f"the weights {weights} could not be downloaded ({error}); put "
-            f"{chosen.url.rpartition('/')[2]} from {chosen.url} into {folder} by hand, or set "
-            "model.weights to such a file"
-        ) from error
-
-
-def _load_matching(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load every entry whose name and shape fit; only the ends of the network may differ."""
-    own = network.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    missing = [k for k in own if k not in fitting and not k.startswith(("conv1.", "fc."))]
-    if missing:
-        raise ValueError(
-            "the weights do not fit a torchvision ResNet-18: entries missing or of another shape: "
-            f"{len(missing)}, {missing[0]} first; set model.weights to a file of that network"
-        )
-    network.load_state_dict(fitting, strict=False)
+            state, _ = find_state("resnet18", weights, "model.weights")
+            remedy = "set model.weights to a file of that network"
+            what = "a torchvision ResNet-18"
+            given = f"model.weights={weights}"
+            left = load_weights(network, state, given, what, remedy, ("conv1.",))
+            if left and trainable != "all":
+                raise ValueError(
+                    f"model.trainable={trainable} would freeze the first layer, which {given} "
+                    "do not have and is random; set model.stem=imagenet and give 3 channels, or "
+                    "choose model=torchvision model.name=resnet18"
+                )
+        super().__init__(network, width, num_classes, trainable, "resnet18")

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 def is_file(weights: str) -> bool:
-    """Whether weights are those of a file, rather than torchvision's of a name."""
-    return "/" in weights or weights.endswith((".pt", ".pth"))
+    """Whether weights are those of a file, rather than those of a name."""
+    return "/" in weights or weights.endswith(SUFFIXES)
 
 
 def read_state(path: str, setting: str) -> dict[str, Tensor]:
     """The tensors of a state dict in a file, also below ``state_dict`` or ``model``.
 
     Args:
-        path: The file, written by `torch.save`.
+        path: The file, written by `torch.save`; or ``.safetensors``, where that package is.
         setting: What it was given as, such as ``model.weights``, for errors.
 
     Raises:
         OSError: There is no such file, or it may not be read.
-        ValueError: It is damaged, or holds no state dict. Objects of other kinds than tensors and
-            plain containers are not loaded, since a file that makes them can run code.
+        ValueError: It is damaged, holds no state dict, or no package reads it. Objects of other
+            kinds than tensors and plain containers are not loaded, since a file that makes them can
+            run code.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{setting}={path}: there is no such file")
+    read = _reader(file)
     try:
-        state: Any = torch.load(file, map_location="cpu", weights_only=True)
+        state = read(file)
     except OSError:
         raise
     except Exception as error:  # torch raises of many kinds, and advises to trust the file
@@ -49,3 +55,64 @@ def read_state(path: str, setting: str) -> dict[str, Tensor]:
             f"{setting}={path} holds no state dict; save network.state_dict() with torch.save"
         )
     return tensors
+
+
+def _reader(file: Path) -> Callable[[Path], Any]:
+    """What reads a file of its kind, and builds nothing but tensors and plain containers."""
+    if file.suffix != ".safetensors":
+        return partial(torch.load, map_location="cpu", weights_only=True)
+    try:
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{file} takes the package safetensors to be read; install it: pip install safetensors"
+        ) from error
+    return load_file  # type: ignore[no-any-return]
+
+
+def load_weights(
+    network: nn.Module,
+    state: dict[str, Tensor],
+    given: str,
+    name: str,
+    remedy: str = "set model.name to the network they are of",
+    fresh: tuple[str, ...] = (),
+) -> list[str]:
+    """Load every entry of a network from a state that may hold more, below a prefix.
+
+    Args:
+        network: Changed in place.
+        state: Tensors by name, of which the network's own may stand below a prefix, as in
+            checkpoints of self-supervised training (``module.encoder_q.conv1.weight``).
+        given: The setting that they come from, with its value, for errors.
+        name: The network in words, for errors.
+        remedy: What helps where they do not fit, for errors.
+        fresh: How names of entries begin that stay as they are where theirs is missing or of
+            another shape.
+
+    Returns:
+        The entries that stayed so.
+
+    Raises:
+        ValueError: Another entry is missing or of another shape.
+    """
+    own = network.state_dict()
+    first = next(iter(own))
+    ends = (key.removesuffix(first) for key in state if key.endswith(first))
+    prefix = max(ends, key=lambda p: sum(p + key in state for key in own), default="")
+    found = {
+        key: state[prefix + key]
+        for key, value in own.items()
+        if prefix + key in state and state[prefix + key].shape == value.shape
+    }
+    # Counters of batches, which old files lack, play no part in predictions.
+    missing = [k for k in own if k not in found and not k.endswith("num_batches_tracked")]
+    wrong = [key for key in missing if not key.startswith(fresh)]
+    if wrong:
+        raise ValueError(
+            f"{given} do not fit {name}: entries missing or of another shape: "
+            f"{len(wrong)}, {wrong[0]} first; {remedy}"
+        )
+    own.update(found)  # in place: it keeps the version of its entries, which some networks ask for
+    network.load_state_dict(own)
+    return missing
