@@ -21,6 +21,7 @@ PAGES = {
     "cluster": "docs/cluster.md",
     "difficulty": "docs/hard_pools.md",
     "features": "docs/features.md",
+    "model": "docs/fine_tuning.md",
     "strategy": "docs/strategies.md",
 }
 """Pages that say more of a group."""
