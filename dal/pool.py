@@ -79,7 +79,7 @@ class Pool:
 
     The origins:
 
-    - ``initial``: known at the start; paid.
+    - ``initial``: known at the start, or answered before (in rounds -1, -2, ...); paid.
     - ``oracle``: an answer to a query, or a correction of an earlier label; paid, and counted by
       the budget.
     - ``audit``: asked for to measure by; paid, and never trained on.
@@ -122,7 +122,7 @@ class Pool:
         """Append one event for each index.
 
         Args:
-            round_number: The round whose query this answers; 0 for initial labels.
+            round_number: The round whose query this answers; 0 for labels known at the start.
             indices: int64, (b,), distinct, in [0, num_total); those of made samples are
                 ``num_total`` or larger.
             targets: int64, (b,) or (b, C); what stands where ``abstained`` holds plays no part.
@@ -264,6 +264,12 @@ class Pool:
     def num_queried(self) -> int:
         """Answers of the oracle: what the budget counts, without initial labels and audits."""
         return int(self._of("oracle").sum())
+
+    @property
+    def asked_before(self) -> tuple[int, int]:
+        """Questions answered before round 0, and the answers that they got."""
+        rounds = self._events["round"].tolist()
+        return -min([0, *rounds]), sum(number < 0 for number in rounds)
 
     def train_set(self) -> TrainSet:
         """The labeled samples with the latest label of each, in the order of first labeling."""

@@ -1,14 +1,17 @@
-"""Which training samples are labeled before the first query."""
+"""Which training samples are labeled before the first query, or asked about."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dal.data.draw import draw, draw_by_class
-from dal.data.source import is_known
+from dal.data.source import Source, is_known
 from dal.utils.arrays import as_tensor
 from dal.utils.ranges import check_number, check_whole
 from dal.utils.seeding import generator
@@ -66,13 +69,96 @@ def initial_labels(
         )
     known = torch.nonzero(is_known(targets)).flatten()
     if len(known) == 0:
-        raise ValueError("no training sample has a known label to start from; label a few first")
+        raise ValueError(
+            "no training sample has a known label to start from; label a few first, or give "
+            "dal.run a dal.data.initial.ColdStart of samples to ask people about"
+        )
     rng = generator(seed, "initial")
     if per_class is not None:
         draw_each = _draw_per_label if multilabel else _draw_per_class
         return draw_each(targets, known, per_class, rng)
     wanted = _whole_count(count, fraction, len(known))
     return draw(targets, known, wanted, rng, stratified)
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """What people are asked before the first round, where no label is known.
+
+    Their answers are paid, and are no part of the budget.
+
+    Attributes:
+        indices: int64, the samples that are asked about first. Where they give no label at all, as
+            many others are asked about.
+        per_class: Ask about as many others, at random, until every class has so many labels; None
+            to ask once. It ends where no sample is left, or `MOST` times as many answers as that
+            takes at least are given: a class may have no sample at all.
+    """
+
+    indices: Tensor
+    per_class: int | None = None
+
+
+MOST = 10
+"""A cold start with ``per_class`` asks for so many times the labels that it needs, at most."""
+
+
+def start_of(
+    initial: partial[Tensor] | Callable[..., Tensor], source: Source, seed: int
+) -> Tensor | ColdStart:
+    """The samples that a run begins with, or asks about where none of them has a known label.
+
+    Args:
+        initial: `initial_labels` with its settings, or a function like it.
+        source: The data; samples that came after the run had begun are left out.
+        seed: Seed of the run.
+
+    Raises:
+        ValueError: See `initial_labels` and `cold_start`.
+    """
+    targets = source.train.targets[: source.begun]
+    ours = isinstance(initial, partial) and initial.func is initial_labels
+    if isinstance(initial, partial) and ours and not is_known(targets).any():
+        return cold_start(len(targets), source.num_classes, seed=seed, **initial.keywords)
+    return initial(targets=targets, seed=seed)
+
+
+def cold_start(
+    num_total: int,
+    num_classes: int,
+    *,
+    seed: int,
+    count: int | None = None,
+    fraction: float | None = None,
+    per_class: int | None = None,
+    stratified: bool = False,
+) -> ColdStart:
+    """Draw the samples that people are asked about first.
+
+    Args:
+        num_total: Number of samples.
+        num_classes: Number of classes.
+        seed: Seed of the run.
+        count: See `initial_labels`: so many are asked about.
+        fraction: Refused: it is a share of the known labels.
+        per_class: See `ColdStart`; so many times the number of classes are asked about first.
+        stratified: Refused: classes are not known yet.
+
+    Raises:
+        ValueError: The setting means known labels, or there are fewer samples.
+    """
+    check_amounts(count, fraction, per_class)
+    if fraction is not None or stratified:
+        setting = "initial.stratified=true" if fraction is None else f"initial.fraction={fraction}"
+        raise ValueError(
+            f"{setting} goes by known labels, and no training sample has one; ask people first: "
+            "initial=random initial.count=20, or initial=per_class"
+        )
+    size = count if count is not None else min((per_class or 0) * num_classes, num_total)
+    if size > num_total:
+        raise ValueError(f"initial.count={count} but there are {num_total} samples; lower it")
+    everyone = torch.arange(num_total)
+    return ColdStart(draw(everyone, everyone, size, generator(seed, "initial"), False), per_class)
 
 
 def check_amounts(
@@ -114,7 +200,8 @@ def _whole_count(count: int | None, fraction: float | None, available: int) -> i
         raise ValueError(f"{setting} makes no sample of {available}; it must make at least 1")
     if wanted > available:
         raise ValueError(
-            f"{setting} but only {available} labeled samples are in the training part; lower it"
+            f"{setting} but only {available} labeled samples are in the training part; lower it, "
+            "or take all of them (initial=all)"
         )
     return wanted
 

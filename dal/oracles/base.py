@@ -94,6 +94,12 @@ class Oracle(ABC):
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
         """Ask. Submitting the same query of the same round again must do no harm.
 
+        Args:
+            query: The samples.
+            round_number: The round; -1, -2, ... for the questions that come before round 0 where no
+                label is known: their samples are drawn at random, so that all scores are NaN and
+                there are no probabilities.
+
         Returns:
             A ticket of plain values, kept in the run's state until the answers are there.
         """

@@ -29,6 +29,8 @@ LISTED = 20
 class FilesOracle(Oracle):
     """Writes ``round_0003.csv`` with an empty column ``label`` and waits until it is filled in.
 
+    What is asked before the first round, where no label is known, is ``initial_0001.csv``.
+
     The run ends with status ``waiting``; the same command goes on when every row has a label: a
     class name, or ``?`` where no label can be given. Where no class name looks like a number, the
     number of a class, from 0, will do too.
@@ -38,10 +40,10 @@ class FilesOracle(Oracle):
 
     Beside the label a row has the sample's index, its file name or text where the data have one,
     the model's guess with its probability (of a set of labels: as if they were independent), and
-    the strategy's score. Rows and columns may be put in another order, all columns but ``index``
-    and ``label`` taken out, and others added. Of these ``annotator``, a name, and ``seconds``, how
-    long the answer took, go into the ledger; their cells may be empty. `read_answers` says which
-    tables are understood.
+    the strategy's score, each where there is one. Rows and columns may be put in another order, all
+    columns but ``index`` and ``label`` taken out, and others added. Of these ``annotator``, a name,
+    and ``seconds``, how long the answer took, go into the ledger; their cells may be empty.
+    `read_answers` says which tables are understood.
 
     Args:
         folder: Where the files go; created if it is missing.
@@ -94,7 +96,8 @@ class FilesOracle(Oracle):
         Raises:
             ValueError: A file that people have begun to fill in asks for other samples.
         """
-        path = self.folder / f"round_{round_number:04d}.csv"
+        kind = "round" if round_number >= 0 else "initial"
+        path = self.folder / f"{kind}_{abs(round_number):04d}.csv"
         indices = query.indices.tolist()
         samples = indices if self.positions is None else self.positions[query.indices].tolist()
         ticket = {"indices": indices, "samples": samples, "file": path.name}
@@ -151,7 +154,8 @@ class FilesOracle(Oracle):
             guesses = self._task.guess(query.probs)
             columns["guess"] = [target_name(target, self.class_names) for target, _ in guesses]
             columns["probability"] = [f"{probability:.4f}" for _, probability in guesses]
-        columns["score"] = [f"{score:.6g}" for score in query.scores.tolist()]
+        if not query.scores.isnan().all():
+            columns["score"] = [f"{score:.6g}" for score in query.scores.tolist()]
         columns["label"] = [""] * len(samples)
         return columns
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from dal.data import Dataset, Source, initial_labels, make_source
 from dal.data.checks import check_split
 from dal.data.hard_pools import harden
-from dal.data.initial import check_amounts
+from dal.data.initial import check_amounts, start_of
 from dal.features import Embedding
 from dal.learners import Committee
 from dal.models.base import MakeModel
@@ -127,9 +127,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             source,
             prepared.model,
             prepared.strategy,
-            initial=prepared.initial(
-                targets=source.train.targets[: source.begun], seed=settings.seed
-            ),
+            initial=start_of(prepared.initial, source, settings.seed),
             trainer=prepared.trainer,
             oracle=_oracle(prepared.oracle, run_dir, source),
             committee=prepared.committee,

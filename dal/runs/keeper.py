@@ -139,7 +139,8 @@ class DiskKeeper(Keeper):
 
     def keep_question(self, state: State) -> None:
         """See `Keeper.keep_question`."""
-        self._journals.keep_question(state.round, state.pending)
+        number = (state.pending or {}).get("round", state.round)
+        self._journals.keep_question(number, state.pending)
 
     def keep_model(self, state: State) -> None:
         """See `Keeper.keep_model`."""
@@ -191,17 +192,21 @@ class DiskKeeper(Keeper):
     def _rebuilt(self, history: PredictionHistory, cause: str) -> Saved | None:
         """What the ledger says, where no checkpoint is whole; None where nothing was answered."""
         events = self._journals.all_events() or []
-        asked = self._parts.pool(events).queries()
-        if not asked:
+        pool = self._parts.pool(events)
+        asked, (questions, answers) = pool.queries(), pool.asked_before
+        if not asked and not questions:
             return None
-        log.warning("%s; this run goes on from its %d answers in %s", cause, len(asked), LEDGER)
-        number = asked[-1][0] + 1
-        rows = self._journals.rows_shown(number)
+        answers += len(asked)
+        log.warning("%s; this run goes on from its %d answers in %s", cause, answers, LEDGER)
+        number = asked[-1][0] + 1 if asked else 0
+        rows = self._journals.rows_shown(number) if number else []
         lost = ["all checkpoints", *([EARLIER_ROWS] if rows is None else [])]
         if self._parts.remembered != 0:
             lost += _predictions(history.load_files(number))
         steps = sum(row.get("fit/steps", 0) for row in rows or ())
         question = self._journals.question(number)
+        if not asked:
+            question = question or self._journals.question(-1 - questions)
         state = State(number, pending=question, rows=rows or [], steps=steps)
         _note_losses(state, lost)
         return Saved(events, state)

@@ -9,6 +9,7 @@
     record    metrics, queries, curves
 
 After the fit, the query and the answers the whole state is saved; a killed run resumes exactly.
+Where no label is known, people are asked about some samples before the first round.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ import torch
 from torch import Tensor
 
 from dal import metrics
+from dal.data.initial import ColdStart
 from dal.data.source import Source
 from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
-from dal.oracles.base import check_answers
 from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.base import in_blocks
@@ -37,6 +38,7 @@ from dal.query.needs import Scores
 from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
+from dal.runs.asking import ask_initial, collect, enter
 from dal.runs.fitting import context_of, fit_and_test
 from dal.runs.host import current_host
 from dal.runs.job import Job, begin
@@ -87,7 +89,7 @@ def run(
     model: MakeModel,
     strategy: Strategy,
     *,
-    initial: Tensor,
+    initial: Tensor | ColdStart,
     trainer: Trainer | None = None,
     oracle: Oracle | None = None,
     committee: Committee | None = None,
@@ -106,7 +108,8 @@ def run(
             starts from the weights it has.
         strategy: Chooses what to label.
         initial: int64, samples whose labels are known at the start, a tensor, array or list; see
-            `dal.data.initial_labels`.
+            `dal.data.initial_labels`. The oracle is asked about those whose labels are not known,
+            before the first round; `dal.data.initial.ColdStart` says more.
         trainer: How the network is trained; None for a `Trainer` with its defaults.
         oracle: Who answers; None for the data set's own labels.
         committee: Who the members are, where the strategy asks for a committee; None for dropout
@@ -127,7 +130,8 @@ def run(
         OSError: A file could not be written; the state saved before is intact.
     """
     settings, committee = settings or Settings(), committee or Dropout()
-    initial = as_tensor(initial, "initial").long()
+    if not isinstance(initial, ColdStart):
+        initial = ColdStart(as_tensor(initial, "initial").long())
     ranks, host = current(), current_host()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     directory = directory if ranks.is_main else None
@@ -151,7 +155,8 @@ def run(
             device=device,
             batch_size=settings.batch_size,
         )
-        parts = Parts(source, host.wrap(learner), strategy, initial, committee, settings)
+        made_of = source, host.wrap(learner), strategy, initial.indices, committee, settings
+        parts = Parts(*made_of, per_class=initial.per_class)
         job = begin(parts, oracle, recorder, interrupts, device)
         status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
@@ -159,6 +164,8 @@ def run(
 
 def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
     """Go round until there is a reason to stop; each commit is a point to resume from."""
+    if not ask_initial(job):
+        return finish(job, "waiting", "answers")
     while True:
         if job.state.next == "fit":
             fit(job)
@@ -294,27 +301,13 @@ def annotate(job: Job) -> bool:
     """Collect the answers, record the round and begin the next; False while answers are missing."""
     state = job.state
     assert state.pending is not None
-    with clock(state.row, "oracle_s"):
-        ticket = state.pending["ticket"]
-        answers = current().broadcast(lambda: job.oracle.collect(ticket))
+    answers = collect(job)
     if answers is None:
         return False
-    check_answers(answers, state.pending["indices"], type(job.oracle).__name__)
     state.row["query/wasted"] = int(answers.abstained.sum())
-    job.task.check_targets(answers.targets[~answers.abstained])
     score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
     scores = [score_of[index] for index in answers.indices.tolist()]
-    job.pool.label(
-        state.round,
-        answers.indices,
-        answers.targets,
-        origin="oracle",
-        abstained=answers.abstained,
-        cost=answers.cost,
-        score=torch.tensor(scores, dtype=torch.float64),
-        seconds=answers.seconds,
-        annotator=answers.annotators or job.oracle.name,
-    )
+    enter(job, answers, state.round, "oracle", torch.tensor(scores, dtype=torch.float64))
     with clock(state.row, "record_s"):
         job.recorder.round(state, job.pool, answers.indices)
     state.rows.append(state.row)

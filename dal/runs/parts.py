@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dal.data.draw import draw
-from dal.data.source import Source
+from dal.data.source import Source, is_known
 from dal.learners import Committee, Dropout, Learner, Rounds
 from dal.pool import Pool, TrainSet
 from dal.query import History, Members, Need, Needs, PoolView, PredictionHistory, Probs, Strategy
@@ -38,9 +38,11 @@ class Parts:
         source: The data.
         learner: The model, and how it is trained and asked.
         strategy: Chooses what to label.
-        initial: int64, (M,), the samples whose labels are known at the start.
+        initial: int64, (M,), the samples whose labels are known at the start, or asked for before
+            the first round.
         committee: Who the members are, where the strategy asks for a committee.
         settings: Seed, query size, budget, what is kept.
+        per_class: See `dal.data.initial.ColdStart`.
 
     Raises:
         TypeError: The strategy is meant for other targets, or needs what the learner cannot give.
@@ -52,6 +54,7 @@ class Parts:
     initial: Tensor
     committee: Committee = field(default_factory=Dropout)
     settings: Settings = field(default_factory=Settings)
+    per_class: int | None = None
 
     def __post_init__(self) -> None:
         self.check_strategy(self.strategy, type(self.strategy).__name__)
@@ -162,7 +165,7 @@ class Standing:
 
     @classmethod
     def at_start(cls, parts: Parts, history: PredictionHistory | None = None) -> Standing:
-        """Before the first round: the initial labels are known, and nothing else has happened.
+        """Before the first round: initial labels that are known, and nothing else has happened.
 
         Args:
             parts: What the run is made of.
@@ -173,12 +176,13 @@ class Standing:
                 than one query takes.
         """
         targets = parts.source.train.targets[parts.initial]
-        parts.task.check_targets(targets)
+        known = is_known(targets)
+        parts.task.check_targets(targets[known])
         pool = parts.pool()
-        pool.label(0, parts.initial, targets, origin="initial")
+        pool.label(0, parts.initial[known], targets[known], origin="initial")
         history = parts.history() if history is None else history
         standing = cls(pool, history, among=_drawn(parts, pool))
-        left, settings = len(standing.candidates), parts.settings
+        left, settings = len(standing.candidates) - int((~known).sum()), parts.settings
         if 0 < left < settings.query_size:
             raise ValueError(
                 f"query_size={settings.query_size} but only {left} sample{'s' * (left > 1)} can be "
@@ -244,6 +248,7 @@ def _drawn(parts: Parts, pool: Pool) -> Tensor | None:
     """
     count, begun = parts.settings.candidates, parts.source.begun
     unlabeled = _of_beginning(parts, pool.unlabeled_idx)
+    unlabeled = unlabeled[~torch.isin(unlabeled, parts.initial)]  # those are asked about first
     if count is None:
         return None
     if count >= len(unlabeled):

@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor, nn
 
 from dal import checkpoint
+from dal.data.initial import ColdStart, start_of
 from dal.data.source import Source, Split
 from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext, make_learner
@@ -110,6 +111,7 @@ class Replay:
         self._appended = defaultdict(lambda: self.source.appended, enumerate(found))
         history = self._parts.history(keep=None, dtype=torch.float64)
         self._standing = Standing.at_start(self._parts, history)
+        self._standing.pool.extend([event for event in events if event["round"] < 0])
         self.others, self.skipped = dict(others or {}), {}
         for name in list(self.others):
             if reason := self._why_not(name):
@@ -348,8 +350,9 @@ def _parts(
     for model in _networks(learner):
         model.double()
     initial = factory(config["initial"], "initial", allow=allow)
-    known_at_start = initial(targets=source.train.targets[: source.begun], seed=settings.seed)
-    return Parts(source, learner, strategy, known_at_start, committee, settings)
+    start = start_of(initial, source, settings.seed)
+    indices = start.indices if isinstance(start, ColdStart) else start
+    return Parts(source, learner, strategy, indices, committee, settings)
 
 
 def _networks(learner: Learner) -> list[nn.Module]:
