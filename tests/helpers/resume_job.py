@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import dal
 from dal.data import initial_labels, make_source
-from dal.data.source import Dataset
+from dal.data.initial import cold_start
+from dal.data.source import UNKNOWN, Dataset
 from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP
+from dal.oracles import FilesOracle
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
 from dal.training.early_stopping import EarlyStopping
 from dal.training.optim import adam
 from dal.training.trainer import Trainer
+from dal.utils.safe_files import csv_text
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "instability": Instability,
@@ -83,6 +88,41 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
     )
 
 
+def run_cold(run_dir: Path, per_class: int | None = None, count: int = 6) -> dal.Result:
+    """A run without any label: people are asked in files before the first round, and in each."""
+    data = dataset()
+    source = make_source(replace(data, targets=torch.full((300,), UNKNOWN)), seed=0)
+    indices = cold_start(300, 3, seed=0, count=None if per_class else count, per_class=per_class)
+    return dal.run(
+        source,
+        make_model,
+        Margin(),
+        initial=indices,
+        trainer=Trainer(epochs=2, batch_size=4, optimizer=adam(lr=0.01)),
+        oracle=FilesOracle(run_dir / "queries", data.class_names),
+        settings=dal.Settings(query_size=4, budget=8, threads=1, batch_size=64, figures=False),
+        run_dir=run_dir,
+    )
+
+
+def give_answers(
+    run_dir: Path, abstain: Callable[[int], bool] = lambda index: not index % 7
+) -> int:
+    """Fill in what is asked: the true classes, and ``?`` for some; gives how many were open."""
+    names, answered = dataset().class_names, 0
+    for path in sorted((run_dir / "queries").glob("*.csv")):
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        if any(row["label"] for row in rows):
+            continue
+        answered += len(rows)
+        for row in rows:
+            index = int(row["index"])
+            row["label"] = "?" if abstain(index) else names[index % 3]
+        path.write_text(csv_text([list(rows[0]), *[list(row.values()) for row in rows]]))
+    return answered
+
+
 def run_to_exit_code(run_dir: Path, **options: Any) -> None:
     """As the command line does: a signal becomes the exit code."""
     from dal.utils.signals import PreemptedError
@@ -96,7 +136,19 @@ def run_to_exit_code(run_dir: Path, **options: Any) -> None:
 
 def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
     """Run until a random event kills the process: a batch, a step, a file synced or renamed."""
-    left = random.Random(seed).randrange(1, 200)
+    die_within(seed, 200)
+    run(run_dir, strategy)
+
+
+def run_cold_and_die(run_dir: Path, seed: int) -> None:
+    """The same of a run that asks before its first round."""
+    die_within(seed, 60)
+    run_cold(run_dir)
+
+
+def die_within(seed: int, events: int) -> None:
+    """Let one of the next events kill the process."""
+    left = random.Random(seed).randrange(1, events)
 
     def event() -> None:
         nonlocal left
@@ -114,7 +166,6 @@ def run_and_die(run_dir: Path, seed: int, strategy: str) -> None:
 
     os.fsync = sync_and_count
     sys.addaudithook(lambda name, values: event() if name == "os.rename" else None)
-    run(run_dir, strategy)
 
 
 def run_and_end(run_dir: Path, seed: int, strategy: str) -> None:
