@@ -12,6 +12,7 @@ from dal.data.hard_pools import Imbalanced, Noisy, Repeated
 from dal.data.idx import fashion_mnist, mnist
 from dal.data.initial import initial_labels
 from dal.data.npz import npz
+from dal.data.own_table import table
 from dal.data.prepare import Prepare
 from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
 from dal.data.splits import make_source
@@ -50,6 +51,7 @@ __all__ = [
     "new_thyroid",
     "npz",
     "svhn",
+    "table",
     "two_gaussians",
     "wine",
 ]

@@ -53,6 +53,15 @@ def require_intact(path: Path, md5: str) -> None:
 
 
 @contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Put the path in front of every ValueError from inside the block."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+@contextmanager
 def downloading(name: str, files: Sequence[str], folder: Path) -> Iterator[None]:
     """Turn whatever a download inside the block raises into one error that says what to do.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-BLOCK = 50_000
-"""Rows that are read at a time."""
+BLOCK = 2000
+"""Rows that are read at a time: Python looks through all lists that live, again and again."""
 
 _SEP_LINE = re.compile(r'"?sep=([,;|\t])"?[ ,;\t]*[\r\n]*', re.IGNORECASE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -27,18 +27,12 @@ def read_table(path: Path) -> Columns:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: See `read_blocks`; or it has no rows.
+        ValueError: See `read_blocks`.
     """
     found: Columns = {}
-    count = 0
     for block in read_blocks(path):
-        rows = len(next(iter(block.values())))
-        for name in [*found, *(name for name in block if name not in found)]:
-            before = found.setdefault(name, [""] * count)
-            before += block.get(name) or [""] * rows
-        count += rows
-    if not count:
-        raise ValueError(f"{path} holds no rows; give a table with at least one below its header")
+        for name, cells in block.items():
+            found.setdefault(name, []).extend(cells)
     return found
 
 
@@ -49,7 +43,7 @@ def read_blocks(path: Path, size: int = BLOCK) -> Iterator[Columns]:
       first line ``sep=;`` says; quoted cells may hold these, and line breaks. UTF-8 with or without
       a byte order mark, UTF-16 with one. Empty lines do not count.
     - ``.jsonl``, ``.ndjson``: an object a line, of texts, numbers, booleans and null. Keys that
-      an object lacks are empty cells; a block lacks those that none of its objects has.
+      an object lacks are empty cells.
     - ``.parquet``, where pyarrow is installed.
 
     Numbers keep the digits that are written; booleans are ``true`` and ``false``, null is empty.
@@ -60,7 +54,8 @@ def read_blocks(path: Path, size: int = BLOCK) -> Iterator[Columns]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read without guessing what was meant; names file and line.
+        ValueError: It has no rows, or cannot be read without guessing what was meant; names file
+            and line.
     """
     kind = path.suffix.casefold()
     readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
@@ -73,12 +68,17 @@ def read_blocks(path: Path, size: int = BLOCK) -> Iterator[Columns]:
         raise ValueError(
             f"{path} is no kind of table that can be read; save it as one of {', '.join(readers)}"
         )
+    empty = True
     try:
-        yield from readers[kind](path, size)
+        for block in readers[kind](path, size):
+            empty = False
+            yield block
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
+    if empty:
+        raise ValueError(f"{path} holds no rows; give a table with at least one below its header")
 
 
 def _separated(path: Path, size: int) -> Iterator[Columns]:
@@ -90,7 +90,10 @@ def _separated(path: Path, size: int) -> Iterator[Columns]:
     _check_names(names, f"line {line}")
     width = len(header)
     while block := list(islice(rows, size)):
-        cells = [_filled(line, row, width, len(names), mark) for mark, line, row in block]
+        cells = [
+            row if len(row) == len(names) == width else _filled(line, row, width, len(names), mark)
+            for mark, line, row in block
+        ]
         yield dict(zip(names, map(list, zip(*cells, strict=True)), strict=True))
 
 
@@ -147,7 +150,7 @@ def _numbered(reader: Any, delimiter: str, before: int) -> Iterator[tuple[str, i
     try:
         for cells in reader:
             number = before + reader.line_num
-            if any(cell.strip() for cell in cells):
+            if any(map(str.strip, cells)):
                 yield delimiter, number, cells
     except csv.Error as error:
         last = before + reader.line_num
@@ -223,12 +226,21 @@ def _check_names(names: Sequence[str], where: str) -> None:
 
 
 def _json_lines(path: Path, size: int) -> Iterator[Columns]:
+    names: dict[str, None] = {}
+    for _, row in _objects(path):
+        names.update(dict.fromkeys(row))
+    rows = _objects(path)
+    while names and (block := list(islice(rows, size))):
+        yield {name: [row.get(name, "") for _, row in block] for name in names}
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The objects of a file, each with its line."""
     with path.open(encoding=_encoding(path)) as stream:
         try:
-            rows = ((n, _object(n, line)) for n, line in enumerate(stream, 1) if line.strip())
-            while block := list(islice(rows, size)):
-                names = dict.fromkeys(name for _, row in block for name in row)
-                yield {name: [row.get(name, "") for _, row in block] for name in names}
+            for number, line in enumerate(stream, 1):
+                if line.strip():
+                    yield number, _object(number, line)
         except UnicodeDecodeError as error:
             raise ValueError(f"line {_undecodable(path)}: no UTF-8; save it as UTF-8") from error
 
