@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.data.inputs import Array, channels_first
@@ -57,6 +58,21 @@ class FileRows(Store):
         # chooses kernels by them.
         flat = torch.from_numpy(batch.reshape(-1))
         return flat.view(batch.shape).to(device)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in the file."""
+        return self._array[:1].nbytes
+
+    def copy(self, rows: NDArray[np.int64], out: Array) -> None:
+        """Copy some rows into an array of equal type, (B, ...), without another copy between.
+
+        Raises:
+            ValueError: See `read`.
+        """
+        self._check_untouched()
+        np.take(self._array, rows, 0, out, "clip")  # in another mode NumPy would copy twice
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def _check_untouched(self) -> None:
         """Refuse other content under the same digest; of a shorter file the system kills readers.

@@ -144,8 +144,8 @@ class ArrayStore(Store):
     def _moved(self, device: torch.device) -> Inputs | None:
         """All samples on the device, or None where they do not fit."""
         if device not in self._on:
-            fits = device.type != "cuda" or self._size <= _free(device) // SHARE
-            self._on[device] = to_device(self.inputs, device) if fits else None
+            fit = fits(self._size, device)
+            self._on[device] = to_device(self.inputs, device) if fit else None
         return self._on[device]
 
     @property
@@ -163,9 +163,9 @@ def _rows_alone(tensor: Tensor) -> Tensor:
     return tensor.detach() if tensor.requires_grad else tensor
 
 
-def _free(device: torch.device) -> int:
-    """Bytes that are free on a CUDA device."""
-    return int(torch.cuda.mem_get_info(device)[0])
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes may move to a device and stay there."""
+    return device.type != "cuda" or size <= torch.cuda.mem_get_info(device)[0] // SHARE
 
 
 class JoinedStore(Store):

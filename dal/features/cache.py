@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from dal.data.mapped import Mapped, open_mapped
 from dal.data.store import Store, update
+from dal.utils.alone import alone
 from dal.utils.digest import digest_file
 from dal.utils.safe_files import (
     DamagedError,
@@ -66,13 +66,13 @@ class FeatureCache:
         Raises:
             OSError: The folder cannot be written to.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = self.array.with_suffix(".lock").open("a")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with file:
-            _lock(file, self.folder, check)
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = alone(self.array.with_suffix(".lock"), "these features", check)
+                stack.enter_context(lock)
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield
 
     def read(self) -> tuple[Mapped, dict[str, Any]] | None:
@@ -151,21 +151,3 @@ class _Hashing:
     def write(self, data: bytes | memoryview) -> None:
         self.digest.update(data)
         self.file.write(data)
-
-
-def _lock(file: IO[str], folder: Path, check: Callable[[], None]) -> None:
-    told = False
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                log.info("another process computes these features in %s; waiting for it", folder)
-            told = True
-            check()
-            time.sleep(1)
-        except OSError:  # no locks on this file system: both compute, and each file is whole
-            log.debug("no locks in %s", folder)
-            return
-        else:
-            return

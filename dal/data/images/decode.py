@@ -143,7 +143,6 @@ def look(content: bytes) -> Look:
         return Look(width, height, _is_gray(image), image.format or "")
 
 
-@_told
 def decode(content: bytes, how: Decoding) -> NDArray[np.uint8]:
     """Decode a file's content.
 
@@ -163,7 +162,14 @@ def decode(content: bytes, how: Decoding) -> NDArray[np.uint8]:
         UnreadableError: The content is empty, damaged, incomplete, too large, no picture, or one
             of floating-point numbers, whose range nobody knows.
     """
+    return decode_gray(content, how)[0]
+
+
+@_told
+def decode_gray(content: bytes, how: Decoding) -> tuple[NDArray[np.uint8], bool]:
+    """As `decode`; and whether the picture has no colors, as `Look` says it."""
     with _opened(content) as image:
+        gray = _is_gray(image)
         mode: Literal["L", "RGB"] = "L" if how.channels == 1 else "RGB"
         draft = image.draft(mode, (DRAFT * how.size, DRAFT * how.size))
         image.load()
@@ -172,7 +178,7 @@ def decode(content: bytes, how: Decoding) -> NDArray[np.uint8]:
         width, height = draft[1][2:] if draft else image.size
         scaled = _scaled(_flat(image, mode), width, height, how)
     pixels: NDArray[np.uint8] = np.asarray(scaled).reshape(how.size, how.size, how.channels)
-    return np.ascontiguousarray(_turned(pixels, turn).transpose(2, 0, 1))
+    return np.ascontiguousarray(_turned(pixels, turn).transpose(2, 0, 1)), gray
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -1,0 +1,259 @@
+"""The cache of decoded pictures on the disk: parts that are written once and never changed.
+
+A part is two files: ``.npy``, pixels (rows, channels, size, size), and ``.npz``, what is known of
+some files and of those rows. The second is written last, so an array without it counts for nothing.
+Later parts know better: what they say of a file takes the place of what earlier ones said. Pixels
+belong to a content, told by its digest, and not to a name; so a file that was moved, copied or
+touched is read once more and decoded no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import compress
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dal.data.mapped import FileRows
+from dal.utils.digest import digest_file
+from dal.utils.kept import kept
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+PART_BYTES = 2**28
+"""Pixels of a part, at most."""
+CHUNK_BYTES = 2**20
+"""Pixels of about so many bytes have a digest of their own."""
+AGAIN = -1
+"""Time of a file that must be read again: it changed too shortly before."""
+
+Ints = NDArray[np.int64]
+Digests = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of n files.
+
+    Attributes:
+        names: Relative to the folder of the pictures, posix.
+        sizes: Bytes, (n,).
+        times: Of modification, in nanoseconds, (n,); or `AGAIN`.
+        digests: SHA-256 of each file's content, (n, 32).
+        gray: Whether a picture has no colors, (n,).
+        faults: Why a content is no picture; empty for those that are.
+    """
+
+    names: Sequence[str]
+    sizes: Ints
+    times: Ints
+    digests: Digests
+    gray: NDArray[np.bool_]
+    faults: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def where(self, mask: NDArray[np.bool_]) -> Facts:
+        """Those files where the mask, (n,), holds."""
+        return Facts(
+            list(compress(self.names, mask)),
+            self.sizes[mask],
+            self.times[mask],
+            self.digests[mask],
+            self.gray[mask],
+            list(compress(self.faults, mask)),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Facts]) -> Facts:
+        """Those of several behind each other."""
+        return cls(
+            [name for part in parts for name in part.names],
+            np.concatenate([no_ints(), *(part.sizes for part in parts)]),
+            np.concatenate([no_ints(), *(part.times for part in parts)]),
+            np.concatenate([no_digests(), *(part.digests for part in parts)]),
+            np.concatenate([np.zeros(0, bool), *(part.gray for part in parts)]),
+            [fault for part in parts for fault in part.faults],
+        )
+
+
+def no_ints() -> Ints:
+    """None: (0,)."""
+    return np.zeros(0, np.int64)
+
+
+def no_digests() -> Digests:
+    """None: (0, 32)."""
+    return np.zeros((0, 32), np.uint8)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the cache.
+
+    Attributes:
+        path: Its facts; the pixels are beside it.
+        facts: What it says of files.
+        contents: Digests of the contents whose pixels it has, (r, 32).
+        rows: In which rows of the array those are, (r,).
+        pixels: The array; None where there is none.
+    """
+
+    path: Path
+    facts: Facts
+    contents: Digests = field(default_factory=no_digests)
+    rows: Ints = field(default_factory=no_ints)
+    pixels: FileRows | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes are of use in it."""
+        return len(self.rows) * (self.pixels.row_bytes if self.pixels else 0) + 100 * len(
+            self.facts
+        )
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether most of its rows hold nothing."""
+        return self.pixels is not None and 2 * len(self.rows) < len(self.pixels)
+
+    def remove(self) -> None:
+        """Delete its files; who has opened them keeps them."""
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".npy").unlink(missing_ok=True)
+
+
+class Index:
+    """All parts together.
+
+    Attributes:
+        parts: In the order in which they were written.
+        facts: Those of all parts.
+        place: For each name the position in `facts` of what is known of it.
+        pixels: For each content number of the part and row of its pixels.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.facts = Facts.joined([part.facts for part in parts])
+        self.place = {name: position for position, name in enumerate(self.facts.names)}
+        self.pixels: dict[bytes, tuple[int, int]] = {}
+        for number, part in enumerate(parts):
+            numbers = [number] * len(part.rows)
+            found = zip(numbers, part.rows.tolist(), strict=True)
+            self.pixels.update(zip(as_bytes(part.contents), found, strict=True))
+
+    @cached_property
+    def contents(self) -> dict[bytes, int]:
+        """For each content that was seen a position in `facts`."""
+        return {one: position for position, one in enumerate(as_bytes(self.facts.digests))}
+
+
+def as_bytes(digests: Digests) -> list[bytes]:
+    """Digests (n, 32), each as 32 bytes."""
+    flat = digests.tobytes()
+    return [flat[start : start + 32] for start in range(0, len(flat), 32)]
+
+
+def packed(words: Sequence[str]) -> NDArray[np.uint8]:
+    """Words without a zero character, in one array; names of files may hold any other bytes."""
+    return np.frombuffer("\0".join(words).encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def _unpacked(array: NDArray[np.uint8], count: int) -> list[str]:
+    return array.tobytes().decode("utf-8", "surrogateescape").split("\0") if count else []
+
+
+def chunk_rows(row_bytes: int) -> int:
+    """Rows of a chunk: decoded together, with a digest of their own."""
+    return min(max(CHUNK_BYTES // row_bytes, 1), 256)
+
+
+def read_parts(folder: Path) -> list[Part]:
+    """All parts of a folder. Damaged ones are told of, and what they held is not there."""
+    while True:
+        paths = sorted(folder.glob("*.npz"))
+        try:
+            parts = [_read(path) for path in paths]
+        except FileNotFoundError:  # another process has joined parts meanwhile
+            if paths == sorted(folder.glob("*.npz")):
+                raise
+            continue
+        return [part for part in parts if part is not None]
+
+
+def _read(path: Path) -> Part | None:
+    content = path.read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            known = {name: found[name] for name in found.files}
+        if int(known["format"]) != FORMAT:
+            raise ValueError("another version wrote it")
+        count = len(known["sizes"])
+        facts = Facts(
+            _unpacked(known["names"], count),
+            known["sizes"],
+            known["times"],
+            known["digests"],
+            known["gray"],
+            _unpacked(known["faults"], count),
+        )
+        contents, rows = known["contents"], known["rows"]
+        written = known["written"].tolist()
+        columns = (facts.names, facts.times, facts.digests, facts.gray, facts.faults)
+        if {len(column) for column in columns} != {count} or len(contents) != len(rows):
+            raise ValueError("its columns have several lengths")
+    except Exception as error:  # damaged archives raise of many kinds
+        log.warning("%s is damaged (%s); its pictures are decoded again", path, error)
+        return None
+    if not len(rows):
+        return Part(path, facts)
+    pixels, good = _checked(path.with_suffix(".npy"), written, known["chunks"])
+    if pixels is None:
+        return Part(path, facts)
+    kept_rows = good[rows // chunk_rows(pixels.row_bytes)] & (rows < len(pixels))
+    return Part(path, facts, contents[kept_rows], rows[kept_rows], pixels)
+
+
+def _checked(
+    path: Path, written: list[int], chunks: Digests
+) -> tuple[FileRows | None, NDArray[np.bool_]]:
+    """A part's array, and which of its chunks hold what was written."""
+    try:
+        facts = path.stat()
+        array = cast("np.memmap[Any, Any]", np.load(path, mmap_mode="r", allow_pickle=False))
+    except Exception as error:  # NumPy's header parser raises of many kinds
+        if not path.parent.is_dir():
+            raise
+        log.warning("%s cannot be read (%s); its pictures are decoded again", path, error)
+        return None, np.zeros(len(chunks), bool)
+    good = np.ones(len(chunks), bool)
+    if [facts.st_size, facts.st_mtime_ns] != written:
+        step = chunk_rows(array[:1].nbytes)
+        key = repr(("chunks", digest_file(path), digest_of(chunks).hex()))
+        bad = kept(key, lambda: _bad_chunks(array, step, as_bytes(chunks)))
+        good[bad] = False
+        if len(bad):
+            log.warning("%s is damaged; the pictures in it are decoded again", path)
+    return FileRows(array), good
+
+
+def _bad_chunks(array: NDArray[Any], step: int, digests: list[bytes]) -> list[int]:
+    found = (array[start : start + step] for start in range(0, len(array), step))
+    pairs = zip(map(digest_of, found), digests, strict=True)
+    return [number for number, (now, then) in enumerate(pairs) if now != then]
+
+
+def digest_of(pixels: NDArray[Any]) -> bytes:
+    """SHA-256 of pixels: 32 bytes."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
