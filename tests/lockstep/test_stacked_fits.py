@@ -8,21 +8,25 @@ from typing import Any
 import named_inputs
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dal.inference.pool_pass import predict_logits
 from dal.lockstep.fit import advance
 from dal.lockstep.passes import stacked_logits
+from dal.models import MLP
 from dal.task import Multiclass
+from dal.training.augment import Augment
 from dal.training.context import FitContext, Samples
 from dal.training.early_stopping import EarlyStopping
 from dal.training.fit import Fit
-from dal.training.optim import adam
+from dal.training.optim import adam, cosine, sgd, step
 from dal.training.trainer import Trainer
 from dal.utils.inputs import Inputs, take_rows
+from dal.utils.signals import PreemptedError
 
 CPU, ADAM = torch.device("cpu"), adam(0.01)
 SEEDS = (0, 1, 2)
+TARGETS = torch.arange(8) % 3
 
 
 def begun(case: str, named: bool, seed: int, optimizer: Any = ADAM) -> Fit:
@@ -102,3 +106,120 @@ def test_stacked_pass_on_tensors_by_name(case: str) -> None:
     for model, logits in zip(models, by_name, strict=True):
         alone = predict_logits(model, take_from(inputs), count, device=CPU, batch_size=16)
         torch.testing.assert_close(logits, alone)
+
+
+class _Convolved(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3)
+        )
+        self.head = nn.Linear(144, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layers(x))
+        return logits
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {"augment": Augment(flip=True, shift=0.2, brightness=0.3, erase=0.5)},
+    {"ema": 0.8},
+    {"clip": 0.3},
+    {"micro_batch_size": 3},
+    {"warmup": 1.5},
+    {"schedule_by": "step", "scheduler": cosine(4)},
+    {"body_lr_factor": 0.3},
+    {"label_smoothing": 0.2},
+    {"class_weights": "balanced"},
+]
+EVERYTHING = {name: value for each in SETTINGS for name, value in each.items()}
+
+
+def of_images(settings: dict[str, Any], seed: int, **more: Any) -> Fit:
+    """A fit on images of the seed's own."""
+    rng = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(22, 1, 8, 8, generator=rng)
+    targets = torch.randint(3, (22,), generator=rng)
+    torch.manual_seed(seed)
+    rule = EarlyStopping("train/loss", patience=None)
+    trainer = Trainer(4, 8, sgd(0.05), early_stopping=rule, **settings)
+    context = FitContext(seed=seed, **more)
+    samples = Samples(inputs.__getitem__, targets)
+    return trainer.begin(_Convolved(), samples, Multiclass(3), context)
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, EVERYTHING], ids=" ".join)
+def test_each_of_a_stack_trains_as_it_would_alone(settings: dict[str, Any]) -> None:
+    fits = [of_images(settings, seed) for seed in SEEDS]
+    for seed, fit, weights in zip(SEEDS, fits, in_a_stack(fits), strict=True):
+        alone = of_images(settings, seed)
+        alone.run()
+        assert [row["lr"] for row in fit.state.history] == [
+            row["lr"] for row in alone.state.history
+        ]
+        losses = [row["train/loss"] for row in fit.state.history]
+        assert losses == pytest.approx([row["train/loss"] for row in alone.state.history], rel=1e-4)
+        for name, weight in weights.items():
+            mine = alone.model.state_dict()[name]
+            torch.testing.assert_close(weight, mine, rtol=1e-3, atol=1e-4)
+
+
+def test_fits_of_a_stack_that_a_signal_ends_go_on_alone_to_the_same_end() -> None:
+    """With all settings, from the middle of an epoch and of measuring."""
+    for look in (2, 3, 9):
+        looks = iter(range(10**6))
+        saved: dict[int, dict[str, Any]] = {}
+
+        def check(looks: Any = looks, look: int = look) -> None:
+            if next(looks) == look:
+                raise PreemptedError(15)
+
+        fits = [
+            of_images(
+                EVERYTHING,
+                seed,
+                check=check,
+                on_signal=lambda save, seed=seed, saved=saved: saved.update({seed: save()}),
+            )
+            for seed in SEEDS
+        ]
+        assert advance(fits, lambda number, function: function() is None)
+        assert sorted(saved) == list(SEEDS)
+        for seed in SEEDS:
+            alone, rest = (
+                of_images(EVERYTHING, seed, resume=resume) for resume in (None, saved[seed])
+            )
+            alone.run()
+            rest.run()
+            for name, weight in rest.model.state_dict().items():
+                mine = alone.model.state_dict()[name]
+                torch.testing.assert_close(weight, mine, rtol=1e-3, atol=1e-4)
+
+
+def test_schedule_goes_on_after_the_first_of_a_stack_has_stopped() -> None:
+    def fit(seed: int) -> Fit:
+        samples = Samples(torch.randn(8, 4, generator=torch.Generator()).__getitem__, TARGETS)
+        rule = EarlyStopping("val/loss", patience=1)
+        trainer = Trainer(6, 8, Noting, step(1, 0.5), rule)
+        losses = iter([1.0, 2.0 if seed == 0 else 0.9, 0.8, 0.7, 0.6, 0.5])
+        context = FitContext(seed=seed, evaluate=lambda: {"loss": next(losses)})
+        torch.manual_seed(seed)
+        return trainer.begin(MLP((4,), 3, hidden=(4,)), samples, Multiclass(3), context)
+
+    class Noting(torch.optim.SGD):
+        def __init__(self, parameters: Any) -> None:
+            super().__init__(parameters, lr=1.0)
+
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            used.append(self.param_groups[0]["lr"])
+            super().step()
+
+    used: list[float] = []
+    fits = [fit(seed) for seed in SEEDS]
+
+    def evaluate(stacked: Any) -> list[Any]:
+        return [each.context.evaluate() for each in stacked.fits]  # type: ignore[misc]
+
+    assert advance(fits, lambda number, function: function() is None, evaluate)
+    assert [each.state.epoch for each in fits] == [2, 6, 6]
+    assert used == [1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]
