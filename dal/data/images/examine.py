@@ -244,18 +244,20 @@ def _in_parallel(chunks: _Chunks, workers: int) -> Generator[Found]:
     if len(chunks) == 1 or workers == 1:
         yield from map(chunks.__getitem__, range(len(chunks)))
         return
-    loader: DataLoader[Found] = DataLoader(
-        chunks,
-        batch_size=None,
-        num_workers=min(workers, len(chunks)),
-        collate_fn=_as_it_is,
-        prefetch_factor=AHEAD,
-        generator=torch.Generator(),  # else a number would be drawn from torch's own
-        multiprocessing_context="fork" if sys.platform == "linux" else None,
-    )
     with warnings.catch_warnings():
-        # From Python 3.12 on, of any fork beside threads; these processes use none of the locks.
+        # From Python 3.12 on, of any fork beside threads; these processes use none of their locks.
         warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        # More processes than cores are what somebody asked for whose disk is slow.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: DataLoader[Found] = DataLoader(
+            chunks,
+            batch_size=None,
+            num_workers=min(workers, len(chunks)),
+            collate_fn=_as_it_is,
+            prefetch_factor=AHEAD,
+            generator=torch.Generator(),  # else a number would be drawn from torch's own
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+        )
         results = iter(loader)
     try:
         while True:
