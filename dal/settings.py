@@ -27,8 +27,11 @@ PLACES = ("root", "cache_dir")
 SHOWN = ("guess", "pictures")
 """Settings of an oracle that say what people are shown."""
 
+READING = ("lazy", "workers", "on_damage")
+"""Settings of data that say how files are read, and not what is in them."""
+
 APART: Mapping[str, Sequence[str]] = {
-    "data": PLACES,
+    "data": (*PLACES, *READING),
     "features": PLACES,
     "difficulty": PLACES,
     "oracle": SHOWN,

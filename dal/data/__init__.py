@@ -10,6 +10,7 @@ from dal.data.foreign import Ood
 from dal.data.goemotions import goemotions
 from dal.data.hard_pools import Imbalanced, Noisy, Repeated
 from dal.data.idx import fashion_mnist, mnist
+from dal.data.images.folder import image_folder
 from dal.data.initial import initial_labels
 from dal.data.npz import npz
 from dal.data.own_table import table
@@ -41,6 +42,7 @@ __all__ = [
     "digits_tabular",
     "fashion_mnist",
     "goemotions",
+    "image_folder",
     "initial_labels",
     "iris",
     "is_known",

@@ -391,7 +391,7 @@ class Source:
         digest = hashlib.sha256(repr((self.name, self.class_names)).encode())
         for split in (self._at_start, self.test, self.validation):
             if split is not None:
-                update(digest, split.store, split.rows)
+                update(digest, split.store, split.rows, at_start=True)
                 update(digest, ArrayStore(split.targets))
             digest.update(repr(split.prepare if split else None).encode())
         if self.foreign is not None:

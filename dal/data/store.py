@@ -73,6 +73,10 @@ class Store(ABC):
         for instance in memory and in a file.
         """
 
+    def identity(self) -> str:
+        """As `digest`, of the samples that a run began with, where some have been changed since."""
+        return self.digest()
+
     def resident(self, device: torch.device | str) -> bool:
         """Whether all samples live on that device: reading them there moves nothing to it.
 
@@ -239,8 +243,54 @@ class JoinedStore(Store):
 
     def digest(self) -> str:
         """Of the parts' digests and lengths."""
-        facts = [(len(part), part.digest()) for part in self.parts]
-        return digest_tensors({repr(facts): torch.empty(0)})
+        return _of_parts([(len(part), part.digest()) for part in self.parts])
+
+    def identity(self) -> str:
+        """See `Store.identity`."""
+        return _of_parts([(len(part), part.identity()) for part in self.parts])
+
+
+class ChangedStore(Store):
+    """Samples some of which have been changed since a run began with them.
+
+    Args:
+        store: Where they are now.
+        identity: The digest of those of the beginning.
+    """
+
+    def __init__(self, store: Store, identity: str) -> None:
+        self.store, self._identity = store, identity
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """See `Store.read`."""
+        return self.store.read(rows, device)
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """See `Store.expect`."""
+        self.store.expect(batches)
+
+    def resident(self, device: torch.device | str) -> bool:
+        """See `Store.resident`."""
+        return self.store.resident(device)
+
+    def show(self, row: int) -> Inputs | str:
+        """See `Store.show`."""
+        return self.store.show(row)
+
+    def digest(self) -> str:
+        """Of the samples as they are now."""
+        return self.store.digest()
+
+    def identity(self) -> str:
+        """See `Store.identity`."""
+        return self._identity
+
+
+def _of_parts(facts: list[tuple[int, str]]) -> str:
+    return digest_tensors({repr(facts): torch.empty(0)})
 
 
 def _parts_of(store: Store) -> Sequence[Store]:
@@ -271,7 +321,7 @@ def blocks(store: Store, rows: Tensor | None = None, size: int = BLOCK) -> Itera
         yield store.read(torch.arange(start, stop) if rows is None else rows[start:stop])
 
 
-def update(digest: Any, store: Store, rows: Tensor | None = None) -> None:
+def update(digest: Any, store: Store, rows: Tensor | None = None, at_start: bool = False) -> None:
     """Add samples to a digest of `hashlib`.
 
     What is in memory counts by its bytes, as if these samples were an array of their own; anything
@@ -281,9 +331,10 @@ def update(digest: Any, store: Store, rows: Tensor | None = None) -> None:
         digest: Takes bytes.
         store: Where the samples are.
         rows: int64, (N,); None for all.
+        at_start: Take the samples as they were when a run began; see `Store.identity`.
     """
     if not store.resident(CPU):
-        digest.update(store.digest().encode())
+        digest.update((store.identity() if at_start else store.digest()).encode())
         if rows is not None:
             update(digest, ArrayStore(rows))
         return
