@@ -18,7 +18,7 @@ from dal.data import Dataset, Imbalanced, Noisy, Ood, Repeated, make_source, npz
 from dal.data.hard_pools import harden
 from dal.data.mapped import MappedStore, is_mapped
 from dal.data.source import Split
-from dal.data.store import ArrayStore, JoinedStore, Store, blocks, update
+from dal.data.store import ArrayStore, ChangedStore, JoinedStore, Store, blocks, update
 from dal.utils.digest import digest_file
 from dal.utils.kept import kept
 
@@ -355,3 +355,22 @@ def test_stores_within_others_are_told_what_is_read_of_them() -> None:
     assert second.told == ([15], [0])
     for batch in batches:
         split.take(batch)
+
+
+def test_a_run_goes_on_with_samples_that_were_changed(tmp_path: Path) -> None:
+    first = MappedStore(mapped(tmp_path), "x")
+    other = MappedStore(mapped(tmp_path, NUMBERS + 1, "y.npy"), "y")
+    changed = ChangedStore(other, first.digest())
+    assert torch.equal(content(changed), content(other))
+    assert torch.equal(torch.as_tensor(changed.show(3)), content(other)[3])
+    assert len(changed) == 60
+    assert not changed.resident("cpu")
+    assert first.identity() == changed.identity() == first.digest()
+    assert changed.digest() == other.digest() != first.digest()
+
+    def fingerprint(*parts: Store) -> str:
+        data = Dataset("mine", JoinedStore(parts), torch.arange(120) % 3, ("a", "b", "c"))
+        return make_source(data, seed=0).fingerprint()
+
+    assert fingerprint(changed, other) == fingerprint(first, other)
+    assert fingerprint(other, other) != fingerprint(first, other)

@@ -219,7 +219,8 @@ def _check_classes(found: Catalog, title: str) -> None:
         raise ValueError(
             f"{title}: one class only ({classes[0]}), and there is nothing to tell it from; make a "
             "folder for each class, empty ones too, set data.path to the folder in which they lie, "
-            "or name all by data.class_names"
+            "or name all by data.class_names (folders called train, validation, test, pool and the "
+            "like are classes only then)"
         )
 
 

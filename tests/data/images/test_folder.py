@@ -42,7 +42,7 @@ def read(tmp_path, caplog):
     def read(path=None, **settings):
         caplog.clear()
         settings.setdefault("cache_dir", str(tmp_path / "cache"))
-        return image_folder(str(path or tmp_path / "photos"), workers=0, **settings)
+        return image_folder(str(path or tmp_path / "photos"), workers=1, **settings)
 
     return read
 
