@@ -181,8 +181,11 @@ def _by_table(
     unknown = torch.full_like(labels[:1], UNKNOWN)
     which = torch.tensor([rows.get(name, len(labels)) for name in order])
     told = [splits[rows[name]] if name in rows else None for name in order]
+    tops = [name.partition("/")[0] if "/" in name else "" for name in order]
+    of_top = {top: _pool_too(word(top)) for top in {*tops}}
     parts = [
-        _part_of(name) if part is None else part for name, part in zip(order, told, strict=True)
+        part if part is not None else of_top[top] or TRAIN
+        for part, top in zip(told, tops, strict=True)
     ]
     return Catalog(
         order,
@@ -269,13 +272,6 @@ def _splits(table: Table, target: str | Sequence[str] | None) -> list[int | None
     ]
 
 
-def _part_of(name: str) -> int:
-    """The part of the folder that a file lies in."""
-    top, _, rest = name.partition("/")
-    part = _pool_too(word(top)) if rest else None
-    return TRAIN if part is None else part
-
-
 def _pool_too(part: int | None) -> int | None:
     """Pictures that are meant to be asked about belong to the training part."""
     return TRAIN if part == UNLABELED else part
@@ -287,7 +283,8 @@ def _odd_rows(tree: Tree, table: Table, rows: Mapping[str, int], lost: Sequence[
         odd.append(f"{len(lost):,} rows of {table.title} without a file ({some(lost)})")
     if alone := [name for name in tree.names if name not in rows]:
         odd.append(f"{len(alone):,} pictures without a row in {table.title} ({some(alone)})")
-    labels = {place(name.rpartition("/")[0], (), False).label for name in tree.names} - {None}
+    folders = {name.rpartition("/")[0] for name in tree.names}
+    labels = {place(folder, (), False).label for folder in folders} - {None}
     if len(labels) > 1:
         odd.append(f"labels are those of {table.title}, not the names of folders")
     return odd
