@@ -273,7 +273,7 @@ def _samples(
     seen = pictures.look_at(names, np.concatenate([before.digests, new]))
     here = {*now.names}
     odd = tell_damaged(
-        pictures.folder, {names[row]: why for row, why in seen.faults.items()},
+        pictures.folder, {names[row]: seen.faults[row] for row in sorted(seen.faults)},
         here, on_damage == "fail",
     )  # fmt: skip
     before, fresh, changes = grown(before, now, seen)
@@ -282,7 +282,7 @@ def _samples(
         changes += left
     samples = joined(before, fresh)
     if not (samples.parts == TRAIN).any():
-        why = [f"{shown(names[row])}: {fault}" for row, fault in seen.faults.items()][:1]
+        why = [f"{shown(names[row])}: {seen.faults[row]}" for row in sorted(seen.faults)][:1]
         raise ValueError(
             f"{title}: no picture to train on is left of {len(now):,} "
             f"({''.join(why) or 'all lie in other parts'}); add some"

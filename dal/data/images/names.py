@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 
 PICTURE = re.compile(
-    r"\.(?:jpe?g|jpe|jfif|mpo|png|webp|bmp|dib|gif|tiff?|ppm|pgm|pbm|pnm|avif)\Z", re.IGNORECASE
+    r"\.(?:jpe?g|jpe|jfif|mpo|png|webp|bmp|dib|gif|tiff?|p[pgbn]m|jp2|j2[kc]|jp[cfx]|avif)\Z",
+    re.IGNORECASE,
 )
 """Names that end like a picture's."""
 IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"})
