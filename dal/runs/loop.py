@@ -196,7 +196,7 @@ def fit(job: Job) -> None:
         **job.pool.counts(),
         "trained_on": len(train_set),
         "validation_labels": source.sizes["validation"] + len(held_out or ()),
-        **({"appended": source.appended} if source.appended else {}),
+        **_appended(source),
         **tested,
         **fitted.history[fitted.best_epoch],
         "fit/epochs": fitted.epoch,
@@ -258,7 +258,7 @@ def remember(job: Job, view: PoolView) -> PoolView:
 
 def select(job: Job, view: PoolView) -> None:
     """The strategy chooses; the query is sent to the oracle."""
-    state, settings = job.state, job.settings
+    state, settings, source = job.state, job.settings, job.source
     size = min(settings.query_size, settings.budget - job.pool.num_queried, len(view))
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
@@ -268,13 +268,14 @@ def select(job: Job, view: PoolView) -> None:
         "query/size": len(query.indices),
         "query/score_mean": float(scores.mean()),
         "query/score_min": float(scores.min()),
+        **_appended(source),  # some may have come since the fit
         **{f"query/{name}": value for name, value in query.info.items()},
     }
     with clock(state.row, "oracle_s"):
         query = shown(job, view, query)
-    if job.source.train.has_copies:
+    if source.train.has_copies:
         asked = job.pool.asked_mask.nonzero().squeeze(1)
-        state.row["query/redundant"] = job.source.train.redundant(query.indices, asked)
+        state.row["query/redundant"] = source.train.redundant(query.indices, asked)
     state.pending = {
         "indices": query.indices.tolist(),
         "scores": scores.tolist(),
@@ -323,6 +324,11 @@ def finish(
     job.recorder.round(job.state, job.pool)
     job.recorder.finish(status, reason)
     return status, reason
+
+
+def _appended(source: Source) -> dict[str, int]:
+    """How many candidates came after the run had begun, for a row; nothing where none did."""
+    return {"appended": source.appended} if source.appended else {}
 
 
 def _some(scores: Tensor) -> Tensor:

@@ -325,8 +325,8 @@ def _parts(
     config: Mapping[str, Any], allow: tuple[str, ...], known: Mapping[str, Any] | None
 ) -> Parts:
     """What the run was made of, with networks of float64, on the CPU."""
-    known = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
-    settings = Settings(**known | {"device": "cpu"})
+    given = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
+    settings = Settings(**given | {"device": "cpu"})
     source = source_of(config, settings, allow, known)
     train = source.train
     source = replace(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dal.query import PredictionHistory
+from dal.query.instability import instability
 from dal.utils.safe_files import DamagedError
 
 TOTAL, CLASSES = 12, 3
@@ -281,3 +282,35 @@ def test_history_read_gives_what_a_run_left(tmp_path: Path) -> None:
 def test_history_read_of_nothing_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="keep_history=true"):
         PredictionHistory.read(tmp_path)
+
+
+def test_a_sample_that_came_late_has_the_first_prediction_there_is(tmp_path: Path) -> None:
+    probs = torch.rand(4, 5, 3, generator=torch.Generator().manual_seed(0)).softmax(2)
+    first = PredictionHistory(3, 3, keep=None, folder=tmp_path)
+    first.append(0, torch.arange(3), probs[0, :3])
+    history = PredictionHistory(5, 3, keep=None, folder=tmp_path, begun=3)
+    assert history.load_state_dict(first.state_dict()) == []
+    # The last sample comes in round 1, but is predicted in round 2 only; sample 0 is labeled then.
+    history.append(1, torch.tensor([0, 1, 2, 3]), probs[1, :4])
+    history.append(2, torch.tensor([1, 2, 3, 4]), probs[2, 1:])
+    found = history.last(3, torch.tensor([1, 3, 4]))
+    assert found[:, 0].equal(probs[:3, 1])
+    assert found[:, 1].equal(torch.stack([probs[1, 3], probs[1, 3], probs[2, 3]]))
+    assert found[:, 2].equal(probs[2, 4].expand(3, -1))
+    # No change counts nothing.
+    scores = instability(found)
+    assert scores[2] == 0
+    assert scores[0] == instability(probs[:3, 1:2])[0]
+    # A sample that is not late stays as it is: unknown where it was not predicted.
+    assert history.last(3, torch.tensor([0]))[2].isnan().all()
+    assert history.of_sample(3)[0].isnan().all()
+    assert PredictionHistory.read(tmp_path).last(3, torch.tensor([1, 3, 4])).equal(found)
+
+
+def test_a_file_of_too_few_rows_is_damaged_even_where_the_pool_grew(tmp_path: Path) -> None:
+    few = PredictionHistory(2, 3, keep=None, folder=tmp_path)
+    few.append(0, torch.arange(2), torch.full((2, 3), 1 / 3))
+    for total, begun in ((5, 3), (5, 5), (5, None)):
+        history = PredictionHistory(total, 3, keep=None, folder=tmp_path, begun=begun)
+        with pytest.raises(DamagedError, match="it holds float32"):
+            history.load_state_dict(few.state_dict())
