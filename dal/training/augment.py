@@ -112,8 +112,10 @@ class Augment:
         check_number(f"{key}.rotation", self.rotation)
         for name in ("shift", "brightness", "contrast", "saturation"):
             check_number(f"{key}.{name}", getattr(self, name), below=1)
-        check_number(f"{key}.hue", self.hue, below=0.5000001)
-        check_number(f"{key}.erase", self.erase, below=1.0000001)
+        for name, most in (("hue", 0.5), ("erase", 1.0)):
+            check_number(f"{key}.{name}", getattr(self, name))
+            if getattr(self, name) > most:
+                raise ValueError(f"{key}.{name}={getattr(self, name)}; give at most {most}")
 
     def __bool__(self) -> bool:
         """Whether anything changes."""

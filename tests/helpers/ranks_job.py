@@ -21,8 +21,9 @@ from dal.query.needs import Features, GradNorms, Heights, Members, Probs, Scores
 from dal.runs.from_config import execute
 from dal.runs.parts import check_alike
 from dal.task import Multiclass
+from dal.training.augment import Augment
 from dal.training.context import FitContext, Samples
-from dal.training.optim import sgd
+from dal.training.optim import cosine, sgd
 from dal.training.trainer import Trainer
 from dal.utils.inputs import Inputs, take_rows
 from dal.utils.ranks import ALONE, current, joined
@@ -110,11 +111,27 @@ def starved(batch_size: int) -> tuple[Tensor, int]:
     return results[Probs()], size
 
 
-def fit(epochs: int, weights: Tensor | None = None) -> tuple[dict[str, Tensor], list[Any]]:
+ALL_SETTINGS: dict[str, Any] = {
+    "augment": Augment(flip=True, shift=0.1, brightness=0.2, erase=0.3),
+    "ema": 0.9,
+    "clip": 0.5,
+    "micro_batch_size": 3,
+    "warmup": 0.5,
+    "schedule_by": "step",
+    "scheduler": cosine(2),
+    "body_lr_factor": 0.5,
+    "label_smoothing": 0.1,
+    "class_weights": "balanced",
+}
+
+
+def fit(
+    epochs: int, weights: Tensor | None = None, **settings: Any
+) -> tuple[dict[str, Tensor], list[Any]]:
     """Ten steps an epoch over the samples; weights and history."""
     model = network(LeNet5)
     samples = Samples(lambda batch: INPUTS[batch], TARGETS, weights)
-    trainer = Trainer(epochs=epochs, batch_size=7, optimizer=sgd(lr=0.01, momentum=0.9))
+    trainer = Trainer(epochs, 7, sgd(lr=0.01, momentum=0.9), **settings)
     state = trainer.fit(model, samples, TASK, FitContext(seed=3, round=0))
     return {name: value.clone() for name, value in model.state_dict().items()}, state.history
 
@@ -137,6 +154,7 @@ def everything() -> dict[str, Any]:
         "starved": starved(32),
         "fit": fit(1),
         "weighted": fit(1, weights),
+        "all settings": fit(1, weights, **ALL_SETTINGS),
     }
 
 

@@ -339,6 +339,16 @@ def test_lockstep_network_that_cannot_be_stacked_goes_on_one_by_one(
     assert all(f"one by one, as they cannot be stacked: RuntimeError: {reason}" in t for t in told)
 
 
+def test_lockstep_in_half_precision_goes_on_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    experiment = Experiment(LogisticRegression, Trainer(2, 4, precision="bfloat16"), budget=3)
+    assert_lockstep_equals_separate_runs(experiment, [("entropy", 0), ("entropy", 1)], tmp_path)
+    assert experiment.done == {("fit", 1): 4, ("predict", 1): 4, ("scan", 1): 2}
+    (told,) = [r.message for r in caplog.records if "cannot be stacked" in r.message]
+    assert told.endswith("cannot be stacked: trainer.precision=bfloat16; float32 can be")
+
+
 def test_lockstep_without_memory_for_all_at_once_goes_on_one_by_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -71,13 +71,9 @@ def test_all_halve_their_batches_when_one_runs_out_of_memory(shared: list[dict[s
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("part", ["fit", "weighted"])
+@pytest.mark.parametrize("part", ["fit", "weighted", "all settings"])
 def test_ten_steps_equal_those_of_one_process(shared: list[dict[str, Any]], part: str) -> None:
-    weights, history = (
-        ranks_job.everything()[part]
-        if part == "fit"
-        else ranks_job.fit(1, torch.linspace(0.5, 2, 67))
-    )
+    weights, history = ranks_job.everything()[part]
     first, second = (found[part] for found in shared)
     for name, expected in weights.items():
         assert torch.equal(first[0][name], second[0][name])
