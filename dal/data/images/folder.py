@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dal.data.images.cache import Pictures
 from dal.data.images.catalog import catalog
@@ -157,24 +156,22 @@ def image_folder(
     if odd:
         log.warning("%s: %s", title, "; ".join(odd))
     parts = {part: samples.of(number) for number, part in enumerate(PARTS)}
-    begun = _at_start(pictures, parts) if known is None else known["begun"]
-    held_out: dict[str, Any] = {}
-    for part in ("validation", "test"):
-        if len(parts[part]):
-            held_out[f"{part}_inputs"] = _store(pictures, parts[part], begun[part])
-            held_out[f"{part}_targets"] = parts[part].targets
-    train = parts["train"]
+    stores, begun = _stores(pictures, parts, None if known is None else known["begun"])
+    targets = {part: parts[part].targets for part in stores}
     ways = {"size": how.size, "fit": how.fit, "channels": how.channels, "version": how.version}
     return Dataset(
         title,
-        _store(pictures, train, begun["train"]),
-        train.targets,
+        stores["train"],
+        targets["train"],
         classes,
-        **held_out,
+        test_inputs=stores.get("test"),
+        test_targets=targets.get("test"),
+        validation_inputs=stores.get("validation"),
+        validation_targets=targets.get("validation"),
         mean=tuple(mean),
         std=tuple(std),
         contents=[shown(n) for part in ("train", "test", "validation") for n in parts[part].names],
-        appended=len(train) - begun["train"]["count"],
+        appended=len(parts["train"]) - begun["train"]["count"],
         listing={
             **listing_of(parts), "class_names": list(classes), "decoding": ways, "begun": begun,
         },
@@ -290,26 +287,29 @@ def _samples(
     return samples, odd + changes
 
 
-def _at_start(pictures: Pictures, parts: Mapping[str, Samples]) -> dict[str, dict[str, Any]]:
-    """How many samples each part has when a run begins, and the digest of them."""
-    return {
-        name: {"count": len(part), "digest": pictures.store(_rows(part)).digest()}
-        for name, part in parts.items()
-        if len(part)
-    }
+def _stores(
+    pictures: Pictures, parts: Mapping[str, Samples], known: Mapping[str, Any] | None
+) -> tuple[dict[str, Store], dict[str, Any]]:
+    """Where the pictures of each part are; those that came late as a store of their own.
 
-
-def _store(pictures: Pictures, part: Samples, begun: Mapping[str, Any]) -> Store:
-    """Where the pictures of a part are; those that came late as a store of their own."""
-    rows, count = _rows(part), begun["count"]
-    first: Store = pictures.store(rows[:count])
-    if first.digest() != begun["digest"]:
-        first = ChangedStore(first, begun["digest"])
-    return JoinedStore([first, pictures.store(rows[count:])]) if len(rows) > count else first
-
-
-def _rows(part: Samples) -> Tensor:
-    return torch.from_numpy(part.positions)
+    Returns:
+        The stores of parts that have samples; and for each of these how many it had when the run
+        began, and the digest of them.
+    """
+    stores, begun = dict[str, Store](), dict[str, Any]()
+    for name, part in parts.items():
+        if not len(part):
+            continue
+        rows = torch.from_numpy(part.positions)
+        count = len(part) if known is None else known[name]["count"]
+        first: Store = pictures.store(rows[:count])
+        now = first.digest()
+        begun[name] = {"count": count, "digest": now} if known is None else known[name]
+        if now != begun[name]["digest"]:
+            first = ChangedStore(first, begun[name]["digest"])
+        late = [pictures.store(rows[count:])] if count < len(part) else []
+        stores[name] = JoinedStore([first, *late]) if late else first
+    return stores, begun
 
 
 def _found(title: str, samples: Samples, found: Catalog, looks: Sequence[Look]) -> str:

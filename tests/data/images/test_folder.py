@@ -342,6 +342,16 @@ def test_files_that_come_later_stand_behind_the_others(read, photos, tmp_path, c
     assert three.appended == 3
 
 
+def test_pictures_that_are_read_as_they_are_needed(read, photos, tmp_path):
+    lay(photos, *BEGINNING, "test/cat/1.png")
+    kept, lazy = read(), read(lazy=True)
+    assert repr(lazy.listing) == repr(kept.listing)
+    assert torch.equal(pixels(lazy.store), pixels(kept.store))
+    lay(photos, "cat/0.png", start=200)
+    grown = read(lazy=True, known=recorded(lazy, tmp_path), cache_dir=str(tmp_path / "other"))
+    assert shades(grown.store) == [0, 5, 10, 15, 20, 200]
+
+
 def test_growth_does_not_look_for_another_size(read, photos, tmp_path):
     lay(photos, *BEGINNING)
     first = read()
