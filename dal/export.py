@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from dal import checkpoint
 from dal.data.inputs import as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
 from dal.data.prepare import Prepare
+from dal.data.reading import PathLike, Samples, inputs_like
 from dal.data.source import UNKNOWN, Source, Split
-from dal.data.store import ArrayStore, Store
+from dal.data.store import ArrayStore, Store, store_of
 from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
@@ -33,6 +34,23 @@ FILE = MODEL
 
 Raw = np.ndarray[Any, Any] | Tensor | dict[str, Any]
 """Raw inputs: an array or a tensor, or several by name."""
+BATCHES = 4
+"""Batches of a block of files."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of some samples of a file.
+
+    Attributes:
+        names: What people know the n samples by: files, ids, or numbers of rows from 0.
+        probs: float32, (n, C), class probabilities on the CPU; NaN where a sample cannot be read.
+        faults: Why these cannot, by their place among the names.
+    """
+
+    names: Sequence[str]
+    probs: Tensor
+    faults: Mapping[int, str]
 
 
 class Predictor:
@@ -85,12 +103,45 @@ class Predictor:
         """
         split = self.split(inputs)
         size = min(auto_batch_size(numel_of(split.store.spec), self.device), len(split))
+        return self._probs(split, size)
+
+    def _probs(self, split: Split, batch_size: int) -> Tensor:
         logits = predict_logits(
-            self.model, split.take, len(split), device=self.device, batch_size=size
+            self.model,
+            split.take,
+            len(split),
+            device=self.device,
+            batch_size=batch_size,
+            expect=split.expect,
         )
         return self.task.probs(logits).cpu()
 
-    def split(self, inputs: Raw) -> Split:
+    def predict_files(self, files: Samples | PathLike | Sequence[PathLike]) -> Iterator[Predicted]:
+        """Class probabilities of what lies in files, of any size, block by block.
+
+        Args:
+            files: See `dal.data.reading.inputs_like`: an ``.npz`` or ``.npy`` file of inputs; a
+                table, or pictures, where the model learned from such.
+
+        Yields:
+            All samples in their order.
+
+        Raises:
+            FileNotFoundError: There is nothing at the path.
+            ValueError: It is nothing that the model takes, or cannot be read.
+        """
+        samples = files if isinstance(files, Samples) else inputs_like(self.recipe, files)
+        size = auto_batch_size(numel_of(self.input_shape), self.device)
+        for number, block in enumerate(samples.read(BATCHES * size)):
+            probs = torch.full((len(block.names), len(self.class_names)), torch.nan)
+            if block.inputs is not None:
+                split = self.split(store_of(block.inputs))
+                size = min(size, len(split)) if number == 0 else size
+                sound = [row for row in range(len(probs)) if row not in block.faults]
+                probs[sound] = self._probs(split, size)
+            yield Predicted(block.names, probs, block.faults)
+
+    def split(self, inputs: Raw | Store) -> Split:
         """Raw inputs (see `predict_proba`), checked, as samples that are prepared batch by batch.
 
         Raises:
@@ -119,6 +170,8 @@ class Predictor:
 
 
 def _store(inputs: Any) -> Store:
+    if isinstance(inputs, Store):
+        return inputs
     if isinstance(inputs, dict):
         return ArrayStore(to_device(as_named(inputs, "inputs"), "cpu"))
     if is_mapped(inputs):

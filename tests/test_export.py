@@ -197,3 +197,15 @@ def test_model_keeps_how_its_files_became_inputs(tmp_path: Path) -> None:
     assert dal.load(tmp_path).recipe == recipe
     saved(tmp_path)
     assert dal.load(tmp_path).recipe is None
+
+
+def test_files_are_predicted_block_by_block_as_arrays_are(tmp_path: Path) -> None:
+    saved(tmp_path)
+    inputs = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)).repeat(2000, 1)
+    np.save(tmp_path / "new.npy", inputs.numpy())
+    predictor = dal.load(tmp_path)
+    found = list(predictor.predict_files(tmp_path / "new.npy"))
+    assert len(found) > 1
+    assert [name for some in found for name in some.names] == [str(n) for n in range(80000)]
+    expected = predictor.predict_proba(inputs)
+    assert torch.equal(torch.cat([some.probs for some in found]), expected)

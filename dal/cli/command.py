@@ -11,6 +11,7 @@ import dal
 
 COMMANDS = {
     "train": ("config", "run active learning; given again, a command goes on where it stopped"),
+    "predict": ("predict", "predict files by the model of a run, into a table"),
     "status": ("status", "list runs with their state and, if they failed, the reason"),
     "report": ("report", "compare the strategies of many runs: tables, figures, tests over seeds"),
     "replay": ("replay", "score the rounds of a run again, and draw why samples were picked"),
@@ -50,7 +51,8 @@ def overview() -> str:
         "examples:\n"
         "  dal train strategy=instability\n"
         "  dal train --help                   every group, option and setting\n"
-        "  dal report saved --out report\n\n"
+        "  dal report saved --out report\n"
+        "  dal predict saved/RUN photos --out predictions.csv\n\n"
         "dal COMMAND --help says more of each, dal --version which version this is.\n"
         "Run directories go to saved/ in the current folder, or to $DAL_SAVED_DIR;\n"
         "data to ~/.cache/dal, or to $DAL_DATA_DIR.\n"

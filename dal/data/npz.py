@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,11 +14,12 @@ from torch import Tensor
 
 from dal.data.arrays import number_targets, present
 from dal.data.class_names import check_class_names
+from dal.data.faults import naming
 from dal.data.inputs import Array, as_inputs
 from dal.data.mapped import MappedStore, checked, is_mapped, open_mapped
 from dal.data.prepare import check_normalization
 from dal.data.source import Dataset
-from dal.data.store import store_of
+from dal.data.store import Store, store_of
 from dal.utils.inputs import in_words, one_shape
 
 _ALIASES = {
@@ -98,13 +98,13 @@ def npz(
         ValueError: If the archive is damaged, lacks a key, or an array in it cannot be used; names
             the file and the key.
     """
-    with _naming(path):
+    with naming(path):
         files = {
             "inputs": path, "targets": targets, "test_inputs": test_path,
             "test_targets": test_targets,
         }  # fmt: skip
         is_file = path.endswith(".npy")
-        arrays, keys = _files(files) if is_file else _read(Path(path), files)
+        arrays, keys = _files(files) if is_file else _read(Path(path).expanduser(), files)
         _check_lengths(arrays, keys)
         inputs = {role: _inputs(arrays[role], keys[role]) for role in present(arrays, "inputs")}
         _check_alike(inputs, keys)
@@ -128,13 +128,18 @@ def npz(
     )
 
 
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Put the path in front of every ValueError from inside the block."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+def stored_inputs(path: str) -> Store:
+    """The inputs in an archive or an ``.npy`` file, whatever else it holds; see `npz`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, holds no inputs, or such that cannot be used; names it.
+    """
+    if path.endswith(".npy"):
+        return store_of(_inputs(open_mapped(path, "path"), path))
+    with naming(path), Path(path).open("rb") as stream, _open(stream) as archive:
+        key = _find_key("inputs", list(archive.files))
+        return store_of(_inputs(_read_array(archive, key), key))
 
 
 def _files(files: Mapping[str, str | None]) -> tuple[dict[str, Array], dict[str, str]]:
@@ -194,21 +199,25 @@ def _read_array(archive: Mapping[str, Array], key: str) -> Array:
 
 
 def _find_keys(stored: list[str]) -> dict[str, str]:
-    keys = {}
-    for role, aliases in _ALIASES.items():
-        found = [key for key in aliases if key in stored]
-        if len(found) > 1:
-            raise ValueError(f"it holds {' and '.join(found)}, all of them {role}; keep one")
-        if found:
-            keys[role] = found[0]
-    for role in ("inputs", "targets"):
-        if role not in keys:
-            raise ValueError(
-                f"it lacks the key {role!r} (or {', '.join(_ALIASES[role][1:])}); "
-                f"it holds {', '.join(stored) or 'nothing'}"
-            )
+    keys = {role: _find_key(role, stored) for role in ("inputs", "targets")}
+    for role in _ALIASES.keys() - keys:
+        if any(key in stored for key in _ALIASES[role]):
+            keys[role] = _find_key(role, stored)
     _check_pair(keys)
     return keys
+
+
+def _find_key(role: str, stored: list[str]) -> str:
+    """The key that a role has in an archive."""
+    found = [key for key in _ALIASES[role] if key in stored]
+    if len(found) > 1:
+        raise ValueError(f"it holds {' and '.join(found)}, all of them {role}; keep one")
+    if not found:
+        raise ValueError(
+            f"it lacks the key {role!r} (or {', '.join(_ALIASES[role][1:])}); "
+            f"it holds {', '.join(stored) or 'nothing'}"
+        )
+    return found[0]
 
 
 def _check_pair(keys: Mapping[str, str]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
+"""Of the names of tables; each says of which kind a file is."""
 BLOCK = 2000
 """Rows that are read at a time: Python looks through all lists that live, again and again."""
 
@@ -58,8 +60,8 @@ def read_blocks(path: Path, size: int = BLOCK) -> Iterator[Columns]:
             and line.
     """
     kind = path.suffix.casefold()
-    readers = {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
-    readers |= dict.fromkeys((".csv", ".tsv", ".txt"), _separated)
+    readers = dict.fromkeys(ENDINGS, _separated)
+    readers |= {".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the file of a table in it")
     if not path.exists():

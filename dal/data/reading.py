@@ -1,0 +1,222 @@
+"""Files that a trained model shall predict: read block by block, as its training data were.
+
+Nothing is cached or kept, so folders, tables and arrays may be of any size.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dal.data.faults import naming
+from dal.data.npz import stored_inputs
+from dal.data.store import Store
+from dal.data.table_features import Encoder, say_unknown
+from dal.data.table_files import ENDINGS, read_blocks, read_table
+from dal.utils.inputs import Inputs
+
+log = logging.getLogger(__name__)
+
+Recipe = Mapping[str, Any]
+PathLike = str | Path
+ARRAYS = (".npz", ".npy")
+FILE = "file_name"
+"""The column of a table that lists pictures."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some samples of a file.
+
+    Attributes:
+        names: What people know the n samples by.
+        inputs: Those that can be read, in their order, before any preparation; None where none can.
+        faults: Why others cannot, by their place in the block.
+    """
+
+    names: Sequence[str]
+    inputs: Inputs | None
+    faults: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a file or a folder holds.
+
+    Attributes:
+        title: What the names of its samples are: ``file``, ``row``, or the column of ids.
+        count: How many there are; None where only reading it tells.
+        read: Gives all of them, about so many at a time, never none.
+    """
+
+    title: str
+    count: int | None
+    read: Callable[[int], Iterator[Block]]
+
+
+def inputs_like(recipe: Recipe | None, path: PathLike | Sequence[PathLike]) -> Samples:
+    """The samples of a file, made into inputs as those were that a model learned from.
+
+    Args:
+        recipe: See `dal.data.Dataset.recipe`; None for a model that learned from arrays.
+        path: An ``.npz`` archive or ``.npy`` file of inputs, for any model; a table, for one that
+            learned from a table; a folder of pictures, a picture, a list of pictures, or a table
+            with a column ``file_name``, for one that learned from pictures.
+
+    Raises:
+        FileNotFoundError: There is nothing at the path.
+        ValueError: It is nothing that this model takes, or cannot be read; says what to give.
+    """
+    kind = None if recipe is None else recipe["kind"]
+    if not isinstance(path, str | Path):
+        if kind != "images":
+            raise ValueError(f"a list of files was given, but {_takes(kind)}")
+        return _pictures([str(name) for name in path], [Path(name) for name in path], recipe)
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {_takes(kind)}")
+    ending = path.suffix.casefold()
+    if ending in ARRAYS and path.is_file():
+        return _arrays(stored_inputs(str(path)))
+    if kind == "images" and (found := _files_of(path, ending)):
+        return _pictures(*found, recipe)
+    if recipe is not None and kind == "table" and ending in ENDINGS and path.is_file():
+        return _table(path, recipe)
+    what = "a folder" if path.is_dir() else f"a file {ending}" if ending else "a file"
+    raise ValueError(f"{path} is {what}, but {_takes(kind)}")
+
+
+def _takes(kind: str | None) -> str:
+    """What a model takes, for errors."""
+    if kind == "images":
+        return (
+            "the model learned from pictures; give a folder of pictures, a picture, or an .npz or "
+            ".npy file of prepared ones"
+        )
+    if kind == "table":
+        return f"the model learned from a table; give one with its columns ({', '.join(ENDINGS)})"
+    return (
+        "the model learned from arrays; give an .npz or .npy file of inputs like those (numpy.save)"
+    )
+
+
+def _arrays(store: Store) -> Samples:
+    def read(size: int) -> Iterator[Block]:
+        for start in range(0, len(store), size):
+            rows = range(start, min(start + size, len(store)))
+            yield Block([str(row) for row in rows], store.read(torch.arange(start, rows.stop)))
+
+    return Samples("row", len(store), read)
+
+
+def _table(path: Path, recipe: Recipe) -> Samples:
+    encoder, name = Encoder(recipe), recipe["id"]
+
+    def read(size: int) -> Iterator[Block]:
+        unknown: Counter[str] = Counter()
+        start = 0
+        for block in read_blocks(path, size):
+            with naming(str(path)):
+                found = encoder(block)
+            count = len(found.inputs)
+            sound = [row for row in range(count) if row not in found.faults]
+            unknown.update(found.unknown)
+            numbers = [str(row) for row in range(start, start + count)]
+            names = block.get(name, numbers) if name else numbers
+            inputs = torch.from_numpy(found.inputs[sound]) if sound else None
+            yield Block(names, inputs, found.faults)
+            start += count
+        say_unknown(f"rows of {path}", unknown)
+
+    has_ids = bool(name) and name in next(read_blocks(path, 1))
+    return Samples(name if has_ids else "row", None, read)
+
+
+def _files_of(path: Path, ending: str) -> tuple[list[str], list[Path]] | None:
+    """The names of the pictures that are meant, and where they are; None where none are."""
+    from dal.data.images.names import PICTURE, shown
+    from dal.data.images.tree import walk
+
+    if path.is_dir():
+        names = walk(path).names
+        if not names:
+            raise ValueError(f"{path} holds no pictures; give a folder that does")
+        return [shown(name) for name in names], [path / name for name in names]
+    if PICTURE.search(path.name):
+        return [shown(path.name)], [path]
+    if ending not in ENDINGS:
+        return None
+    table = read_table(path)
+    if FILE not in table:
+        raise ValueError(
+            f"{path} has no column {FILE}; name the pictures there, as seen from its folder"
+        )
+    return table[FILE], [path.parent / name for name in table[FILE]]
+
+
+def _pictures(names: Sequence[str], paths: Sequence[Path], recipe: Recipe | None) -> Samples:
+    from dal.data.images.decode import VERSION, Decoding
+
+    how = Decoding(**{key: value for key, value in (recipe or {}).items() if key != "kind"})
+    if how.version != VERSION:
+        log.warning(
+            "pictures are decoded by %s, and those that the model learned from were by %s; their "
+            "bits may differ",
+            VERSION,
+            how.version,
+        )
+
+    def read(size: int) -> Iterator[Block]:
+        for some, pixels in _ahead(names, paths, how, size):
+            faults = {n: one for n, one in enumerate(pixels) if isinstance(one, str)}
+            sound = [one for one in pixels if not isinstance(one, str)]
+            yield Block(some, torch.from_numpy(np.stack(sound)) if sound else None, faults)
+
+    return Samples("file", len(names), read)
+
+
+def _ahead(
+    names: Sequence[str], paths: Sequence[Path], how: Any, size: int
+) -> Iterator[tuple[Sequence[str], list[NDArray[np.uint8] | str]]]:
+    """Pictures by blocks, decoded by threads one block ahead; or why they cannot be."""
+    starts = iter(range(0, len(names), size))
+    waiting: deque[tuple[int, list[Future[NDArray[np.uint8] | str]]]] = deque()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        try:
+            while True:
+                for start in islice(starts, 2 - len(waiting)):
+                    own = paths[start : start + size]
+                    waiting.append((start, [pool.submit(_decoded, one, how) for one in own]))
+                if not waiting:
+                    return
+                start, work = waiting.popleft()
+                yield names[start : start + size], [one.result() for one in work]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _decoded(path: Path, how: Any) -> NDArray[np.uint8] | str:
+    from dal.data.images.decode import UnreadableError, decode
+    from dal.data.images.examine import read_file, reason
+
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        return "it is no file"
+    try:
+        return decode(read_file(str(path))[2], how)
+    except UnreadableError as error:
+        return str(error)
+    except OSError as error:
+        return reason(error)
+    except MemoryError:
+        return "there is not enough memory to decode it"
