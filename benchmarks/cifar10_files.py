@@ -1,6 +1,6 @@
 """CIFAR-10 as picture files: ``python -m benchmarks.cifar10_files CIFAR10.npz FOLDER``.
 
-Writes FOLDER/train/CLASS/00000.png and so on, and FOLDER/test/CLASS, from an archive with the arrays
+Writes FOLDER/train/CLASS/00000.png and so on, and FOLDER/test/CLASS, from an archive with arrays
 ``train_images`` (N, 32, 32, 3) uint8, ``train_labels``, ``test_images``, ``test_labels`` and
 ``class_names``. See cifar10_files.md for the runs on these files.
 """
