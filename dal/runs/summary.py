@@ -25,12 +25,14 @@ def summary(result: Result, run_dir: Path) -> str:
 def _table(result: Result) -> list[str]:
     """One line a round, and what its labels are."""
     source = result.job.source
-    name = f"{source.measured} {source.task.headline_name}" if source.measured else "not tested"
+    key, name = source.headline, f"{source.measured} {source.task.headline_name}"
+    if not key:
+        key, name = "train/accuracy", "train accuracy"
     lines = ["", f"{'round':>5}  {'labels':>7}  {name:>13}  {'seconds':>8}"]
     for row in result.rows:
         seconds = sum(value for name, value in row.items() if name.endswith("_s"))
-        value = f"{row[source.headline]:.4f}" if source.measured else ""
-        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13}  {seconds:>8.1f}")
+        value = row[key]
+        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13.4f}  {seconds:>8.1f}")
     last = result.rows[-1]
     if last["trained_on"] != last["labels"]:
         lines.append(f"labels are those paid for; the last model learned from {last['trained_on']}")
