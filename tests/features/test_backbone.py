@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +393,32 @@ def test_models_of_earlier_versions_do_not_say_what_they_saw(
         RunEmbedding(str(tmp_path / "run"), str(tmp_path / "cache"))(data, CPU), seed=1
     )
     assert "keep the seed and the split of that run" in caplog.text
+
+
+def test_validation_part_has_its_features_too(weights: Path, tmp_path: Path) -> None:
+    data, more = pictures(), pictures(4, 0, seed=1)
+    data = replace(data, validation_inputs=more.inputs, validation_targets=more.targets)
+    found = embedding(weights, tmp_path, dtype="float32")(data, CPU)
+    sources = [make_source(d, seed=0) for d in (data, found)]
+    assert sources[1].sizes == sources[0].sizes == {"train": 12, "validation": 4, "test": 5}
+    expected = embedded_by_hand(weights, more.store.read(torch.arange(4)))  # type: ignore[arg-type]
+    torch.testing.assert_close(content(found.validation_inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_that_are_added_leave_the_features_of_the_others_as_they_are(
+    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    data, more = pictures(), pictures(3, 0, seed=1)
+    inputs = torch.cat([content(data.inputs), content(more.inputs)])
+    targets = torch.cat([data.targets, more.targets])
+    grown = replace(data, inputs=inputs, targets=targets, appended=3)
+    before, after, again = (
+        make_source(embedding(weights, tmp_path)(d, CPU), seed=0) for d in (data, grown, grown)
+    )
+    assert computed(caplog) == 2
+    assert "once over 3 images" in caplog.text
+    assert after.fingerprint() == before.fingerprint() == again.fingerprint()
+    assert torch.equal(after.train.inputs[:12], before.train.inputs)  # type: ignore[index]
+    expected = embedded_by_hand(weights, content(more.inputs)).half()
+    assert torch.allclose(after.train.inputs[12:], expected, rtol=1e-2)  # type: ignore[index]

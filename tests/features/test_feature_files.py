@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,28 @@ def test_widths_that_differ_and_useless_test_file_are_refused(tmp_path: Path) ->
 def test_foreign_data_have_no_rows_in_the_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"difficulty\.ood\.classes"):
         Arrays(save(tmp_path / "x.npy", rows(14))).foreign(dataset(), CPU)
+
+
+def test_rows_behind_all_others_are_the_validation_part(tmp_path: Path) -> None:
+    array = rows(17)
+    data = replace(
+        dataset(),
+        validation_inputs=torch.zeros(3, 1, 4, 4, dtype=torch.uint8),
+        validation_targets=torch.tensor([0, 1, 1]),
+    )
+    found = Arrays(save(tmp_path / "x.npy", array))(data, CPU)
+    assert np.array_equal(content(found.inputs), array[:10])
+    assert np.array_equal(content(found.test_inputs), array[10:14])
+    assert np.array_equal(content(found.validation_inputs), array[14:])
+    own = save(tmp_path / "y.npy", np.concatenate([array[:10], array[14:]]))
+    found = Arrays(own, save(tmp_path / "t.npy", array[10:14]))(data, CPU)
+    assert np.array_equal(content(found.test_inputs), array[10:14])
+    assert np.array_equal(content(found.validation_inputs), array[14:])
+    with pytest.raises(ValueError, match="10 training and 4 test samples and 3 validation samples"):
+        Arrays(save(tmp_path / "z.npy", rows(14)))(data, CPU)
+
+
+def test_a_file_has_no_features_of_samples_that_were_added(tmp_path: Path) -> None:
+    data = replace(dataset(test=None), appended=2)
+    with pytest.raises(ValueError, match="has no features of the 2 samples that were added"):
+        Arrays(save(tmp_path / "x.npy", rows(10)))(data, CPU)

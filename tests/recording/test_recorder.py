@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dal
-from dal.data import Dataset, initial_labels, make_source
+from dal.data import Dataset, Source, initial_labels, make_source
 from dal.models import MLP
 from dal.pool import Pool
 from dal.query import Random
@@ -72,3 +72,40 @@ def test_queries_that_were_not_quoted_are_refused(tmp_path: Path, line: str) -> 
     (folder / "queries.csv").write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"queries\.csv is damaged"):
         read_run(folder)
+
+
+def run_of(source: Source, folder: Path) -> list[dict[str, str]]:
+    dal.run(
+        source,
+        MLP,
+        Random(),
+        initial=initial_labels(source.train.targets, seed=0, count=9),
+        trainer=Trainer(epochs=1),
+        settings=dal.Settings(budget=4, query_size=4, threads=1, figures=False),
+        run_dir=folder,
+        config={"seed": 0},
+    )
+    with (folder / "queries.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def test_queries_say_what_a_sample_is_in_words_where_the_data_do(tmp_path: Path) -> None:
+    named = "numbers-mlp-random-s0-0000000"
+    contents = [f'a "text", {n}\nof two lines' for n in range(60)]
+    data = Dataset("numbers", INPUTS, torch.arange(60) % 3, NAMES, contents=contents)
+    plain = run_of(SOURCE, tmp_path / f"{named}1")
+    told = run_of(make_source(data, seed=0), tmp_path / f"{named}2")
+    assert list(plain[0]) == ["round", "index", "score", "label", "sample"]
+    assert [row.pop("content") for row in told] == [contents[int(row["sample"])] for row in plain]
+    assert told == plain
+    found, expected = (read_run(tmp_path / f"{named}{n}").rounds[0].picks for n in (2, 1))
+    assert found == expected
+
+
+def test_a_run_goes_on_where_a_version_before_wrote_no_contents(tmp_path: Path) -> None:
+    data = Dataset("n", INPUTS, torch.arange(60) % 3, NAMES, contents=list(map(str, range(60))))
+    source = make_source(data, seed=0)
+    whole = run_of(source, tmp_path)
+    path = tmp_path / "queries.csv"
+    path.write_text("\n".join(line.rpartition(",")[0] for line in path.read_text().splitlines()))
+    assert run_of(source, tmp_path) == whole

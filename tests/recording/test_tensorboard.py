@@ -316,3 +316,10 @@ def test_multilabel_figures_and_metric_have_their_own_names(tmp_path: Path) -> N
         "7_figures/learning_curve",
         "7_figures/queried_classes",
     }
+
+
+def test_picks_are_named_by_the_end_of_their_file_name() -> None:
+    pick = Pick(7, 0.5, "cat", content="photos/2024/summer/beach/cat_in_the_sun.jpg")
+    assert pick.lines == ["…at_in_the_sun.jpg", "label cat", "score 0.5"]
+    assert Pick(7, 0.5, "cat", content="a.jpg").lines[0] == "a.jpg"
+    assert Pick(7, 0.5, "cat").lines[0] == "row 7"
