@@ -16,7 +16,7 @@ import torch
 
 from dal.data.images.layout import TRAIN, Catalog, Place, place, word
 from dal.data.images.metadata import Table, by_table, find_table
-from dal.data.images.names import shown, some
+from dal.data.images.names import counted, fact, shown, some
 from dal.data.images.tree import Tree, walk
 from dal.data.source import UNKNOWN, is_known
 
@@ -123,12 +123,12 @@ def _strays(files: dict[str, list[str]], places: dict[str, Place]) -> list[str]:
     if sum(beside.values()):
         held = sorted(folder for folder, count in beside.items() if count)
         odd.append(
-            f"{sum(beside.values()):,} pictures beside train/ left out (in {some(held)}): move "
-            "them into it, or into unlabeled/"
+            f"{counted(sum(beside.values()), 'picture')} beside train/ left out (in {some(held)}); "
+            "move what is meant into train/ or unlabeled/"
         )
     has_classes = any(where.label is not None for where in places.values())
     if has_classes and (loose := files.get("")):
-        odd.append(f"{len(loose):,} pictures beside the folders are unlabeled ({some(loose, 1)})")
+        odd.append(fact(loose, "picture", "beside the folders, unlabeled"))
     return odd
 
 
@@ -137,11 +137,9 @@ def _odd_files(tree: Tree, table: Table | None) -> list[str]:
     odd = []
     tables = table.files if table else ()
     if others := [name for name in tree.others if name not in tables]:
-        odd.append(f"{len(others):,} files that are no pictures by their names ({some(others)})")
+        odd.append(fact(others, "file", "of other kinds"))
     if tree.skipped:
-        odd.append(
-            f"{len(tree.skipped):,} links to folders that are read already ({some(tree.skipped)})"
-        )
+        odd.append(fact(tree.skipped, "link", "to what is read already"))
     return odd
 
 
@@ -154,8 +152,8 @@ def _labeled(found: Catalog) -> Catalog:
     left = [found.names[row] for row in np.flatnonzero(~kept)]
     odd = [
         *found.odd,
-        f"{len(left):,} test or validation pictures without a label left out ({some(left)}); "
-        "where test is the name of a class, name all classes by data.class_names",
+        fact(left, "test or validation picture", "without a label left out")
+        + "; where test is the name of a class, name all classes by data.class_names",
     ]
     return replace(
         found,

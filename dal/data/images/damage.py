@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from dal.data.images.names import shown
+from dal.data.images.names import counted, shown
 from dal.utils.safe_files import csv_text, write_text_atomically
 
 FILE = "damaged.csv"
@@ -38,7 +38,8 @@ def tell_damaged(
     few = ", ".join(f"{shown(name)}: {why}" for name, why in list(damaged.items())[:3])
     if refuse:
         raise ValueError(
-            f"{len(damaged):,} of {len(here):,} files cannot be read ({few}); {path} names all: "
-            "mend or remove them, or set data.on_damage=skip"
+            f"{len(damaged):,} of {counted(len(here), 'file')} cannot be read ({few}); mend or "
+            f"remove them, {path} names all, or set data.on_damage=skip"
         )
-    return [f"{len(damaged):,} files cannot be read and are set aside ({few}); {path} names all"]
+    what = counted(len(damaged), "file")
+    return [f"{what} set aside, since unreadable ({few}); {path} names all"]

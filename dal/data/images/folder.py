@@ -27,7 +27,7 @@ from dal.data.images.known import (
     recorded,
 )
 from dal.data.images.layout import PARTS, TRAIN, Catalog
-from dal.data.images.names import shown, some
+from dal.data.images.names import counted, shown, some
 from dal.data.images.oddities import odd_classes, odd_colors, twins
 from dal.data.prepare import check_normalization
 from dal.data.source import Dataset, is_known
@@ -208,9 +208,9 @@ def _check_classes(found: Catalog, title: str) -> None:
         )
     if not classes:
         raise ValueError(
-            f"{title}: {count:,} pictures, and nothing says what they may be; name the classes, "
-            "such as data.class_names=[cat,dog], or make a folder for each of them in it, empty "
-            "ones too"
+            f"{title}: {counted(count, 'picture')}, and nothing says what they may be; name the "
+            "classes, such as data.class_names=[cat,dog], or make a folder for each of them in it, "
+            "empty ones too"
         )
     if len(classes) == 1:
         raise ValueError(
@@ -317,7 +317,7 @@ def _found(title: str, samples: Samples, found: Catalog, looks: Sequence[Look]) 
     known = is_known(samples.targets).numpy()
     counts = [int((known & (samples.parts == number)).sum()) for number in range(len(PARTS))]
     parts = [f"{part} {n:,}" for part, n in zip(PARTS, counts, strict=True) if n]
-    line = f"{title}: {len(samples):,} pictures in {len(found.class_names)} classes"
+    line = f"{title}: {counted(len(samples), 'picture')} in {len(found.class_names)} classes"
     line += f" ({', '.join(parts)})" if parts else f" ({some(found.class_names, 5)})"
     if unlabeled := int((~known).sum()):
         line += f", {unlabeled:,} unlabeled"

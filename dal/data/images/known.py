@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dal.data.images.cache import Seen
 from dal.data.images.layout import PARTS, TRAIN, Catalog
-from dal.data.images.names import shown, some
+from dal.data.images.names import counted, fact, shown, some
 from dal.data.source import UNKNOWN, is_known
 
 Digests = npt.NDArray[np.uint8]
@@ -227,20 +227,13 @@ def _changes(
     odd = []
     if moved:
         pairs = [f"{names[row]} is {names[position]}" for row, position in moved.items()]
-        odd.append(
-            f"{len(moved):,} pictures have another path ({some(pairs)}); what this run knows of "
-            "their labels stays"
-        )
+        rest = "; what this run knows of labels stays"
+        odd.append(fact(pairs, "picture", "with another path", rest))
     if gone := [names[row] for row in stayed if row in faults]:
-        odd.append(
-            f"{len(gone):,} pictures are gone or damaged now ({some(gone)}); this run goes on with "
-            "the pixels it has of them"
-        )
+        rest = "; this run goes on with the pixels in the cache"
+        odd.append(fact(gone, "picture", "gone or damaged now", rest))
     if other := [names[row] for row in stayed if row not in faults]:
-        odd.append(
-            f"{len(other):,} pictures have other content than before ({some(other)}); their labels "
-            "are kept"
-        )
+        odd.append(fact(other, "picture", "with other content than before", "; labels are kept"))
     return odd
 
 
@@ -255,17 +248,15 @@ def _relabeled(known: Samples, now: Samples) -> list[str]:
     if not unlike.any():
         return []
     names = [known.names[row] for row in ours[unlike].tolist()]
-    return [
-        f"{len(names):,} pictures have another label than when this run began ({some(names)}); it "
-        "goes on with those that it knows"
-    ]
+    words = "with another label than when this run began"
+    return [fact(names, "picture", words, ", which keeps its own")]
 
 
 def _lost(names: Sequence[str], reason: str) -> str:
     why = f" ({shown(names[0])}: {reason})" if reason else ""
     return (
-        f"{len(names):,} pictures that this run has are gone or damaged ({some(names, 5)}), and "
-        f"the cache does not have them any more{why}; put them back, or begin another run "
+        f"{counted(len(names), 'picture')} of this run gone or damaged ({some(names, 5)}), and no "
+        f"longer in the cache{why}; put back what is missing, or begin another run "
         "(another data.name, or saved_dir)"
     )
 
@@ -278,13 +269,10 @@ def newcomers(fresh: Samples) -> tuple[Samples, list[str]]:
     """
     odd = []
     if out := fresh.of(OUT).names:
-        odd.append(
-            f"{len(out):,} new pictures of classes that this run does not have left out "
-            f"({some(out)}); another run learns them (another data.name, or saved_dir)"
-        )
+        rest = "; another run learns them (another data.name, or saved_dir)"
+        words = "of classes that this run does not have left out"
+        odd.append(fact(out, "new picture", words, rest))
     if tests := fresh.at(np.flatnonzero((fresh.parts != TRAIN) & (fresh.parts != OUT))).names:
-        odd.append(
-            f"{len(tests):,} new test or validation pictures left out ({some(tests)}): what a run "
-            "is measured by stays"
-        )
+        rest = ": what a run is measured by stays"
+        odd.append(fact(tests, "new test or validation picture", "left out", rest))
     return fresh.of(TRAIN), odd

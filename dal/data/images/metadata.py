@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dal.data.arrays import as_label_rows
 from dal.data.images.layout import PARTS, TRAIN, UNLABELED, Catalog, place, word
-from dal.data.images.names import shown, some
+from dal.data.images.names import counted, fact, shown, some
 from dal.data.images.tree import Tree
 from dal.data.label_columns import labels_of
 from dal.data.source import UNKNOWN
@@ -164,7 +164,7 @@ def _by_table(
     files, lost = _files(tree, table)
     if not files:
         raise ValueError(
-            f"it names {len(lost):,} files, and none of them is there (such as {some(lost, 1)}); "
+            f"it names {counted(len(lost), 'file')}, and none is there (such as {some(lost, 1)}); "
             f"write in {FILE} where each lies, as seen from the table or from data.path"
         )
     rows: dict[str, int] = {}
@@ -280,9 +280,9 @@ def _pool_too(part: int | None) -> int | None:
 def _odd_rows(tree: Tree, table: Table, rows: Mapping[str, int], lost: Sequence[str]) -> list[str]:
     odd = []
     if lost:
-        odd.append(f"{len(lost):,} rows of {table.title} without a file ({some(lost)})")
+        odd.append(fact(lost, "row", f"of {table.title} without a file"))
     if alone := [name for name in tree.names if name not in rows]:
-        odd.append(f"{len(alone):,} pictures without a row in {table.title} ({some(alone)})")
+        odd.append(fact(alone, "picture", f"without a row in {table.title}"))
     folders = {name.rpartition("/")[0] for name in tree.names}
     labels = {place(folder, (), False).label for folder in folders} - {None}
     if len(labels) > 1:

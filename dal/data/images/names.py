@@ -56,3 +56,13 @@ def class_name(folder: str) -> str:
 def some(names: Sequence[str], most: int = 3) -> str:
     """The first few of some names, for a line."""
     return ", ".join(map(shown, names[:most])) + ", ..." * (len(names) > most)
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 picture`` or ``1,234 pictures``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def fact(names: Sequence[str], noun: str, words: str, rest: str = "") -> str:
+    """A phrase of the log: how many, what, the first few of them in brackets, and the rest."""
+    return f"{counted(len(names), noun)} {words} ({some(names)}){rest}"

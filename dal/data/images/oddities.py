@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dal.data.images.known import Samples
 from dal.data.images.layout import TEST, TRAIN
-from dal.data.images.names import some
+from dal.data.images.names import counted, fact, some
 from dal.data.source import is_known
 
 
@@ -51,26 +51,29 @@ def twins(samples: Samples) -> list[str]:
         same[samples.digests[row].tobytes()].append(row)
     within: list[str] = []
     across: list[str] = []
-    for rows in same.values():
+    unlike: list[str] = []
+    for rows in (rows for rows in same.values() if len(rows) > 1):
         parts = {int(samples.parts[row]) for row in rows}
-        if len(rows) > 1:
-            names = " = ".join(samples.names[row] for row in rows[:2])
-            (across if {TRAIN, TEST} <= parts else within).append(names)
-    odd = []
-    if within:
-        odd.append(f"{len(within):,} pictures are there more than once ({some(within)})")
-    if across:
-        odd.append(f"{len(across):,} test pictures are training pictures as well ({some(across)})")
-    return odd
+        names = " = ".join(samples.names[row] for row in rows[:2])
+        (across if {TRAIN, TEST} <= parts else within).append(names)
+        targets = samples.targets[rows]
+        known = targets[is_known(targets)]
+        if len(known) and not (known == known[0]).all():
+            unlike.append(names)
+    found = (
+        (within, "picture", "there more than once"),
+        (across, "test picture", "in the training part as well"),
+        (unlike, "picture", "with two different labels"),
+    )
+    return [fact(names, noun, words) for names, noun, words in found if names]
 
 
 def odd_colors(gray: npt.NDArray[np.bool_], channels: int, asked: bool) -> list[str]:
     """Gray pictures among colored ones, or colors that are lost."""
     count = int(gray.sum())
     if channels == 3 and 0 < count < len(gray):
-        return [f"{count:,} gray pictures among colored ones"]
+        return [f"{counted(count, 'gray picture')} among colored ones"]
     if channels == 1 and count < len(gray) and not asked:
-        return [
-            f"{len(gray) - count:,} colored pictures are read as gray; data.channels=3 keeps colors"
-        ]
+        colored = counted(len(gray) - count, "colored picture")
+        return [f"{colored} read as gray; data.channels=3 keeps colors"]
     return []

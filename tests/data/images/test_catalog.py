@@ -83,7 +83,7 @@ def test_unlabeled_pictures_lie_at_any_depth(tmp_path, word, within):
 def test_unlabeled_at_the_top_beside_train(tmp_path):
     found = catalog(lay(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "unlabeled/x/2.jpg", "3.jpg"))
     assert told(found)["unlabeled/x/2.jpg"] == told(found)["3.jpg"] == ("train", None)
-    assert "1 pictures beside the folders are unlabeled (3.jpg)" in found.odd
+    assert "1 picture beside the folders, unlabeled (3.jpg)" in found.odd
 
 
 def test_pictures_beside_train_are_left_out_and_told_of(tmp_path):
@@ -91,7 +91,7 @@ def test_pictures_beside_train_are_left_out_and_told_of(tmp_path):
     assert "meta/2.jpg" not in found.names
     assert found.class_names == ("a", "b")
     (odd,) = found.odd
-    assert odd.startswith("1 pictures beside train/ left out (in meta)")
+    assert odd.startswith("1 picture beside train/ left out (in meta)")
 
 
 def test_test_pictures_without_a_label_are_left_out_and_told_of(tmp_path):
@@ -122,7 +122,7 @@ def test_empty_folders_are_classes_and_folders_of_other_files_are_none(tmp_path)
     assert found.class_names == ("a", "b", "c")
     assert told(found)["2.jpg"] == ("train", None)
     assert "no class, since only other files lie there: notes" in found.odd
-    assert "1 files that are no pictures by their names (notes/x/list.txt)" in found.odd
+    assert "1 file of other kinds (notes/x/list.txt)" in found.odd
 
 
 def test_pictures_alone_with_class_names(tmp_path):
@@ -193,7 +193,7 @@ def test_links_to_folders_are_followed_once_each(tmp_path):
     tree = walk(root)
     assert tree.names == ["a/3.jpg", "a/b/4.jpg", "cat/2.jpg", "cat/x/1.jpg"]
     assert tree.skipped == ["a/b/up", "cat/back", "zebra"]
-    assert "3 links to folders that are read already (a/b/up, cat/back, zebra)" in catalog(root).odd
+    assert "3 links to what is read already (a/b/up, cat/back, zebra)" in catalog(root).odd
 
 
 def test_broken_links_are_files_and_pipes_are_none(tmp_path):
@@ -256,8 +256,8 @@ def test_a_table_is_found_by_itself(tmp_path, name, text):
         "x/2.jpg": ("train", "cat"),
     }
     assert found.labels_from == name
-    assert f"1 pictures without a row in {name} (4.jpg)" in found.odd
-    assert "2 files that are no pictures by their names (notes.txt, other.csv)" in found.odd
+    assert f"1 picture without a row in {name} (4.jpg)" in found.odd
+    assert "2 files of other kinds (notes.txt, other.csv)" in found.odd
 
 
 def test_a_named_table_elsewhere_with_its_column(tmp_path):
@@ -267,7 +267,7 @@ def test_a_named_table_elsewhere_with_its_column(tmp_path):
         catalog(root, tmp_path / "my labels.txt")
     found = catalog(root, tmp_path / "my labels.txt", "a")
     assert [label for _, label in told(found).values()] == ["u", "w"]
-    assert found.odd == ["1 rows of my labels.txt without a file (lost.jpg)"]
+    assert found.odd == ["1 row of my labels.txt without a file (lost.jpg)"]
     with pytest.raises(ValueError, match="there is no column 'c'"):
         catalog(root, tmp_path / "my labels.txt", "c")
     with pytest.raises(ValueError, match=r"'a'.*not in class_names"):
@@ -290,7 +290,7 @@ def test_a_column_of_splits(tmp_path):
         "3.jpg": ("train", "b"),
         "4.jpg": ("train", "a"),
     }
-    assert found.odd[0].startswith("1 test or validation pictures without a label left out (5.jpg)")
+    assert found.odd[0].startswith("1 test or validation picture without a label left out (5.jpg)")
     table(tmp_path / "m.csv", "file_name,label,split\n0.jpg,a,train\n1.jpg,b,fold 2\n")
     with pytest.raises(ValueError, match=r"m.csv: row 2 has 'fold 2' in the column 'split'"):
         catalog(tmp_path)
@@ -368,7 +368,7 @@ def test_rows_that_contradict_each_other(tmp_path):
 def test_a_table_of_other_files(tmp_path):
     lay(tmp_path, "1.jpg")
     table(tmp_path / "m.csv", "file_name,label\na.jpg,a\n/etc/passwd,b\n")
-    with pytest.raises(ValueError, match=r"m.csv: it names 2 files, and none of them is there"):
+    with pytest.raises(ValueError, match=r"m.csv: it names 2 files, and none is there"):
         catalog(tmp_path)
 
 

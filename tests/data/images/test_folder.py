@@ -147,7 +147,7 @@ def test_colors_that_the_sampled_files_do_not_show_are_told_of(read, photos, cap
         picture(photos / "ab"[number % 2] / f"{number}.png", number, mode="L")
     picture(photos / "a" / "1.png", 77)
     assert read().store.spec[0] == 1
-    assert "1 colored pictures are read as gray; data.channels=3 keeps colors" in caplog.text
+    assert "1 colored picture read as gray; data.channels=3 keeps colors" in caplog.text
 
 
 def test_what_is_odd_is_told_in_one_line(read, photos, caplog):
@@ -164,9 +164,10 @@ def test_what_is_odd_is_told_in_one_line(read, photos, caplog):
         "no picture yet of ape",
         "only test or validation pictures of fox",
         "classes that differ in upper and lower case only: Dog and dog",
-        "1 pictures are there more than once (train/cat/1.png = train/cat/3.png)",
-        "1 test pictures are training pictures as well",
-        "1 files that are no pictures by their names (notes.txt)",
+        "1 picture there more than once (train/cat/1.png = train/cat/3.png)",
+        "1 picture with two different labels (test/cat/1.png = test/fox/1.png)",
+        "1 test picture in the training part as well (test/cat/1.png = test/fox/1.png)",
+        "1 file of other kinds (notes.txt)",
     ):
         assert phrase in line
 
@@ -191,7 +192,7 @@ def test_damaged_files_are_set_aside_and_named_in_a_file(read, photos, caplog):
     dataset = read()
     assert dataset.contents == BEGINNING
     (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert "4 files cannot be read and are set aside (cat/0.png: it is empty, " in line
+    assert "4 files set aside, since unreadable (cat/0.png: it is empty, " in line
     file = line.partition("; /")[2].partition(" names all")[0]
     with Path(f"/{file}").open(newline="") as stream:
         rows = list(csv.reader(stream))
@@ -221,7 +222,7 @@ def test_a_folder_of_damaged_files_alone(read, photos):
 def test_folders_that_nothing_can_be_learned_from(read, photos, tmp_path):
     photos.mkdir()
     (photos / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"there is no picture .*1 files that are no pictures"):
+    with pytest.raises(ValueError, match=r"there is no picture .*1 file of other kinds"):
         read()
     with pytest.raises(FileNotFoundError, match=r"does not exist; set data.path"):
         read(tmp_path / "nowhere")
@@ -368,9 +369,7 @@ def test_other_content_under_a_known_name(read, photos, tmp_path, caplog):
     assert second.appended == 0
     assert second.targets.tolist() == first.targets.tolist()
     assert shades(second.store) == [0, 150, 10, 15, 20]
-    assert "1 pictures have other content than before (cat/2.png); their labels are kept" in (
-        caplog.text
-    )
+    assert "1 picture with other content than before (cat/2.png); labels are kept" in (caplog.text)
     assert second.store.digest() != first.store.digest()
     one, two = (make_source(dataset, seed=0) for dataset in (first, second))
     assert one.fingerprint() == two.fingerprint()  # so that the run goes on
@@ -387,13 +386,11 @@ def test_files_that_are_gone_or_damaged_come_from_the_cache(read, photos, tmp_pa
     second = read(known=recorded(first, tmp_path))
     assert shades(second.store) == shades(first.store)
     assert second.contents == first.contents
-    assert "2 pictures are gone or damaged now (cat/2.png, dog/1.png)" in caplog.text
+    assert "2 pictures gone or damaged now (cat/2.png, dog/1.png)" in caplog.text
     assert second.store.digest() == first.store.digest()
     third = read(known=recorded(second, tmp_path))
     assert shades(third.store) == shades(first.store)
-    with pytest.raises(
-        ValueError, match=r"2 pictures that this run has are gone or damaged .cat/2"
-    ):
+    with pytest.raises(ValueError, match=r"2 pictures of this run gone or damaged .cat/2"):
         read(known=recorded(first, tmp_path), cache_dir=str(tmp_path / "other"))
 
 
@@ -408,7 +405,7 @@ def test_a_file_that_was_moved_into_a_class_is_the_same_sample(read, photos, tmp
     assert second.targets.tolist() == first.targets.tolist()
     assert shades(second.store) == shades(first.store)
     assert (
-        "2 pictures have another path (dog/1.png is dog/1b.png, unlabeled/1.png is cat/new.p"
+        "2 pictures with another path (dog/1.png is dog/1b.png, unlabeled/1.png is cat/new.p"
         in (caplog.text)
     )
     assert "gone" not in caplog.text
@@ -432,7 +429,7 @@ def test_a_file_in_the_place_of_another_is_not_taken_for_it(read, photos, tmp_pa
     lay(photos, *BEGINNING)
     first = read()
     shutil.move(photos / "cat/1.png", photos / "dog/1.png")
-    with pytest.raises(ValueError, match=r"1 pictures that this run has are gone .*dog/1.png"):
+    with pytest.raises(ValueError, match=r"1 picture of this run gone .*dog/1.png"):
         read(known=recorded(first, tmp_path))
 
 
@@ -443,7 +440,7 @@ def test_a_label_that_changed_is_told_of_and_not_taken(read, photos, tmp_path, c
     (photos / "m.csv").write_text("file_name,label\n1.png,b\n2.png,b\n3.png,a\n")
     second = read(known=recorded(first, tmp_path))
     assert second.targets.tolist() == first.targets.tolist() == [0, 1, UNKNOWN]
-    assert "2 pictures have another label than when this run began (1.png, 3.png)" in caplog.text
+    assert "2 pictures with another label than when this run began (1.png, 3.png)" in caplog.text
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -461,7 +458,7 @@ def test_a_class_that_came_later_is_left_out(read, photos, tmp_path, caplog, mul
     assert second.class_names == ("a", "b")
     assert second.contents == ["1.png", "2.png", "4.png"]
     assert second.targets.tolist() == [*first.targets.tolist(), [0, 1] if multilabel else 1]
-    assert "1 new pictures of classes that this run does not have left out (3.png)" in caplog.text
+    assert "1 new picture of classes that this run does not have left out (3.png)" in caplog.text
 
 
 def test_a_run_goes_on_where_its_class_folders_are_gone(read, photos, tmp_path):
