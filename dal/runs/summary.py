@@ -42,7 +42,8 @@ def _table(result: Result) -> list[str]:
     elif last["validation_labels"]:
         lines.append(f"labels without the {last['validation_labels']} of the validation split")
     if source.appended:
-        lines.append(f"{source.appended} samples came after the run had begun")
+        several = "s" * (source.appended > 1)
+        lines.append(f"{source.appended} sample{several} came after the run had begun")
     return [*lines, ""]
 
 
