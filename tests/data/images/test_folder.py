@@ -15,6 +15,7 @@ from PIL import Image
 from dal.checkpoint import load, save
 from dal.data import UNKNOWN, image_folder, make_source
 from dal.data.store import JoinedStore
+from dal.settings import differing
 
 
 def picture(path, shade, size=(8, 8), mode="RGB"):
@@ -475,3 +476,10 @@ def test_the_name_and_the_path(read, photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     assert read(tmp_path / "link").contents == read().contents
     assert np.array_equal(pixels(read(tmp_path / "link").store), pixels(read().store))
+
+
+def test_how_files_are_read_makes_no_other_run():
+    usual = {"path": "photos", "lazy": None, "workers": None, "on_damage": "skip", "cache_dir": "a"}
+    other = {"path": "photos", "lazy": True, "workers": 3, "on_damage": "fail", "cache_dir": "b"}
+    assert differing({"data": other}, {"data": usual}) == {}
+    assert differing({"data": {**usual, "path": "mine"}}, {"data": usual}) == {"data.path": "mine"}
