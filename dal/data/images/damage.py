@@ -12,7 +12,11 @@ FILE = "damaged.csv"
 
 
 def tell_damaged(
-    folder: Path, faults: Mapping[str, str], here: Collection[str], refuse: bool
+    folder: Path,
+    faults: Mapping[str, str],
+    here: Collection[str],
+    known: Collection[str],
+    refuse: bool,
 ) -> list[str]:
     """Name damaged files in ``damaged.csv``.
 
@@ -20,6 +24,7 @@ def tell_damaged(
         folder: Where that file is to be.
         faults: Why files cannot be read, by name; those that are gone as well.
         here: The files that are there.
+        known: Files of a run that has begun, which goes on with the pixels it has of them.
         refuse: Whether any damaged one is too many.
 
     Returns:
@@ -35,11 +40,16 @@ def tell_damaged(
         return []
     rows = [("file", "reason"), *((shown(name), why) for name, why in damaged.items())]
     write_text_atomically(path, csv_text(rows))
-    few = ", ".join(f"{shown(name)}: {why}" for name, why in list(damaged.items())[:3])
     if refuse:
         raise ValueError(
-            f"{len(damaged):,} of {counted(len(here), 'file')} cannot be read ({few}); mend or "
-            f"remove them, {path} names all, or set data.on_damage=skip"
+            f"{len(damaged):,} of {counted(len(here), 'file')} cannot be read ({_few(damaged)}); "
+            f"mend or remove them, {path} names all, or set data.on_damage=skip"
         )
-    what = counted(len(damaged), "file")
-    return [f"{what} set aside, since unreadable ({few}); {path} names all"]
+    aside = {name: why for name, why in damaged.items() if name not in known}
+    what = counted(len(aside), "file")
+    told = f"{what} set aside, since unreadable ({_few(aside)}); {path} names all"
+    return [told] if aside else []
+
+
+def _few(faults: Mapping[str, str]) -> str:
+    return ", ".join(f"{shown(name)}: {why}" for name, why in list(faults.items())[:3])

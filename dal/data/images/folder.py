@@ -268,18 +268,15 @@ def _samples(
     names, _ = asked_about(before, now)
     new = np.zeros((len(names) - len(before), 32), np.uint8)
     seen = pictures.look_at(names, np.concatenate([before.digests, new]))
-    here = {*now.names}
-    odd = tell_damaged(
-        pictures.folder, {names[row]: seen.faults[row] for row in sorted(seen.faults)},
-        here, on_damage == "fail",
-    )  # fmt: skip
+    faults = {names[row]: seen.faults[row] for row in sorted(seen.faults)}
+    odd = tell_damaged(pictures.folder, faults, {*now.names}, {*before.names}, on_damage == "fail")
     before, fresh, changes = grown(before, now, seen)
     if known is not None:
         fresh, left = newcomers(fresh)
         changes += left
     samples = joined(before, fresh)
     if not (samples.parts == TRAIN).any():
-        why = [f"{shown(names[row])}: {seen.faults[row]}" for row in sorted(seen.faults)][:1]
+        why = [f"{shown(name)}: {fault}" for name, fault in faults.items()][:1]
         raise ValueError(
             f"{title}: no picture to train on is left of {len(now):,} "
             f"({''.join(why) or 'all lie in other parts'}); add some"

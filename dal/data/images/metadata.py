@@ -165,7 +165,8 @@ def _by_table(
     if not files:
         raise ValueError(
             f"it names {counted(len(lost), 'file')}, and none is there (such as {some(lost, 1)}); "
-            f"write in {FILE} where each lies, as seen from the table or from data.path"
+            f"write in {FILE} where each lies, as seen from the table or from data.path, or "
+            "move the table away"
         )
     rows: dict[str, int] = {}
     for row, name in files.items():

@@ -388,6 +388,7 @@ def test_files_that_are_gone_or_damaged_come_from_the_cache(read, photos, tmp_pa
     assert shades(second.store) == shades(first.store)
     assert second.contents == first.contents
     assert "2 pictures gone or damaged now (cat/2.png, dog/1.png)" in caplog.text
+    assert "set aside" not in caplog.text
     assert second.store.digest() == first.store.digest()
     third = read(known=recorded(second, tmp_path))
     assert shades(third.store) == shades(first.store)
