@@ -22,8 +22,8 @@ from dal.models.weights import is_file, load_weights, read_state
 class TorchvisionNetwork(FineTuned):
     """A classifier of ``torchvision.models`` with a fresh last layer.
 
-    Images come as `dal.data` prepares them, by mean and deviation of their own data set where it
-    says so; pretrained networks expect ImageNet's, which differ little for photos.
+    Images come as `dal.data` prepares them: of a folder by ImageNet's mean and deviation, which
+    pretrained networks expect, of other data sets by their own, which for photos differ little.
 
     Args:
         input_shape: (channels, height, width); the networks of ``vit_`` and ``maxvit_`` take 224
