@@ -98,7 +98,7 @@ def _candidates(tree: Tree) -> list[tuple[str, int | None]]:
 def _has_names(path: Path, odd: list[str]) -> bool:
     try:
         return FILE in next(iter(read_blocks(path, 1)), {})
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         odd.append(f"{error}, and is not taken for a table of labels")
         return False
 
