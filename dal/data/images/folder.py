@@ -109,7 +109,8 @@ def image_folder(
         mean: Subtracted, in units of [0, 1], one number a channel; None for ImageNet's, and 0.449
             for gray pictures.
         std: Divided by, likewise; 0.226 for gray pictures.
-        metadata: The table of labels; None for one that lies in the folder, if any does.
+        metadata: The table of labels, as seen from here or from the folder; None for one that lies
+            in the folder, if any does.
         target: Its column of labels, or several of 0 and 1; None for the only one there.
         class_names: Names of the classes, in the order of the columns of outputs; None for those
             that are found, sorted.
@@ -138,8 +139,7 @@ def image_folder(
     _check_settings(size, fit, channels, on_damage)
     root = Path(path).expanduser()
     title = name or shown(root.resolve().name) or "pictures"
-    table = None if metadata is None else Path(metadata).expanduser()
-    found = catalog(root, table, target, class_names)
+    found = catalog(root, _table(root, metadata), target, class_names)
     if known is None:
         _check_classes(found, title)
         classes, looks = found.class_names, _looked_at(root, found.names)
@@ -199,26 +199,33 @@ def _check_classes(found: Catalog, title: str) -> None:
     Raises:
         ValueError: With what to do.
     """
-    count, classes = len(found.names), found.class_names
-    if not count:
+    pictures, classes = counted(len(found.names), "picture"), found.class_names
+    aside = f" ({'; '.join(found.odd)})" if found.odd else ""
+    if not found.names:
         raise ValueError(
-            f"{title}: there is no picture that could be used (names end like .jpg or .png)"
-            f"{' (' * bool(found.odd)}{'; '.join(found.odd)}{')' * bool(found.odd)}; set data.path "
-            "to the folder that they lie in"
+            f"{title}: there is no picture to be used (names end like .jpg or .png){aside}; "
+            "set data.path to the folder that they lie in"
         )
     if not classes:
         raise ValueError(
-            f"{title}: {counted(count, 'picture')}, and nothing says what they may be; name the "
-            "classes, such as data.class_names=[cat,dog], or make a folder for each of them in it, "
-            "empty ones too"
+            f"{title}: {pictures}, and nothing says what they may be{aside}; name the classes, "
+            "such as data.class_names=[cat,dog], or make a folder for each of them in it, empty "
+            "ones too"
         )
     if len(classes) == 1:
         raise ValueError(
-            f"{title}: one class only ({classes[0]}), and there is nothing to tell it from; make a "
-            "folder for each class, empty ones too, set data.path to the folder in which they lie, "
-            "or name all by data.class_names (folders called train, validation, test, pool and the "
-            "like are classes only then)"
+            f"{title}: one class only ({classes[0]}), and there is nothing to tell it from{aside}; "
+            "make a folder for each class, empty ones too, set data.path to the folder in which "
+            "they lie, or name all by data.class_names (folders called train, validation, test, "
+            "pool and the like are classes only then)"
         )
+
+
+def _table(root: Path, metadata: str | None) -> Path | None:
+    if metadata is None:
+        return None
+    here, inside = Path(metadata).expanduser(), root / metadata
+    return inside if inside.is_file() and not here.is_file() else here
 
 
 def _looked_at(root: Path, names: Sequence[str]) -> list[Look]:

@@ -232,6 +232,9 @@ def test_folders_that_nothing_can_be_learned_from(read, photos, tmp_path):
     lay(photos, "1.png", "2.png")
     with pytest.raises(ValueError, match=r"2 pictures, and nothing says .* data.class_names="):
         read()
+    (photos / "m.jsonl").write_text('{"file_name": "1.png", "boxes": [1, 2]}')
+    with pytest.raises(ValueError, match=r"2 pictures, and nothing says .*l, line 1: 'boxes'"):
+        read()
     lay(photos, "cat/1.png")
     with pytest.raises(ValueError, match=r"one class only .cat., .*a folder for each class"):
         read()
@@ -282,6 +285,10 @@ def test_a_table_of_labels(read, photos, caplog):
         "8x8"
     )
     assert make_source(dataset, seed=0).task.kind == "multilabel"
+    assert read(metadata="metadata.csv").targets.equal(dataset.targets)
+    assert read(metadata=str(photos / "metadata.csv")).targets.equal(dataset.targets)
+    with pytest.raises(FileNotFoundError, match=r"^other.csv does not exist"):
+        read(metadata="other.csv")
 
 
 NAMES = [
