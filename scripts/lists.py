@@ -23,6 +23,7 @@ PAGES = {
     "features": "docs/features.md",
     "model": "docs/fine_tuning.md",
     "strategy": "docs/strategies.md",
+    "trainer": "docs/training.md",
 }
 """Pages that say more of a group."""
 OPEN = "…"

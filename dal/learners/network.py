@@ -112,6 +112,7 @@ class TorchLearner(Learner):
             )
         self.gives_features = False
         self.model = self._fresh(0, built)
+        trainer.check(self.model, source.input_shape, task)
         numel = numel_of(source.input_shape)
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dal.utils.inputs import Inputs, in_words
+from dal.utils.inputs import InputSpec
 from dal.utils.ranges import check_number
 
 __all__ = ["Augment", "unchanged"]
@@ -124,18 +124,18 @@ class Augment:
     def _differs(self, *names: str) -> bool:
         return any(_plain(getattr(self, name)) != _plain(getattr(NOTHING, name)) for name in names)
 
-    def check(self, inputs: Inputs) -> None:
-        """Refuse what is no image.
+    def check(self, shape: InputSpec) -> None:
+        """Refuse samples that are no images.
 
         Args:
-            inputs: Prepared samples.
+            shape: Of a prepared sample, or shapes by name.
 
         Raises:
-            TypeError: They are no tensor (B, channels, H, W).
+            TypeError: It is not (channels, H, W).
         """
-        if not (isinstance(inputs, Tensor) and inputs.ndim == 4):
+        if isinstance(shape, dict) or len(shape) != 3:
             raise TypeError(
-                f"trainer/augment changes images, and these samples are {in_words(inputs)}; set "
+                f"trainer/augment changes images, and these samples have the shape {shape}; set "
                 "trainer/augment=none"
             )
 

@@ -83,7 +83,7 @@ class Epochs(ABC):
     def __init__(self, trainer: Recipe, model: nn.Module, count: int, device: torch.device) -> None:
         self.trainer, self.count, self.device = trainer, count, device
         self.progress = Progress()
-        self.normalizes = any(isinstance(module, _BatchNorm) for module in model.modules())
+        self.normalizes = normalizes(model)
 
     def run_epoch(self) -> None:
         """One pass over the samples, or the rest of it, its metrics, and the verdict on them."""
@@ -267,6 +267,11 @@ class Epochs(ABC):
         validation: Sequence[Metrics],
     ) -> None:
         """End an epoch: each fit's record of it, the verdict, and whoever waits for it told."""
+
+
+def normalizes(model: nn.Module) -> bool:
+    """Whether a layer is a BatchNorm, which takes no single sample in training."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:

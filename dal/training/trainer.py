@@ -13,9 +13,11 @@ from dal.task import Task
 from dal.training.augment import Augment
 from dal.training.context import FitContext, FitState, Samples
 from dal.training.early_stopping import EarlyStopping
+from dal.training.epochs import normalizes
 from dal.training.fit import Fit
-from dal.training.optim import MakeOptimizer, MakeScheduler, constant, sgd
+from dal.training.optim import MakeOptimizer, MakeScheduler, constant, parameter_groups, sgd
 from dal.training.parallel import ParallelFit
+from dal.utils.inputs import InputSpec, shapes_of
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_number, check_whole
 from dal.utils.ranks import current
@@ -173,28 +175,47 @@ class Trainer:
         """A fit that stands at its beginning, or where the context resumes it; see `fit`.
 
         Raises:
-            ValueError: There are no samples, or the network has no head for `body_lr_factor`, or a
-                BatchNorm and parts of one sample.
-            TypeError: Samples are no images and shall be augmented, or have several labels each and
-                shall be weighted by class.
+            ValueError: There are no samples; or see `check`.
+            TypeError: See `check`.
         """
         if len(samples) == 0:
             raise ValueError("there are no labeled samples to train on; raise initial.count")
-        if self.augment is not None:
-            first = torch.zeros(1, dtype=torch.int64, device=samples.targets.device)
-            self.augment.check(samples.take(first))
+        first = torch.zeros(1, dtype=torch.int64, device=samples.targets.device)
+        self.check(model, shapes_of(samples.take(first)) if self.augment else (), task)
         if self.class_weights == "balanced":
             weights = balanced(samples.targets)
             known = samples.weights
             samples = replace(samples, weights=weights if known is None else weights * known)
         kind = ParallelFit if current().world_size > 1 else Fit
-        fit = kind(self, model, samples, task, context, self.label_smoothing)
-        if fit.normalizes and self.micro_batch_size == 1:
+        return kind(self, model, samples, task, context, self.label_smoothing)
+
+    def check(self, model: nn.Module, shape: InputSpec, task: Task) -> None:
+        """Refuse settings that do not go with a network or its samples.
+
+        Args:
+            model: The network.
+            shape: Of a prepared sample, or shapes by name.
+            task: What is learned.
+
+        Raises:
+            ValueError: There is no head for `body_lr_factor`; or a BatchNorm, and parts of one
+                sample.
+            TypeError: Samples are no images and shall be augmented, or have several labels each and
+                shall be weighted by class.
+        """
+        parameter_groups(model, dict(model.named_parameters()), self.body_lr_factor)
+        if self.augment is not None:
+            self.augment.check(shape)
+        if self.class_weights == "balanced" and not task.exclusive:
+            raise TypeError(
+                "trainer.class_weights=balanced is for samples of one class each, and these have "
+                "several labels each; set trainer.class_weights=none"
+            )
+        if self.micro_batch_size == 1 and normalizes(model):
             raise ValueError(
                 f"trainer.micro_batch_size=1: {type(model).__name__} has BatchNorm, which takes no "
                 "single sample; give 2 or more"
             )
-        return fit
 
 
 def balanced(targets: Tensor) -> Tensor:
@@ -206,18 +227,10 @@ def balanced(targets: Tensor) -> Tensor:
     Returns:
         float32, (M,): M / (classes that occur * samples of the own class), whose mean is 1.
 
-    Raises:
-        TypeError: Samples have several labels each.
-
     Reference:
         ``class_weight="balanced"`` of scikit-learn, by G. King and L. Zeng. Logistic regression in
         rare events data. Political Analysis 9, 2001.
     """
-    if targets.ndim != 1:
-        raise TypeError(
-            "trainer.class_weights=balanced is for samples of one class each, and these have "
-            "several labels each; set trainer.class_weights=none"
-        )
     counts = targets.bincount()
     share = len(targets) / (int((counts > 0).sum()) * counts.double())
     return share[targets].float()
