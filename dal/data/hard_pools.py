@@ -251,7 +251,7 @@ class Repeated(HardPool):
 class Noisy(HardPool):
     """Wrong labels: those of the oracle, of the initial samples and of the validation part.
 
-    The test part stays clean.
+    The test part stays clean, and so does a validation part that the data set came with.
 
     Attributes:
         rate: Share of the labels that are wrong, in [0, 1): exactly so many, rounded.
@@ -290,11 +290,9 @@ class Noisy(HardPool):
             return split.with_targets(targets)
 
         validation = source.validation
-        return replace(
-            source,
-            train=mislabeled(source.train, "train"),
-            validation=validation and mislabeled(validation, "validation"),
-        )
+        if validation is not None and not source.own_validation:
+            validation = mislabeled(validation, "validation")
+        return replace(source, train=mislabeled(source.train, "train"), validation=validation)
 
     def _becomes(self, names: Sequence[str]) -> Tensor | None:
         """int64, (C,), the wrong label of each class, `UNKNOWN` where it has none."""

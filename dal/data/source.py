@@ -291,6 +291,7 @@ class Source:
         appended: See `Dataset.appended`: the last samples of the training part.
         recipe: See `Dataset.recipe`.
         listing: See `Dataset.listing`.
+        own_validation: Whether the data set came with its validation part.
         validation_of_labels: Share of the labels that each round holds out to validate on, drawn
             anew from them; 0 for none.
     """
@@ -306,6 +307,7 @@ class Source:
     appended: int = 0
     recipe: Mapping[str, Any] | None = None
     listing: Mapping[str, Any] | None = None
+    own_validation: bool = False
     validation_of_labels: float = 0.0
 
     @property

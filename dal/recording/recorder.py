@@ -17,6 +17,7 @@ from dal.journals import METRICS, row_lines
 from dal.metrics import aubc
 from dal.recording.figures import learning_curve
 from dal.recording.run_directory import START, RunDirectory
+from dal.recording.samples import keep_samples
 from dal.recording.tensorboard import (
     CURVE,
     MAX_IMAGES,
@@ -109,6 +110,7 @@ class Recorder:
         """
         if self.directory is None:
             return
+        keep_samples(self.directory.path, self.source)
         if not (self.directory.path / START).is_file():
             self.directory.write(START, json.dumps(dict(start), indent=2) + "\n")
         env = {**environment(device), "numerics": dict(numerics)}

@@ -25,9 +25,9 @@ from dal.models.base import MakeModel
 from dal.oracles import Oracle
 from dal.query import Strategy
 from dal.recording.run_directory import RunDirectory
+from dal.recording.samples import Known
 from dal.runs.host import current_host
 from dal.runs.loop import Result, run
-from dal.runs.samples import Known
 from dal.runs.summary import headline, summary, todo
 from dal.settings import Settings
 from dal.training.trainer import Trainer
@@ -118,8 +118,6 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
         of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
         make = partial(source_of, config, settings, allow, known.listing)
         source = current_host().shared([*of_data, known.digest], lambda: ranks.main_first(make))
-        if directory is not None:
-            known.keep(directory.path, source)
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )

@@ -238,7 +238,8 @@ def check_alike(start: Mapping[str, str]) -> None:
 
 def _of_beginning(parts: Parts, indices: Tensor) -> Tensor:
     """Those of some samples, ascending, that were there when the run began."""
-    return indices[indices < parts.source.begun]
+    source = parts.source
+    return indices[indices < source.begun] if source.appended else indices
 
 
 def _drawn(parts: Parts, pool: Pool) -> Tensor | None:
@@ -247,10 +248,10 @@ def _drawn(parts: Parts, pool: Pool) -> Tensor | None:
     Samples that came after the run had begun are candidates in any case, and decide nothing.
     """
     count, begun = parts.settings.candidates, parts.source.begun
-    unlabeled = _of_beginning(parts, pool.unlabeled_idx)
-    unlabeled = unlabeled[~torch.isin(unlabeled, parts.initial)]  # those are asked about first
     if count is None:
         return None
+    unlabeled = _of_beginning(parts, pool.unlabeled_idx)
+    unlabeled = unlabeled[~torch.isin(unlabeled, parts.initial)]  # those are asked about first
     if count >= len(unlabeled):
         log.info("candidates=%d: all %d unlabeled samples are", count, len(unlabeled))
         return None

@@ -23,10 +23,10 @@ from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
 from dal.recording.figures import prediction_history, save
 from dal.recording.pictures import end_of
 from dal.recording.run_directory import read_status
+from dal.recording.samples import Known
 from dal.runs.from_config import source_of
 from dal.runs.keeper import MODELS
 from dal.runs.parts import Parts, Standing
-from dal.runs.samples import Known
 from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.inputs import Inputs, map_tensors

@@ -416,3 +416,16 @@ def test_rounds_that_taught_nothing_are_paid_for_and_have_their_points(tmp_path:
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
     points = events.Scalars("1_learning_curve/accuracy")
     assert [event.step for event in points] == [8, 28, 48, 68]
+
+
+def test_noise_leaves_a_validation_part_alone_that_the_data_came_with():
+    data = Dataset("d", torch.randn(200, 2), torch.arange(200) % 2, ("a", "b"))
+    own = replace(data, validation_inputs=data.inputs[:50], validation_targets=data.targets[:50])
+    source = make_source(own, seed=0)
+    noisy = harden(source, [Noisy(0.4)], seed=0)
+    assert noisy.validation.targets.equal(source.validation.targets)
+    assert not noisy.train.targets.equal(source.train.targets)
+    drawn = make_source(data, seed=0, validation=50)
+    assert not harden(drawn, [Noisy(0.4)], seed=0).validation.targets.equal(
+        drawn.validation.targets
+    )

@@ -22,11 +22,13 @@ from dal.cli.config import compose
 from dal.data import Dataset, make_source
 from dal.data.initial import ColdStart, cold_start
 from dal.data.source import UNKNOWN
+from dal.lockstep.replicas import run_together
 from dal.models import MLP
 from dal.oracles import FilesOracle
-from dal.query import Margin
+from dal.query import Margin, Random
 from dal.runs.from_config import execute
 from dal.runs.replay import Replay
+from dal.settings import PlannedRun
 from dal.training.trainer import Trainer
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -272,3 +274,45 @@ def test_all_known_labels_are_taken_and_missed_where_there_are_none(tmp_path: Pa
     own = config(tmp_path)
     with pytest.raises(ValueError, match="goes by known labels, and no training sample has one"):
         execute({**own, "initial": composed["initial"]}, tmp_path / "none")
+
+
+def test_several_labels_a_sample_are_asked_for_until_each_has_some(tmp_path: Path) -> None:
+    inputs = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    source = make_source(Dataset("d", inputs, torch.full((60, 3), UNKNOWN), NAMES), seed=0)
+    for _ in range(20):
+        result = dal.run(
+            source,
+            MLP,
+            Random(),
+            initial=cold_start(60, 3, seed=0, per_class=2),
+            trainer=Trainer(epochs=1),
+            oracle=FilesOracle(tmp_path / "queries", NAMES, multilabel=True),
+            settings=dal.Settings(budget=2, query_size=2, figures=False),
+            run_dir=tmp_path,
+        )
+        if result.rows:
+            break
+        for path in (tmp_path / "queries").glob("*.csv"):
+            indices = [int(row["index"]) for row in rows(path)]
+            lines = [f"{i},{'a;b' if i % 4 else 'c' if i % 8 else '-'}" for i in indices]
+            path.write_text("\n".join(["index,label", *lines]))
+    counts = result.job.task.class_counts(result.job.pool.train_set().targets)
+    assert counts.min() >= 2
+    assert 6 <= result.rows[0]["labels"] <= 60
+
+
+def test_runs_that_share_their_process_ask_each_for_itself(tmp_path: Path) -> None:
+    runs = [
+        PlannedRun(str(seed), config(tmp_path, f"seed={seed}"), tmp_path / f"run{seed}")
+        for seed in (0, 1)
+    ]
+    for count in (1, 2, 3):
+        assert run_together(runs, "true") == [None, None]
+        for run in runs:
+            assert len(asked(run.run_dir)) == count
+            assert give_answers(run.run_dir) == (5 if count == 1 else 4)
+    assert run_together(runs, "true") == [None, None]
+    first = [rows(run.run_dir / "queries" / "initial_0001.csv") for run in runs]
+    assert first[0] != first[1]
+    for run in runs:
+        assert json.loads((run.run_dir / "status.json").read_text())["status"] == "complete"

@@ -198,6 +198,19 @@ def test_without_its_listing_a_grown_run_is_refused_as_other_data(
         go(tmp_path, "budget=12")
 
 
+def test_data_that_are_refused_leave_the_listing_as_it_was(data: Path, tmp_path: Path) -> None:
+    go(tmp_path, "budget=4")
+    listing, text = tmp_path / "run" / "samples.pt", data.read_text()
+    before = listing.read_bytes()
+    growing_data.write(data, range(200, 212), "late")
+    data.write_text(data.read_text().replace("0.", "1."))
+    with pytest.raises(ValueError, match="the data of growing have changed since this run began"):
+        go(tmp_path, "budget=8")
+    assert listing.read_bytes() == before
+    data.write_text(text)
+    assert go(tmp_path, "budget=8").status == "complete"
+
+
 def test_the_listing_is_written_only_when_it_changes(data: Path, tmp_path: Path) -> None:
     go(tmp_path, "budget=4")
     listing = tmp_path / "run" / "samples.pt"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,31 +43,43 @@ class Known:
 
         Whether the data are still those of the run, its digest of them tells.
         """
+        try:
+            return cls._of(run_dir)
+        except DamagedError as error:
+            log.warning("%s; the samples are looked up anew", error)
+            return cls()
+
+    @classmethod
+    def _of(cls, run_dir: Path) -> Known:
         path = run_dir / SAMPLES
         try:
             found = load(path)
             return cls(found["listing"], int(found["appended"]), digest_file(path))
         except FileNotFoundError:
             return cls()
-        except (DamagedError, KeyError, TypeError) as error:
-            log.warning("%s is damaged (%s); the samples are looked up anew", path, error)
-            return cls()
+        except (KeyError, TypeError) as error:
+            raise DamagedError(f"{path} is damaged: it holds no listing") from error
 
-    def keep(self, run_dir: Path, source: Source) -> None:
-        """Record the samples of a source that tells of them; say how many are new.
 
-        Raises:
-            OSError: The disk is full or not writable.
-        """
-        new = source.appended - self.appended
-        if new > 0:
-            words = (
-                "1 new sample is a candidate" if new == 1 else f"{new} new samples are candidates"
-            )
-            log.info("%s now", words)
-        now = {"listing": source.listing, "appended": source.appended}
-        if source.listing is not None and not _same(now, vars(self)):
-            save(run_dir / SAMPLES, now)
+def keep_samples(run_dir: Path, source: Source) -> None:
+    """Record the samples of a source that tells of them; say how many are new.
+
+    Called once the data are known to be those of the run, and before it takes a step.
+
+    Raises:
+        OSError: The disk is full or not writable.
+    """
+    if source.listing is None:
+        return
+    known = Known()
+    with suppress(DamagedError):  # told of when it was read
+        known = Known._of(run_dir)
+    if (new := source.appended - known.appended) > 0:
+        words = "1 new sample is a candidate" if new == 1 else f"{new} new samples are candidates"
+        log.info("%s now", words)
+    now = {"listing": source.listing, "appended": source.appended}
+    if not _same(now, vars(known)):
+        save(run_dir / SAMPLES, now)
 
 
 def _same(new: Any, old: Any) -> bool:
