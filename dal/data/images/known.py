@@ -189,15 +189,18 @@ def grown(known: Samples, now: Samples, seen: Seen) -> tuple[Samples, Samples, l
         positions=where,
         gray=seen.gray[where],
     )
-    behind = count + np.arange(len(new))
-    good = [
-        number
-        for number, position in enumerate(behind.tolist())
-        if usable[position] and position not in taken
-    ]
-    at = behind[good]
-    fresh = replace(now.at(new[good]), digests=digests[at], positions=at, gray=seen.gray[at])
-    return samples, fresh, odd
+    files = dict(zip(new.tolist(), range(count, len(names)), strict=True))
+    files |= _left_behind([row for row in moved if row not in faults], names, now)
+    files = {row: at for row, at in sorted(files.items()) if usable[at] and at not in taken}
+    at = np.array([*files.values()], np.int64)
+    fresh = now.at(np.array([*files], np.int64))
+    return samples, replace(fresh, digests=digests[at], positions=at, gray=seen.gray[at]), odd
+
+
+def _left_behind(known: Sequence[int], names: Sequence[str], now: Samples) -> dict[int, int]:
+    """Files of samples that have another file now: which of the files there they are."""
+    rows = {name: row for row, name in enumerate(now.names)} if known else {}
+    return {rows[names[at]]: at for at in known if names[at] in rows}
 
 
 def _moved(

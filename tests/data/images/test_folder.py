@@ -434,6 +434,20 @@ def test_files_that_changed_places_keep_their_labels(read, photos, tmp_path):
     assert second.contents[:3] == ["dog/1.png", "cat/2.png", "cat/1.png"]
 
 
+def test_a_file_that_was_edited_beside_its_original_is_new(read, photos, tmp_path):
+    lay(photos, *BEGINNING)
+    first = read()
+    shutil.move(photos / "cat/2.png", photos / "cat/original.png")
+    picture(photos / "cat/2.png", 150)
+    second = read(known=recorded(first, tmp_path))
+    assert second.contents == ["cat/1.png", "cat/original.png", *BEGINNING[2:], "cat/2.png"]
+    assert second.targets.tolist() == [*first.targets.tolist(), 0]
+    assert shades(second.store) == [*shades(first.store), 150]
+    assert second.appended == 1
+    third = read(known=recorded(second, tmp_path))
+    assert third.contents == second.contents
+
+
 def test_a_file_in_the_place_of_another_is_not_taken_for_it(read, photos, tmp_path):
     lay(photos, *BEGINNING)
     first = read()
