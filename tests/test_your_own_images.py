@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,29 +22,64 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"```bash\n(.*?)\n```", PAGE, re.DOTALL)]
 
 
+DRIVER = """
+import shlex, sys, traceback
+from dal.cli import command
+for line in sys.stdin:
+    sys.argv = shlex.split(line)
+    try:
+        code = command.main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        code = traceback.format_exc()
+    sys.stderr.flush()
+    print(f"\\nended: {code or 0}", flush=True)
+"""
+"""Does commands in one process, so that torch is imported once."""
+
+
+class Shell:
+    """Gives commands in a folder, where the pictures of the page lie.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+        subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            cwd=folder,
+            env=os.environ | {"DAL_SAVED_DIR": "saved", "DAL_CACHE_DIR": str(folder / "cache")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def said(self, line: list[str]) -> str:
+        """What a command says."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(shlex.join(line), file=self.process.stdin, flush=True)
+        text = ""
+        for told in self.process.stdout:
+            if told.startswith("ended: "):
+                assert told == "ended: 0\n", text + told
+                return text
+            text += told
+        raise AssertionError(f"the process has ended: {text}")
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pictures that the page writes."""
-    made = tmp_path_factory.mktemp("own images")
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    subprocess.run([sys.executable, "-c", code], cwd=made, check=True)
-    return made
-
-
-def said(folder: Path, line: list[str]) -> str:
-    """What a command says."""
-    here = {"DAL_SAVED_DIR": "saved", "DAL_CACHE_DIR": str(folder / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", "dal", *line[1:]],
-        cwd=folder,
-        env=os.environ | here,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("own images"))
+    with shell.process:
+        yield shell
+        shell.process.kill()
 
 
 def answer(run: Path, names: list[str]) -> list[str]:
@@ -65,21 +101,21 @@ def answer(run: Path, names: list[str]) -> list[str]:
     return asked
 
 
-def labeled(folder: Path, line: list[str], names: list[str]) -> tuple[Path, list[str], str]:
+def labeled(shell: Shell, line: list[str], names: list[str]) -> tuple[Path, list[str], str]:
     """Give a command until its run is complete; its directory, the questions, the last words."""
     asked: list[str] = []
     while True:
-        text = said(folder, line)
+        text = shell.said(line)
         found = re.findall(r"^run directory: +(\S+)$", text, re.MULTILINE)
-        run = folder / found[0]
+        run = shell.folder / found[0]
         if "waiting for labels" not in text:
             return run, asked, text
         asked += answer(run, names)
 
 
-def test_the_page_works_to_the_letter(folder: Path) -> None:
+def test_the_page_works_to_the_letter(shell: Shell) -> None:
     first, predict, without, photos = commands()
-    run, asked, text = labeled(folder, first, [f"digit {digit}" for digit in range(10)])
+    run, asked, text = labeled(shell, first, [f"digit {digit}" for digit in range(10)])
     (found,) = re.findall(r"```\n(photos: .*)\n```", PAGE)
     assert found in (run / "train.log").read_text()
     assert asked == ["round_0000", "round_0001", "round_0002"]
@@ -90,16 +126,16 @@ def test_the_page_works_to_the_letter(folder: Path) -> None:
     assert len(accuracies) == 4
     assert accuracies[-1] > max(accuracies[0], 0.7)
 
-    said(folder, [word.replace("saved/RUN", str(run)) for word in predict])
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8-sig") as file:
+    shell.said([word.replace("saved/RUN", str(run)) for word in predict])
+    with (shell.folder / "predictions.csv").open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     right = [row["class"] == f"digit {DIGITS[int(Path(row['file']).stem)]}" for row in rows]
     assert len(right) == 660
     assert sum(right) > 0.7 * 660
 
-    run, asked, text = labeled(folder, without, ["even", "odd"])
+    run, asked, text = labeled(shell, without, ["even", "odd"])
     assert asked == ["initial_0001", "round_0000"]
     assert "no test part" in text
 
-    run, asked, _ = labeled(folder, photos, [f"digit {digit}" for digit in range(10)])
+    run, asked, _ = labeled(shell, photos, [f"digit {digit}" for digit in range(10)])
     assert asked == ["round_0000"]
