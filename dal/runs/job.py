@@ -15,7 +15,7 @@ from dal.pool import Pool
 from dal.query import PredictionHistory
 from dal.recording.recorder import Recorder
 from dal.runs.keeper import DiskKeeper, Keeper, restore, settle_numerics
-from dal.runs.parts import Parts, Standing, check_alike, digests
+from dal.runs.parts import Parts, Standing, added, check_alike, digests
 from dal.settings import Settings
 from dal.state import State
 from dal.task import Task
@@ -119,7 +119,7 @@ def begin(
     standing = Standing.at_start(parts, parts.history(folder and folder / "history"))
     looked_at = folder is not None or current().world_size > 1  # hashing large data takes seconds
     start = digests(parts, standing) if looked_at else {}
-    check_alike(start)
+    check_alike(start | added(parts.source))
     keeper = Keeper() if folder is None else DiskKeeper(folder, parts, start["data"])
     restore(parts, standing, keeper)
     settle_numerics(parts, standing, device)

@@ -221,6 +221,17 @@ def digests(parts: Parts, standing: Standing) -> dict[str, str]:
     }
 
 
+def added(source: Source) -> dict[str, str]:
+    """The samples that came after the run had begun, which `digests` leave out; none for none."""
+    late = range(source.begun, len(source.train))
+    told = repr([source.content(index) for index in late])
+    return (
+        {"added samples": digest_tensors({told: source.train.targets[source.begun :]})}
+        if late
+        else {}
+    )
+
+
 def check_alike(start: Mapping[str, str]) -> None:
     """Refuse to begin where the processes that share a run have other digests than the first.
 
