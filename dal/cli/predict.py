@@ -113,7 +113,8 @@ def _write(
 
     from dal.utils.safe_files import csv_text
 
-    header = [samples.title, "class", "probability"]
+    told = ["class", "probability"]
+    header = ["id" if samples.title in told else samples.title, *told]
     header += [f"probability of {name}" for name in predictor.class_names] if every else []
     # Whether all is ASCII decides about the first bytes, and is known at the end.
     with (

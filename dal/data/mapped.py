@@ -126,7 +126,7 @@ class MappedStore(FileRows):
             raise ValueError(f"{name!r} of shape {array.shape} is empty; save at least one sample")
         if array.dtype.kind not in "iufb":
             raise ValueError(f"{name!r} has type {array.dtype}; save numbers, for example float32")
-        if array.ndim != 2 and array.dtype != np.uint8 and array.dtype.kind != "f":
+        if array.ndim > 2 and array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ValueError(
                 f"{name!r} holds images of type {array.dtype}; save them as uint8 in [0, 255], or "
                 "as floats in [0, 1]"

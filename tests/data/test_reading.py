@@ -60,6 +60,9 @@ def test_arrays_are_read_for_any_model(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", pictures=array)
     with pytest.raises(ValueError, match=r"b\.npz: it lacks the key 'inputs' .*it holds pictures"):
         inputs_like(None, tmp_path / "b.npz")
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    with pytest.raises(ValueError, match=r"has shape \(3,\); save features as \(N, D\)"):
+        inputs_like(None, tmp_path / "labels.npy")
 
 
 @pytest.fixture
