@@ -98,8 +98,8 @@ def _freeze(body: nn.Module, trainable: Trainable, name: str) -> tuple[str, ...]
     if trainable == "last_block":
         start = order.index(last_block(body, name))
     else:
-        own = [any(True for _ in module.parameters(recurse=False)) for module in modules.values()]
-        start = max((number + 1 for number, has in enumerate(own) if has), default=0)
+        own = [module._parameters or module._buffers for module in modules.values()]
+        start = max((number + 1 for number, numbers in enumerate(own) if numbers), default=0)
     for module in order[:start]:
         for parameter in modules[module].parameters(recurse=False):
             parameter.requires_grad_(False)

@@ -42,7 +42,7 @@ class Body(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(0.3))
         self.blocks = nn.Sequential(Block(), Block())
         self.norm = nn.BatchNorm2d(6)
-        self.end = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
+        self.end = nn.Sequential(nn.BatchNorm1d(6, affine=False), nn.ReLU(), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.blocks(self.stem(x * self.scale)))
@@ -59,7 +59,7 @@ def network(trainable: Any, seed: int = 0) -> FineTuned:
 
 TRAINED = {
     "head": ("head.",),
-    "last_block": ("body.blocks.1.", "body.norm.", "head."),
+    "last_block": ("body.blocks.1.", "body.norm.", "body.end.", "head."),
     "all": ("body.", "head."),
 }
 
@@ -86,17 +86,18 @@ def test_frozen_modules_stay_in_evaluation_mode(trainable: str) -> None:
     model = network(trainable)
     for turn in (model, copy.deepcopy(model), model.eval().train()):
         training = {name for name, module in turn.named_modules() if module.training}
-        expected = {"", "head", "body", "body.end", *(f"body.end.{n}" for n in range(2))}
+        expected = {"", "head", "body", "body.end", "body.end.1", "body.end.2"}
         if trainable == "last_block":
             block = ("", ".conv", ".norm", ".inner", ".inner.0", ".inner.1")
-            expected |= {"body.blocks", "body.norm", *(f"body.blocks.1{n}" for n in block)}
+            expected |= {f"body.blocks.1{n}" for n in block}
+            expected |= {"body.blocks", "body.norm", "body.end.0"}
         assert training - {"body"} == expected - {"body"}
     assert not any(module.training for module in model.eval().modules())
 
 
 def test_dropout_is_on_right_before_the_head_alone() -> None:
     model = network("head")
-    before = model.body.end.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    before = model.body.end[1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     seen: list[Tensor] = []
     first, second = model(IMAGES).features, model(IMAGES).features
     before.remove()
