@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -37,6 +40,21 @@ class ParallelFit(Fit):
             sums[1] += right
         loss_sum, correct = ranks.all_reduce_sum(sums.cpu()).unbind()
         return loss_sum, correct
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """See `Epochs.judged`: with the first process's statistics of BatchNorm in all.
+
+        `DistributedDataParallel` hands these around before a step, not after the last one; and each
+        process predicts a part of the validation split and of the pool.
+        """
+        with super().judged():
+            buffers = dict(self.model.named_buffers())
+            if buffers:
+                first = current().broadcast(lambda: {n: b.cpu() for n, b in buffers.items()})
+                for name, buffer in buffers.items():
+                    buffer.copy_(first[name])
+            yield
 
     def own_part(self, batch: Tensor, part: slice) -> Tensor:
         """See `Epochs.own_part`: a stretch of the part."""

@@ -23,6 +23,7 @@ from dal.runs.parts import check_alike
 from dal.task import Multiclass
 from dal.training.augment import Augment
 from dal.training.context import FitContext, Samples
+from dal.training.early_stopping import EarlyStopping
 from dal.training.optim import cosine, sgd
 from dal.training.trainer import Trainer
 from dal.utils.inputs import Inputs, take_rows
@@ -134,6 +135,16 @@ def fit(
     trainer = Trainer(epochs, 7, sgd(lr=0.01, momentum=0.9), **settings)
     state = trainer.fit(model, samples, TASK, FitContext(seed=3, round=0))
     return {name: value.clone() for name, value in model.state_dict().items()}, state.history
+
+
+def normalized(**settings: Any) -> dict[str, Tensor]:
+    """What a fit leaves of a network with BatchNorm."""
+    torch.manual_seed(5)
+    layers = nn.Flatten(), nn.Linear(784, 6), nn.BatchNorm1d(6), nn.Linear(6, 4)
+    model = nn.Sequential(*layers)
+    samples = Samples(lambda batch: INPUTS[batch], TARGETS)
+    Trainer(2, 12, sgd(lr=0.01), **settings).fit(model, samples, TASK, FitContext(seed=3))
+    return dict(model.state_dict())
 
 
 def by_name(case: str, named: bool) -> dict[str, Tensor]:
@@ -269,6 +280,9 @@ if __name__ == "__main__":
         found["told"] = failing()
         found["unlike"] = unlike()
         found["interrupted"] = interrupted()
+        rule = EarlyStopping("train/loss", patience=None)
+        choices: list[dict[str, Any]] = [{}, {"early_stopping": rule}, {"ema": 0.5}]
+        found["normalized"] = [normalized(**settings) for settings in choices]
         found["by_name"] = [(by_name(c, True), by_name(c, False)) for c in named_inputs.CASES]
         found["preempted"] = preempted_in_a_pass()
         found["all_reduce_max"] = ranks.all_reduce_max(ranks.rank)

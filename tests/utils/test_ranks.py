@@ -82,6 +82,13 @@ def test_ten_steps_equal_those_of_one_process(shared: list[dict[str, Any]], part
         assert first[1][0][key] == pytest.approx(value, abs=1e-5)
 
 
+def test_processes_end_a_fit_with_the_same_statistics_of_batch_norm(
+    shared: list[dict[str, Any]],
+) -> None:
+    for first, second in zip(*(found["normalized"] for found in shared), strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_failure_of_the_first_process_is_told_to_the_others(shared: list[dict[str, Any]]) -> None:
     assert shared[0]["told"] == "ValueError: no such thing"
     assert shared[1]["told"] == "RuntimeError: the first process failed: ValueError: no such thing"
