@@ -33,6 +33,7 @@ CONF = Path(__file__).parents[2] / "conf"
 OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("cluster", "local"))
 FILES = sorted(path for path in OURS if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
+    "data": {"known"},
     "model": {"input_shape", "num_classes"},
     "oracle": {"targets", "foreign", "folder", "class_names", "positions", "multilabel"},
     "initial": {"targets", "seed"},
@@ -191,16 +192,20 @@ def arrays(dataset: dict[str, Any]) -> Dataset:
 def test_experiment_and_debug_options_run(
     choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = app.build
+    build, factory = app.build, app.factory
+
+    def data(settings: Any, part: str, **arguments: Any) -> Any:
+        if part == "data":
+            return lambda: arrays(settings)
+        return factory(settings, part, **arguments)
 
     def stand_in(settings: Any, part: str, **arguments: Any) -> Any:
-        if settings["_target_"].startswith("dal.data.") and "targets" not in arguments:
-            return arrays(settings)
         if settings["_target_"].startswith("dal.features."):
             return Raw()
         return build(settings, part, **arguments)
 
     monkeypatch.setattr(app, "build", stand_in)
+    monkeypatch.setattr(app, "factory", data)
     small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false", "figures=false"]
     if choice.startswith("experiment"):
         small += ["max_rounds=0", "split.validation=20"]
