@@ -13,6 +13,7 @@ from dal.data.inputs import Array
 from dal.data.source import UNKNOWN
 
 _WHOLE = re.compile(r"-?[0-9]+(\.0+)?")
+_PLAIN = re.compile(r"(?!(true|false|null|nan|inf)$)[a-z_][a-z0-9_.-]*", re.IGNORECASE)
 _HOLDS = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0, "-1": UNKNOWN, "-1.0": UNKNOWN}
 
 
@@ -72,6 +73,21 @@ def column(columns: Mapping[str, Sequence[str]], name: str, setting: str) -> Seq
     raise ValueError(
         f"there is no column {name!r}; {meant}set {setting} to one of {', '.join(columns)}"
     )
+
+
+def override(key: str, *names: str, several: bool = True) -> str:
+    """A setting that names columns, as a command line takes it: ``"data.drop=['a (cm)']"``.
+
+    Args:
+        key: Its name.
+        names: The columns.
+        several: It is a list.
+    """
+    plain = all(map(_PLAIN.fullmatch, names))
+    escaped = (name.replace("\\", "\\\\").replace("'", "\\'") for name in names)
+    value = ",".join(names if plain else (f"'{name}'" for name in escaped))
+    text = f"{key}=[{value}]" if several else f"{key}={value}"
+    return text if plain else f'"{text}"'
 
 
 def _named(

@@ -17,7 +17,7 @@ from torch import Tensor
 from dal.data.arrays import number_targets
 from dal.data.class_names import check_class_names
 from dal.data.faults import naming
-from dal.data.label_columns import column, labels_of
+from dal.data.label_columns import column, labels_of, override
 from dal.data.source import Dataset, is_known
 from dal.data.table_features import Encoded, Encoder, Recipe, filled, learn_medians, say_unknown
 from dal.data.table_files import Columns, read_blocks
@@ -236,9 +236,12 @@ def _looked_through(
         raise ValueError(f"{files['train']} has no row for training in the column {apart.split!r}")
     for name in survey.row_numbers():
         log.warning(
-            "the column %r seems to count the rows and is learned from like the others; "
-            "data.id=%s or data.drop=[%s] keeps it out", name, name, name,
-        )  # fmt: skip
+            "the column %r seems to count the rows and is learned from like the others; %s or %s "
+            "keeps it out",
+            name,
+            override("data.id", name, several=False),
+            override("data.drop", name),
+        )
     order = [part for part in files if part in parts]
     return {part: parts[part] for part in order}, survey
 

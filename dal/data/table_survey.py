@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dal.data.label_columns import override
 from dal.data.table_features import Recipe, is_missing, numbers_of
 
 MOST_CATEGORIES = 1000
@@ -111,28 +112,27 @@ class _Column:
         if self.is_number or self.declared or self.odd is None:
             return
         (cell, row), full = self.odd, self.rows - self.empty
-        fact = f"the column {self.name!r}"
+        fact, declare = f"the column {self.name!r}", override("data.categorical", self.name)
         if self.commas == self.words:
             raise ValueError(
                 f"{fact} holds numbers with a comma, such as {cell!r} in row {row}; save them with "
-                f"a point, or keep them as categories with data.categorical=[{self.name}]"
+                f"a point, or keep them as categories with {declare}"
             )
         if self.words < ODD * (full - self.missing):
             raise ValueError(
                 f"{fact} holds numbers, but in {self.words} of {self.rows} rows something else, "
                 f"first {cell[:40]!r} in row {row}; mend that, leave such cells empty, or take all "
-                f"as categories with data.categorical=[{self.name}]"
+                f"as categories with {declare}"
             )
-        different = MOST_CATEGORIES + 1 if self.counts is None else len({*self.counts} - {""})
-        if different > max(FEW, full / 2) or self.counts is None:
-            many = (
-                f"{'more than' * (self.counts is None)} {min(different, MOST_CATEGORIES)}".strip()
-            )
+        counts = self.counts
+        if counts is None or len({*counts} - {""}) > max(FEW, full / 2):
+            many = f"more than {MOST_CATEGORIES}" if counts is None else len({*counts} - {""})
             raise ValueError(
                 f"{fact} holds {many} different values in {self.rows} rows, such as {cell[:40]!r}, "
-                f"and looks like names or texts; call it data.id={self.name}, leave it out with "
-                f"data.drop=[{self.name}], or learn a feature of each value with "
-                f"data.categorical=[{self.name}]"
+                "and looks like names or texts; call it "
+                f"{override('data.id', self.name, several=False)}, leave it out with "
+                f"{override('data.drop', self.name)}, or learn a feature of each value with "
+                f"{declare}"
             )
 
 
@@ -170,8 +170,8 @@ class Survey:
             listed = ", ".join(f"{name} ({count} rows)" for name, count in gaps.items())
             raise ValueError(
                 f"values are missing in {listed}; fill them in with data.missing=fill (the median "
-                f"of numbers, the most frequent category), or leave columns out with data.drop="
-                f"[{','.join(gaps)}]"
+                f"of numbers, the most frequent category), or leave columns out with "
+                f"{override('data.drop', *gaps)}"
             )
         if not used:
             raise ValueError(

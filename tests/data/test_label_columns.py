@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dal.data.arrays import number_targets
-from dal.data.label_columns import labels_of
+from dal.data.label_columns import labels_of, override
 
 
 def numbered(cells: list[str], names: list[str] | None = None) -> tuple[list[object], list[str]]:
@@ -70,3 +73,20 @@ def test_what_is_no_label_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         labels_of(columns, target, names)
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [
+        (["age", "zip_code"], "data.drop=[age,zip_code]"),
+        (["length (cm)", "age"], "\"data.drop=['length (cm)','age']\""),
+        (["größe"], "\"data.drop=['größe']\""),
+        (["it's, 1"], "\"data.drop=['it\\'s, 1']\""),
+        (["true"], "\"data.drop=['true']\""),
+        (["1"], "\"data.drop=['1']\""),
+    ],
+)
+def test_errors_write_columns_as_a_command_line_takes_them(names: list[str], written: str) -> None:
+    assert override("data.drop", *names) == written
+    (word,) = shlex.split(written)
+    assert OverridesParser.create().parse_override(word).value() == names
