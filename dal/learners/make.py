@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from dal.task import Task
 from dal.training.full_batch import FullBatch
 from dal.training.trainer import Trainer
 from dal.utils.memory import check_memory
+
+log = logging.getLogger(__name__)
 
 
 def make_learner(
@@ -57,6 +60,13 @@ def make_learner(
         raise ValueError(
             f"split.validation_of_labels={source.validation_of_labels} holds labels out to stop "
             f"early by, and {name} fits to the end; set it to 0"
+        )
+    rule = trainer.early_stopping
+    if source.validation_of_labels and not (rule and rule.monitor.startswith("val/")):
+        log.warning(
+            "split.validation_of_labels=%g holds labels out, and no fit stops by them; set "
+            "trainer.early_stopping.monitor=val/loss",
+            source.validation_of_labels,
         )
     if not isinstance(built, nn.Module):
         return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size, built=built)

@@ -114,7 +114,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
         profiled(run_dir, config["profile"] and ranks.is_main),
     ):
         log.info("run directory: %s", run_dir)
-        known = ranks.broadcast(lambda: Known.read(run_dir))
+        known = ranks.broadcast(lambda: Known.read(run_dir.expanduser()))
         of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
         make = partial(source_of, config, settings, allow, known.listing)
         source = current_host().shared([*of_data, known.digest], lambda: ranks.main_first(make))

@@ -179,6 +179,16 @@ def test_a_fit_that_was_ended_in_its_middle_goes_on_exactly(tmp_path: Path, comm
     assert again.job.learner.fingerprint() == whole.job.learner.fingerprint()
 
 
+def test_labels_that_are_held_out_for_nothing_are_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = make_source(dataset(), seed=0, validation_of_labels=0.2)
+    go(source, settings={"max_rounds": 0})
+    assert "holds labels out" not in caplog.text
+    go(source, trainer=Trainer(epochs=1), settings={"max_rounds": 0})
+    assert "validation_of_labels=0.2 holds labels out, and no fit stops by them" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [({"model": svm}, "SVC"), ({"trainer": FullBatch()}, "trainer=lbfgs")],
