@@ -11,6 +11,7 @@ import numpy as np
 from dal.data.class_names import NO_LABEL, SEPARATOR
 from dal.data.inputs import Array
 from dal.data.source import UNKNOWN
+from dal.data.table_features import is_missing
 
 _WHOLE = re.compile(r"-?[0-9]+(\.0+)?")
 _PLAIN = re.compile(r"(?!(true|false|null|nan|inf)$)[a-z_][a-z0-9_.-]*", re.IGNORECASE)
@@ -29,9 +30,9 @@ def labels_of(
     - Several columns: the labels that a sample may have, 1 (or ``true``) where it holds and 0 (or
       ``false``) where not.
 
-    An empty cell, or -1 where the others are whole numbers, marks a sample whose label is not
-    known; of several columns a row of them. Blanks around labels do not count, and 3.0 is 3 where
-    all are whole numbers: pandas writes it so where some are missing.
+    An empty cell marks a sample whose label is not known, and so does -1 or ``nan`` where the
+    others are whole numbers; of several columns a row of them. Blanks around labels do not count,
+    and 3.0 is 3 where all are whole numbers: pandas writes it so where some are missing.
 
     Args:
         columns: The cells of a table, all columns of N.
@@ -49,6 +50,8 @@ def labels_of(
     names = tuple(class_names or ())
     if target is None:
         return np.full(len(next(iter(columns.values()))), "", dtype=np.str_), names
+    if not target:
+        raise ValueError("data.target names no column; give one, or null where no label is known")
     if not isinstance(target, str) and len(target) != 1:
         return _of_several(columns, target), names or tuple(target)
     (target,) = [target] if isinstance(target, str) else target
@@ -95,22 +98,13 @@ def _named(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """For each label as it is written the name of its class, empty where it is not known."""
     written = sorted({*labels} - {""})
-    found = {label: label for label in ("", *written)}
-    if all(_WHOLE.fullmatch(label) for label in written):
-        numbers = {label: int(label.partition(".")[0]) for label in written}
-        if (least := min(numbers.values(), default=0)) < UNKNOWN and UNKNOWN in numbers.values():
-            raise ValueError(
-                f"the column {target!r} holds {least} and {UNKNOWN}, which marks unknown labels "
-                "and may be meant as a class; write class numbers from 0 on, or words"
-            )
-        written = sorted(
-            (label for label in written if numbers[label] != UNKNOWN), key=numbers.__getitem__
-        )
-        found |= {label: label.partition(".")[0] for label in written}
-        found |= dict.fromkeys(_unknown(numbers), "")
-        are_positions = all(0 <= numbers[label] < len(names) for label in written)
-        if are_positions and not {found[label] for label in written} <= {*names}:
-            found |= {label: names[numbers[label]] for label in written}
+    whole = [label for label in written if _WHOLE.fullmatch(label)]
+    if whole and all(map(is_missing, {*written} - {*whole})):
+        numbers = {label: int(label.partition(".")[0]) for label in whole}
+        found = dict.fromkeys(["", *written], "") | _of_numbers(numbers, names, target)
+        written = sorted((label for label in whole if found[label]), key=numbers.__getitem__)
+    else:
+        found = {label: label for label in ("", *written)}
     own = dict.fromkeys(found[label] for label in written)
     if absent := [label for label in own if names and label not in names]:
         raise ValueError(
@@ -120,8 +114,19 @@ def _named(
     return found, names or tuple(own)
 
 
-def _unknown(numbers: Mapping[str, int]) -> set[str]:
-    return {label for label, number in numbers.items() if number == UNKNOWN}
+def _of_numbers(numbers: Mapping[str, int], names: tuple[str, ...], target: str) -> dict[str, str]:
+    """The class of each label that is a whole number; those that mark unknown ones are left out."""
+    known = {label: number for label, number in numbers.items() if number != UNKNOWN}
+    if len(known) < len(numbers) and (least := min(numbers.values())) < UNKNOWN:
+        raise ValueError(
+            f"the column {target!r} holds {least} and {UNKNOWN}, which marks unknown labels and "
+            "may be meant as a class; write class numbers from 0 on, or words"
+        )
+    plain = {label: label.partition(".")[0] for label in known}
+    are_positions = all(0 <= number < len(names) for number in known.values())
+    if are_positions and not {*plain.values()} <= {*names}:
+        return {label: names[number] for label, number in known.items()}
+    return plain
 
 
 def _of_lists(

@@ -256,6 +256,8 @@ def _numbered(
     }
     rows = [part.rows for part in parts.values()]
     labels, found = labels_of(columns or {"": [""] * sum(rows)}, target, names)
+    if not found:
+        raise ValueError("no label is known; name the classes, data.class_names=[first,second]")
     key = "data.target"
     numbers, class_names = number_targets({"targets": labels}, {"targets": key}, found)
     check_class_names(class_names, numbers["targets"].ndim == 2, key)

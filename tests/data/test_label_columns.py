@@ -27,6 +27,8 @@ def test_numbers_are_classes_in_the_order_of_numbers() -> None:
     assert numbered(["10", "2", "-1", ""]) == ([1, 0, -1, -1], ["2", "10"])
     # pandas turns whole numbers into fractions where one is missing
     assert numbered(["1.0", "0.0", "", "-1.0"]) == ([1, 0, -1, -1], ["0", "1"])
+    assert numbered(["1.0", "nan", "0.0", "NA"]) == ([1, -1, 0, -1], ["0", "1"])
+    assert numbered(["a", "nan"]) == ([0, 1], ["a", "nan"])
     assert numbered(["1.5", "1.0", "-1"])[1] == ["-1", "1.0", "1.5"]
 
 
@@ -60,6 +62,7 @@ def test_without_a_column_nothing_is_known() -> None:
     [
         ({"label": ["a"]}, "labels", None, "no column 'labels'; did you mean 'label'"),
         ({"a": ["1"], "b": ["2"]}, "y", None, "no column 'y'; set data.target to one of a, b"),
+        ({"y": ["a", "b"]}, [], None, "data.target names no column; give one, or null"),
         ({"y": ["a", "b"]}, "y", ["a"], "holds the label 'b', which is not in class_names"),
         ({"y": ["-2", "-1", "0"]}, "y", None, "holds -2 and -1, which marks unknown"),
         ({"y": ["a;b", "a;;b"]}, "y", None, "'a;;b' in row 2"),

@@ -181,8 +181,11 @@ def test_samples_may_have_several_labels(tmp_path: Path) -> None:
 def test_no_label_need_be_known(tmp_path: Path) -> None:
     columns = made()
     del columns["label"]
-    dataset = table(write(tmp_path / "a.csv", columns), None, class_names=["cat", "dog"])
+    path = write(tmp_path / "a.csv", columns)
+    dataset = table(path, None, class_names=["cat", "dog"])
     assert set(dataset.targets.tolist()) == {-1}
+    with pytest.raises(ValueError, match="no label is known; name the classes, data.class_names="):
+        table(path, None)
 
 
 def test_json_lines_hold_tables_too(tmp_path: Path) -> None:
