@@ -66,7 +66,7 @@ def table(
       of categories, and each of its values a feature, 1 where it stands and 0 elsewhere.
     - A column that holds the same in all training rows is left out.
     - Which columns and categories there are, medians and most frequent categories are learned from
-      all training rows; labels and test rows play no part.
+      all training rows; labels and rows of test tables play no part.
 
     Tables of more rows than fit into memory are better saved as ``.npy`` files, see `dal.data.npz`.
 
