@@ -162,23 +162,26 @@ def decode(content: bytes, how: Decoding) -> NDArray[np.uint8]:
         UnreadableError: The content is empty, damaged, incomplete, too large, no picture, or one
             of floating-point numbers, whose range nobody knows.
     """
-    return decode_gray(content, how)[0]
+    return np.ascontiguousarray(decode_gray(content, how)[0])
 
 
 @_told
 def decode_gray(content: bytes, how: Decoding) -> tuple[NDArray[np.uint8], bool]:
-    """As `decode`; and whether the picture has no colors, as `Look` says it."""
+    """As `decode`, with any strides; and whether the picture has no colors, see `Look`."""
     with _opened(content) as image:
         gray = _is_gray(image)
         mode: Literal["L", "RGB"] = "L" if how.channels == 1 else "RGB"
-        draft = image.draft(mode, (DRAFT * how.size, DRAFT * how.size))
+        least = DRAFT * how.size
+        draft = None
+        if mode == "L" or min(image.size) >= 2 * least:
+            draft = image.draft(mode, (least, least))
         image.load()
         turn = _orientation(image)  # after loading: Pillow has turned a TIFF file by then
         # Of a draft the last row and column can be only partly of the picture.
         width, height = draft[1][2:] if draft else image.size
         scaled = _scaled(_flat(image, mode), width, height, how)
     pixels: NDArray[np.uint8] = np.asarray(scaled).reshape(how.size, how.size, how.channels)
-    return np.ascontiguousarray(_turned(pixels, turn).transpose(2, 0, 1)), gray
+    return _turned(pixels, turn).transpose(2, 0, 1), gray
 
 
 def _opened(content: bytes) -> Image.Image:

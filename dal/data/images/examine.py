@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import math
 import os
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from dal.data.images.decode import Decoding, UnreadableError, decode_gray
 from dal.data.images.new_part import NewPart, next_number, write_at
-from dal.data.images.parts import AGAIN, PART_BYTES, Facts, Index, chunk_rows, digest_of
+from dal.data.images.parts import AGAIN, PART_BYTES, Facts, Index, chunk_rows, sum_of
 from dal.utils.digest import RECENT
 from dal.utils.ranks import current
 
@@ -53,14 +54,14 @@ class Found:
     Attributes:
         facts: Of the files that could be opened.
         decoded: Which of these have their pixels written, one behind the other.
-        digest: Of the chunk's rows.
+        checksum: Of these rows.
         gone: Why the others could not be opened, by name.
         failed: Number and text of the error where pixels could not be written.
     """
 
     facts: Facts
     decoded: NDArray[np.bool_]
-    digest: bytes
+    checksum: int
     gone: dict[str, str]
     failed: tuple[int, str] | None = None
 
@@ -70,6 +71,8 @@ class _Chunks(Dataset[Found]):
 
     def __init__(self, root: str, how: Decoding, index: Index, chunks: Sequence[Chunk]) -> None:
         self.root, self.how, self.index, self.chunks = root, how, index, chunks
+        longest = max(len(chunk.names) for chunk in chunks)
+        self._room = np.empty((longest, *shape_of(how)), np.uint8)
         index.contents  # noqa: B018 - made here once, and not in every process
 
     def __len__(self) -> int:
@@ -77,7 +80,7 @@ class _Chunks(Dataset[Found]):
 
     def __getitem__(self, number: int) -> Found:
         chunk = self.chunks[number]
-        rows = np.zeros((len(chunk.names), *shape_of(self.how)), np.uint8)
+        rows = self._room[: len(chunk.names)]
         seen: list[tuple[str, int, int, bytes, bool, str, bool]] = []
         gone: dict[str, str] = {}
         count = 0
@@ -139,8 +142,7 @@ def _found(
             write_at(chunk.path, chunk.offset, rows[:count])
         except OSError as error:
             failed = error.errno or 0, error.strerror or ""
-    digest = b"" if chunk.path is None else digest_of(rows)
-    return Found(facts, np.array(decoded, bool), digest, gone, failed)
+    return Found(facts, np.array(decoded, bool), sum_of(rows[:count]), gone, failed)
 
 
 def read_file(path: str) -> tuple[int, int, bytes]:
@@ -236,7 +238,7 @@ def _take(part: NewPart, found: Found, keep: bool) -> None:
         raise OSError(*found.failed)
     part.add_facts(found.facts)
     if keep:
-        part.add_chunk(found.facts.digests[found.decoded], found.digest)
+        part.add_chunk(found.facts.digests[found.decoded], found.checksum)
 
 
 def _in_parallel(chunks: _Chunks, workers: int) -> Generator[Found]:
@@ -256,6 +258,7 @@ def _in_parallel(chunks: _Chunks, workers: int) -> Generator[Found]:
             collate_fn=_as_it_is,
             prefetch_factor=AHEAD,
             generator=torch.Generator(),  # else a number would be drawn from torch's own
+            worker_init_fn=_begin,
             multiprocessing_context="fork" if sys.platform == "linux" else None,
         )
         results = iter(loader)
@@ -270,6 +273,11 @@ def _in_parallel(chunks: _Chunks, workers: int) -> Generator[Found]:
             f"a process that decodes pictures has ended ({said}); if memory ran out, set "
             "data.workers=1; run the same command again: what is decoded is kept"
         ) from error
+
+
+def _begin(worker: int) -> None:
+    """Let the garbage collector leave alone what came from the parent, and so is not copied."""
+    gc.freeze()
 
 
 def _as_it_is(found: Any) -> Any:

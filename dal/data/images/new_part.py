@@ -20,9 +20,9 @@ from dal.data.images.parts import (
     Index,
     as_bytes,
     chunk_rows,
-    digest_of,
     no_digests,
     packed,
+    sum_of,
 )
 from dal.utils.safe_files import remove_temporary, write_atomically
 
@@ -71,7 +71,7 @@ class NewPart:
         self._facts: list[Facts] = []
         self._contents: list[Digests] = [no_digests()]
         self._rows: list[int] = []
-        self._chunks: list[bytes] = []
+        self._sums: list[int] = []
 
     def offset(self, row: int) -> int:
         """Where a row begins in the temporary file."""
@@ -85,15 +85,15 @@ class NewPart:
         """Note what is known of some files."""
         self._facts.append(facts)
 
-    def add_chunk(self, contents: Digests, digest: bytes) -> None:
+    def add_chunk(self, contents: Digests, checksum: int) -> None:
         """Note the next chunk.
 
         Args:
             contents: Whose pixels its first rows hold, (r, 32).
-            digest: Of all its rows, those that stay empty as zeros.
+            checksum: Of these rows.
         """
-        start = len(self._chunks) * chunk_rows(self._row_bytes)
-        self._chunks.append(digest)
+        start = len(self._sums) * chunk_rows(self._row_bytes)
+        self._sums.append(checksum)
         self._contents.append(contents)
         self._rows += range(start, start + len(contents))
 
@@ -117,7 +117,7 @@ class NewPart:
             "contents": np.concatenate(self._contents),
             "rows": np.array(self._rows, np.int64),
             "written": np.array(self._finish_pixels() if self._rows else (0, 0)),
-            "chunks": np.frombuffer(b"".join(self._chunks), np.uint8).reshape(-1, 32),
+            "sums": np.array(self._sums, np.uint32),
         }
         buffer = io.BytesIO()
         np.savez(buffer, **columns)
@@ -201,7 +201,7 @@ def _join(folder: Path, index: Index, first: int, shape: tuple[int, ...]) -> Non
                 pixels.copy(np.array([row]), block[place : place + 1])
             new.write(start, block)
             contents = np.frombuffer(b"".join(one for _, one, _ in chunk), np.uint8)
-            new.add_chunk(contents.reshape(-1, 32), digest_of(block))
+            new.add_chunk(contents.reshape(-1, 32), sum_of(block))
         new.finish()
     finally:
         new.abandon()
