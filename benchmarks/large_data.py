@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dal.data.images.folder import image_folder
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -36,6 +35,7 @@ from benchmarks.heading import hardware
 from dal.data import make_source
 from dal.data.images.cache import Pictures
 from dal.data.images.decode import Decoding
+from dal.data.images.folder import image_folder
 from dal.data.prepare import Prepare
 from dal.data.source import Split
 from dal.data.store import ArrayStore, Store
@@ -155,7 +155,7 @@ def passed(folder: Path, model: str, memory: bool) -> dict[str, float]:
     store = pictures.store(torch.arange(len(names)))
     if memory:
         store = ArrayStore(store.read(torch.arange(len(names))))
-    network = {"linear": LogisticRegression, "resnet18": ResNet18}[model]((3, 64, 64), CLASSES)
+    network = network_of(model, HOW)
     with clock() as found, own_memory() as peak:
         score(network, store, Prepare())
     return found | peak
@@ -183,15 +183,18 @@ def photos(folder: Path, model: str) -> dict[str, float]:
     pictures = Pictures(folder, PHOTO_HOW, cache_dir=cache_of(folder), workers=WORKERS, lazy=True)
     pictures.look_at(names)
     store = pictures.store(torch.arange(len(names)))
-    network = network_of(model)
+    network = network_of(model, PHOTO_HOW)
     with clock() as found:
         score(network, store, Prepare())
     return found
 
 
-def network_of(model: str) -> nn.Module:
-    """For photos."""
-    return {"linear": LogisticRegression, "resnet18": ResNet18}[model]((3, 224, 224), CLASSES)
+def network_of(model: str, how: Decoding) -> nn.Module:
+    """A network that takes next to nothing, or one that is usual."""
+    make: Callable[..., nn.Module] = LogisticRegression
+    if model == "resnet18":
+        make = partial(ResNet18, stem="imagenet")
+    return make((3, how.size, how.size), CLASSES)
 
 
 class Files(Dataset[torch.Tensor]):
@@ -219,7 +222,7 @@ def photos_bare(folder: Path, model: str) -> dict[str, float]:
     loader = DataLoader(
         Files([f"{folder}/{name}" for name in names_in(folder)]), batch_size=32, num_workers=WORKERS
     )
-    network = network_of(model).eval()
+    network = network_of(model, PHOTO_HOW).eval()
     with clock() as found, torch.inference_mode():
         for batch in loader:
             network(batch.float() / 255)
