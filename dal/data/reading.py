@@ -23,7 +23,7 @@ from dal.data.faults import naming
 from dal.data.npz import stored_inputs
 from dal.data.store import Store
 from dal.data.table_features import Encoder, say_unknown
-from dal.data.table_files import ENDINGS, read_blocks, read_table
+from dal.data.table_files import BLOCK, ENDINGS, read_blocks, read_table
 from dal.utils.inputs import Inputs
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _table(path: Path, recipe: Recipe) -> Samples:
     def read(size: int) -> Iterator[Block]:
         unknown: Counter[str] = Counter()
         start = 0
-        for block in read_blocks(path, size):
+        for block in read_blocks(path, min(size, BLOCK)):
             with naming(str(path)):
                 found = encoder(block)
             count = len(found.inputs)

@@ -83,6 +83,7 @@ def test_status_looks_where_the_environment_says(tmp_path: Path) -> None:
     ("line", "found"),
     [
         ("dal tr", ["train"]),
+        ("dal pre", ["predict"]),
         ("dal re", ["replay", "report"]),
         ("dal train strategy=inst", ["strategy=instability"]),
         ("dal train seed=3 strategy=marg", ["strategy=margin"]),

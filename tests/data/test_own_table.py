@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,15 @@ def test_no_label_need_be_known(tmp_path: Path) -> None:
     assert set(dataset.targets.tolist()) == {-1}
     with pytest.raises(ValueError, match="no label is known; name the classes"):
         table(path, None)
+
+
+def test_more_than_fits_into_memory_is_refused_with_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.csv", made())
+    monkeypatch.setattr(os, "sysconf", lambda name: 32)  # pages, and bytes of a page
+    with pytest.raises(ValueError, match=r"60 rows of 5 features; as \.npy .* see data=npz"):
+        table(path, "label")
 
 
 def test_json_lines_hold_tables_too(tmp_path: Path) -> None:
