@@ -1,10 +1,9 @@
 """What the rest of the package knows of data: splits that prepare batches on the device.
 
 A data function (``digits()``, ``mnist(root)``, ...) returns a `Dataset`: the raw samples of one
-data set. `dal.data.splits.make_source` divides it into a `Source`: training part, test part and
-validation part, each a `Split` that names rows of a `dal.data.store.Store`. Arrays move to the
-device once where they fit (images as uint8), other stores are read batch by batch; resizing and
-normalization run on the device, in `Split.take`.
+data set. `dal.data.splits.make_source` divides it into a `Source` of parts, each a `Split` that
+names rows of a `dal.data.store.Store`. Arrays move to the device once where they fit, other stores
+are read batch by batch; resizing and normalization run on the device, in `Split.take`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from dal.data.growth import parted
 from dal.data.prepare import Prepare
 from dal.data.store import BLOCK, ArrayStore, Store, blocks, store_of, update
 from dal.task import Task, task_of
+from dal.utils.arrays import is_ascending
 from dal.utils.digest import digest_tensors
 from dal.utils.inputs import Inputs, InputSpec, shapes_of
 
@@ -47,9 +47,8 @@ class Split:
             are int64, (N, C), 1 where a label holds and 0 where not, or a row of `UNKNOWN`.
         prepare: Applied to every batch.
         positions: int64, (N,), the numbers that people and files know the samples by: where each
-            stands in the data set's own arrays, the training ones followed by the test ones, the
-            validation ones, and those that came after the run had begun (`Dataset.appended`), so
-            that no number ever changes. None where these are the rows of the store.
+            stands in the data set's own arrays: those for training, test, validation, and those
+            that came late, so that no number ever changes. None for the rows of the store.
     """
 
     def __init__(
@@ -162,12 +161,6 @@ class Split:
         return shapes_of(self.take(torch.zeros(1, dtype=torch.int64)))
 
 
-def is_ascending(values: Tensor) -> bool:
-    """Whether numbers, (N,), grow strictly; looked at in blocks, so that no copy is made of all."""
-    blocks = (values[start : start + BLOCK] for start in range(0, len(values), BLOCK - 1))
-    return all(bool((block[1:] > block[:-1]).all()) for block in blocks)
-
-
 @dataclass(frozen=True)
 class Dataset:
     """The raw arrays of one data set, before it is divided.
@@ -192,15 +185,14 @@ class Dataset:
         standardize: Compute `mean` and `std` per feature from the training inputs (labels play
             no part in it); or of these features alone, by their numbers from 0.
         contents: What each sample is in words, its file name or its text, the training samples
-            followed by the test and the validation samples; for people who label. None where
-            nothing tells.
+            followed by those of test and validation; for people. None where nothing tells.
         seen: int64, rows of the data set's own arrays on which a network was fitted that gives the
             inputs (see `dal.features.RunEmbedding`): they are no test samples. None for none.
         validation_inputs: Inputs of the official validation part, or None where there is none.
         validation_targets: int64 targets of it, or None.
         appended: How many training samples, the last ones, came after the run had begun. They play
-            no part in how the data are divided. A store that is not in memory is then a
-            `dal.data.store.JoinedStore`, of which one part ends where they begin.
+            no part in how the data are divided. A store outside of memory is then a
+            `dal.data.store.JoinedStore` of which a part ends where they begin.
         listing: Which samples these are, in plain containers and tensors, where a place can come to
             hold others: a run keeps it, and gives it back to the data function as ``known``.
         recipe: How a file of such samples becomes an input, in plain values, where that is more
@@ -234,8 +226,8 @@ class Dataset:
     def digest(self) -> str:
         """Tells its inputs from those of other data sets: 64 hexadecimal digits.
 
-        By their shapes and about 1,000 rows, spread evenly, so that it is cheap at any size; that
-        a few rows were corrected may escape it. Samples that came late play no part in it.
+        By shapes and about 1,000 rows, spread evenly, so that it is cheap at any size; that a few
+        rows were corrected may escape it. Samples that came late play no part.
         """
         found: dict[str, Tensor] = {}
         names = "inputs", "test_inputs", "validation_inputs"
@@ -289,11 +281,9 @@ class Source:
         contents: See `Dataset.contents`; numbered as `Split.positions`.
         digest: See `Dataset.digest`; empty where nothing tells.
         appended: See `Dataset.appended`: the last samples of the training part.
-        recipe: See `Dataset.recipe`.
-        listing: See `Dataset.listing`.
+        recipe: See `Dataset.recipe`; and of ``listing``, `Dataset.listing`.
         own_validation: Whether the data set came with its validation part.
-        validation_of_labels: Share of the labels that each round holds out to validate on, drawn
-            anew from them; 0 for none.
+        validation_of_labels: Share of the labels that each round holds out, see `make_source`.
     """
 
     name: str
@@ -318,9 +308,7 @@ class Source:
     @property
     def measured(self) -> Literal["test", "val", ""]:
         """Of which part the metrics tell how good a model is; empty where none does."""
-        if self.test is not None:
-            return "test"
-        return "" if self.validation is None else "val"
+        return "test" if self.test is not None else "val" if self.validation is not None else ""
 
     @property
     def headline(self) -> str:
@@ -405,6 +393,6 @@ class Source:
         """The training part as it was when the run began."""
         if not self.appended:
             return self.train
-        first = self.train.part(torch.arange(self.begun))
-        store, _ = parted(first.store, len(first.store) - self.appended)
-        return Split(store, first.rows, first.targets, first.prepare, first.positions)
+        one = self.train.part(torch.arange(self.begun))
+        store, _ = parted(one.store, len(one.store) - self.appended)
+        return Split(store, one.rows, one.targets, one.prepare, one.positions)

@@ -36,6 +36,12 @@ def as_tensor(values: Any, name: str) -> Tensor:
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
+def is_ascending(values: Tensor, block: int = 4096) -> bool:
+    """Whether numbers, (N,), grow strictly; looked at in blocks, so that no copy is made of all."""
+    parts = (values[start : start + block] for start in range(0, len(values), block - 1))
+    return all(bool((part[1:] > part[:-1]).all()) for part in parts)
+
+
 def takes_arrays(function: Callable[P, T]) -> Callable[P, T]:
     """A function of tensors that takes arrays and lists for them too, and still gives tensors."""
 
