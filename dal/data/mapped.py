@@ -67,12 +67,14 @@ class FileRows(Store):
     def copy(self, rows: NDArray[np.int64], out: Array) -> None:
         """Copy some rows into an array of equal type, (B, ...), without another copy between.
 
+        Pages stay with the process, as giving them back costs more than copying a small batch; the
+        system takes them back where memory runs short.
+
         Raises:
             ValueError: See `read`.
         """
         self._check_untouched()
         np.take(self._array, rows, 0, out, "clip")  # in another mode NumPy would copy twice
-        self._map.madvise(mmap.MADV_DONTNEED)
 
     def _check_untouched(self) -> None:
         """Refuse other content under the same digest; of a shorter file the system kills readers.
