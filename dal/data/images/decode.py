@@ -7,6 +7,7 @@ some others, such as EPS, run other programs.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -179,7 +180,7 @@ def decode_gray(content: bytes, how: Decoding) -> tuple[NDArray[np.uint8], bool]
         turn = _orientation(image)  # after loading: Pillow has turned a TIFF file by then
         # Of a draft the last row and column can be only partly of the picture.
         width, height = draft[1][2:] if draft else image.size
-        scaled = _scaled(_flat(image, mode), width, height, how)
+        scaled = _scaled(_flat(image, mode), width, height, how, turn)
     pixels: NDArray[np.uint8] = np.asarray(scaled).reshape(how.size, how.size, how.channels)
     return _turned(pixels, turn).transpose(2, 0, 1), gray
 
@@ -244,7 +245,9 @@ def _in_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return ((wide + 128) // 257 if values.max() < 2**16 else wide >> 23).astype(np.uint8)
 
 
-def _scaled(image: Image.Image, width: float, height: float, how: Decoding) -> Image.Image:
+def _scaled(
+    image: Image.Image, width: float, height: float, how: Decoding, turn: int
+) -> Image.Image:
     """The square that is kept of a picture, whose extent need not be whole pixels."""
     size, short = how.size, min(width, height)
     if (width, height) == (size, size):
@@ -253,7 +256,9 @@ def _scaled(image: Image.Image, width: float, height: float, how: Decoding) -> I
         return image.resize((size, size), Image.Resampling.BILINEAR, (0, 0, width, height))
     left, top = (width - short) / 2, (height - short) / 2
     if short == size:  # whole pixels, so that none is blurred
-        left, top = int(left), int(top)
+        # Of an odd rest the larger half is cut off at the right and below, once it is turned.
+        left = math.ceil(left) if turn in (2, 3, 7, 8) else int(left)
+        top = math.ceil(top) if turn in (3, 4, 6, 7) else int(top)
         return image.crop((left, top, left + size, top + size))
     box = (left, top, left + short, top + short)
     return image.resize((size, size), Image.Resampling.BILINEAR, box)

@@ -97,7 +97,10 @@ def _candidates(tree: Tree) -> list[tuple[str, int | None]]:
 
 def _has_names(path: Path, odd: list[str]) -> bool:
     try:
-        return FILE in next(iter(read_blocks(path, 1)), {})
+        columns = next(iter(read_blocks(path, 1)), {})
+        if [*columns] == [FILE]:
+            odd.append(f"{shown(path.name)} lists files and says nothing else of them")
+        return FILE in columns and len(columns) > 1
     except (ValueError, OSError) as error:
         odd.append(f"{error}, and is not taken for a table of labels")
         return False

@@ -380,6 +380,14 @@ def test_a_table_wins_over_the_names_of_folders(tmp_path):
     assert "labels are those of m.csv, not the names of folders" in found.odd
 
 
+def test_a_list_of_files_takes_no_labels_from_folders(tmp_path):
+    lay(tmp_path, "x/1.jpg", "y/2.jpg")
+    table(tmp_path / "list.csv", "file_name\nx/1.jpg\n")
+    found = catalog(tmp_path)
+    assert (found.class_names, found.targets.tolist()) == (("x", "y"), [0, 1])
+    assert "list.csv lists files and says nothing else of them" in found.odd
+
+
 def test_a_table_without_labels_or_file_names(tmp_path):
     lay(tmp_path, "1.jpg", "2.jpg")
     table(tmp_path / "m.csv", "file_name\n1.jpg\n2.jpg\n")

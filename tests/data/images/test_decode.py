@@ -85,27 +85,35 @@ def test_every_format_is_read(kind: str) -> None:
     assert (found.width, found.height, found.gray, found.format) == (50, 40, False, kind)
 
 
+UNTURNED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+"""How a picture is stored that EXIF of a number turns upright."""
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_as_their_exif_says(kind: str, orientation: int) -> None:
     upright = smooth(60, 40)
-    turned = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
-        6: np.rot90(upright, 1),
-        7: np.rot90(upright, 2).transpose(1, 0, 2),
-        8: np.rot90(upright, -1),
-    }
     exif = Image.Exif()
     exif[0x0112] = orientation
     lossless = {"lossless": True} if kind == "WEBP" else {}
-    raw = np.ascontiguousarray(turned[orientation])
+    raw = np.ascontiguousarray(UNTURNED[orientation](upright))
     content = saved(raw, kind, exif=exif, **lossless)
     assert (look(content).width, look(content).height) == (40, 60)
     assert distance(decode(content, Decoding(20)), decode(saved(upright), Decoding(20))) < 3
+    if kind in ("PNG", "TIFF"):  # whole pixels are kept: the same ones, however it was stored
+        upright = np.random.default_rng(0).integers(0, 256, (23, 20, 3), dtype=np.uint8)
+        stored = np.ascontiguousarray(UNTURNED[orientation](upright))
+        found = decode(saved(stored, kind, exif=exif), Decoding(20))
+        assert np.array_equal(found, upright[1:21].transpose(2, 0, 1))
 
 
 def test_channels() -> None:
