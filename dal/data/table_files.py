@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +18,7 @@ BLOCK = 2000
 """Rows that are read at a time: Python looks through all lists that live, again and again."""
 
 _SEP_LINE = re.compile(r'"?sep=([,;|\t])"?[ ,;\t]*[\r\n]*', re.IGNORECASE)
+_NO_TEXT = "no text; save the file as 'CSV UTF-8', without the NUL characters that it has there"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Columns = dict[str, list[str]]
@@ -66,6 +67,8 @@ def read_blocks(path: Path, size: int = BLOCK) -> Iterator[Columns]:
         raise ValueError(f"{path} is a folder; give the file of a table in it")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give the file of a table")
+    if not path.is_file():  # reading a pipe may never end, and tables are read twice
+        raise ValueError(f"{path} is no regular file; save the table as one")
     if kind not in readers:
         raise ValueError(
             f"{path} is no kind of table that can be read; save it as one of {', '.join(readers)}"
@@ -140,11 +143,20 @@ def _begun(stream: TextIO, delimiter_of: Callable[[str], str]) -> tuple[str, int
     """What stands between cells; how many lines are left out; and the others."""
     number, first = next(((n, line) for n, line in enumerate(stream, 1) if line.strip()), (1, ""))
     if head := _SEP_LINE.fullmatch(first):
-        return head[1], number, iter(stream)
+        return head[1], number, _texts_only(stream, number)
     try:
-        return delimiter_of(first.rstrip("\r\n")), number - 1, chain([first], stream)
+        delimiter = delimiter_of(first.rstrip("\r\n"))
+        return delimiter, number - 1, _texts_only(chain([first], stream), number - 1)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
+
+
+def _texts_only(lines: Iterable[str], before: int) -> Iterator[str]:
+    """Refuse a NUL character, which nobody sees in a cell."""
+    for number, line in enumerate(lines, before + 1):
+        if "\0" in line:
+            raise ValueError(f"line {number}: {_NO_TEXT}")
+        yield line
 
 
 def _numbered(reader: Any, delimiter: str, before: int) -> Iterator[tuple[str, int, list[str]]]:
@@ -206,7 +218,7 @@ def _delimiter(header: str) -> str:
     most = max(counts.values())
     found = [mark for mark, count in counts.items() if count == most]
     if "\0" in header:
-        raise ValueError("no text; save the file as 'CSV UTF-8'")
+        raise ValueError(_NO_TEXT)
     if most > 1 and len(found) > 1:
         marks = " or by ".join(f"{DELIMITERS[mark]}s" for mark in found)
         raise ValueError(
@@ -257,11 +269,29 @@ def _object(number: int, line: str) -> dict[str, str]:
         )  # fmt: skip
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}: no JSON ({error}); write one object a line") from error
+    except RecursionError as error:
+        raise ValueError(
+            f"line {number}: values within values, too deep to read; write one text or number a key"
+        ) from error
     if not line.lstrip().startswith("{"):
         raise ValueError(f"line {number}: {line.strip()[:40]!r} is no object; write one a line")
     names = [name.strip() for name, _ in row]
     _check_names(names, f"line {number}")
-    return {name: _cell(value, name, number) for name, (_, value) in zip(names, row, strict=True)}
+    cells = {name: _cell(value, name, number) for name, (_, value) in zip(names, row, strict=True)}
+    if "\\u" in line:  # nothing else can write what is no text
+        _check_texts(cells, number)
+    return cells
+
+
+def _check_texts(cells: Mapping[str, str], line: int) -> None:
+    """Refuse what JSON can write and no other file could hold."""
+    for name, cell in cells.items():
+        text = name + cell
+        if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(
+                f"line {line}: {name!a} holds a NUL character or half of a surrogate pair, "
+                "which is no text; take it out"
+            )
 
 
 class _Digits(str):
@@ -292,14 +322,20 @@ def _parquet(path: Path, size: int) -> Iterator[Columns]:
             for name, kind in zip(schema.names, schema.types, strict=True):
                 if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
                     raise ValueError(f"the column {name!r} holds {kind}; save texts and numbers")
+            start = 0
             for batch in file.iter_batches(batch_size=size):
-                yield {name: _texts(batch.column(name)) for name in schema.names}
+                yield {name: _texts(batch.column(name), name, start) for name in schema.names}
+                start += len(batch)
     except pyarrow.ArrowException as error:
         raise ValueError(
             f"damaged ({' '.join(str(error).split())[:200]}); save it again"
         ) from error
 
 
-def _texts(column: Any) -> list[str]:
+def _texts(column: Any, name: str, start: int) -> list[str]:
     """A column of pyarrow as texts; a number as the shortest that gives it back."""
-    return ["" if text is None else text for text in column.cast("string").to_pylist()]
+    found = ["" if text is None else text for text in column.cast("string").to_pylist()]
+    if "\0" in "".join(found):
+        row = start + next(row for row, text in enumerate(found, 1) if "\0" in text)
+        raise ValueError(f"the column {name!r} holds a NUL character in row {row}; take it out")
+    return found

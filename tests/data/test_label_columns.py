@@ -28,8 +28,39 @@ def test_numbers_are_classes_in_the_order_of_numbers() -> None:
     # pandas turns whole numbers into fractions where one is missing
     assert numbered(["1.0", "0.0", "", "-1.0"]) == ([1, 0, -1, -1], ["0", "1"])
     assert numbered(["1.0", "nan", "0.0", "NA"]) == ([1, -1, 0, -1], ["0", "1"])
-    assert numbered(["a", "nan"]) == ([0, 1], ["a", "nan"])
     assert numbered(["1.5", "1.0", "-1"])[1] == ["-1", "1.0", "1.5"]
+
+
+def test_words_for_missing_values_are_unknown_labels(caplog: pytest.LogCaptureFixture) -> None:
+    words = ["NA", "N/A", "nan", "NaN", "null", " None ", "NULL", "#N/A", "?"]
+    assert numbered(["b", *words, "a"]) == ([1, *[-1] * len(words), 0], ["a", "b"])
+    assert "9 labels in the column 'y' are unknown, as they say #N/A or ?" in caplog.text
+    caplog.clear()
+    assert numbered(["a;b", "NA", "-", "b"])[0] == [[1, 1], [-1, -1], [0, 0], [0, 1]]
+    assert "1 labels in the column 'y' are unknown, as they say NA;" in caplog.text
+    labels, _ = labels_of({"a": ["1", "nan"], "b": ["0", "NA"]}, ["a", "b"])
+    assert labels.tolist() == [[1, 0], [-1, -1]]
+
+
+def test_words_for_missing_values_are_classes_where_they_are_named_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert numbered(["None", "low", "none"], ["None", "low"]) == ([0, 1, -1], ["None", "low"])
+    assert numbered(["NA", "1"], ["1", "NA"]) == ([1, 0], ["1", "NA"])
+    caplog.clear()
+    assert numbered(["+", "-", ""]) == ([0, 1, -1], ["+", "-"])
+    assert not caplog.text
+
+
+def test_quantities_are_no_classes() -> None:
+    different = [f"{n / 7:.4f}" for n in range(1, 12)]
+    few_often = [f"{n / 10}" for n in range(60)] * 20
+    for cells in (different, [*different, "", "NA", "3"], few_often, ["1,5", *different]):
+        with pytest.raises(ValueError, match=r"'y' holds .* regression is not supported: write"):
+            numbered(cells)
+    assert numbered(different, sorted(different))[0] == list(range(11))
+    assert len(numbered(["0.5", "1.5", "2.5"] * 9)[1]) == 3
+    assert numbered(["1.5", *[""] * 20, "0.5"])[1] == ["0.5", "1.5"]
 
 
 def test_class_names_name_the_numbers_from_0_on() -> None:

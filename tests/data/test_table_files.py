@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -94,6 +95,9 @@ def test_parquet_is_read_as_text(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"a": [[1, 2], [3]]}), path)
     with pytest.raises(ValueError, match=r"a\.parquet, the column 'a' holds list"):
         read_table(path)
+    parquet.write_table(pa.table({"a": ["x"] * 3000 + ["x\0"]}), path)
+    with pytest.raises(ValueError, match=r"a\.parquet, the column 'a' holds a NUL .* in row 3001"):
+        read_table(path)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"a\.parquet, damaged"):
         read_table(path)
@@ -108,6 +112,11 @@ REFUSED = {
     "either.csv": (b"a,b;c\n1,2;3\n", "line 1: 'a,b;c' may be divided by commas or by semicolons"),
     "latin.csv": ("a;b\n1;2\nß;ü\n".encode("cp1252"), "line 3: no UTF-8"),
     "no mark.csv": ("a;b\n1;2\n".encode("utf-16-le"), "line 1: no text; save .*UTF-8"),
+    "nul.csv": (b"a,b\n1,x\n2,x\0\n", "line 3: no text; save .*NUL"),
+    "nul.txt": (b'sep=;\na;b\n1;"x\n\0"\n', "line 4: no text; save .*NUL"),
+    "nul.jsonl": (b'{"a": "x"}\n{"a": "x\\u0000"}\n', "line 2: 'a' holds a NUL character"),
+    "half.jsonl": (b'{"a": "\\ud83d\\ude00"}\n{"a": "\\ud800"}\n', "line 2: 'a' holds .*surrogate"),
+    "deep.jsonl": (b'{"a": 1}\n{"a": ' + b"[" * 10**5, "line 2: values within values"),
     "header.csv": (b"a,b\n", "holds no rows"),
     "empty.csv": (b"", "holds no rows"),
     "broken.jsonl": (b'{"a": 1}\n{"a": \n', "line 2: no JSON"),
@@ -140,3 +149,6 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
         read_table(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="is a folder"):
         read_table(tmp_path)
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"a\.csv is no regular file; save"):
+        read_table(tmp_path / "a.csv")
