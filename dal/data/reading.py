@@ -210,13 +210,7 @@ def _decoded(path: Path, how: Any) -> NDArray[np.uint8] | str:
     from dal.data.images.decode import UnreadableError, decode
     from dal.data.images.examine import read_file, reason
 
-    if path.exists() and not path.is_file():  # reading a pipe would never end
-        return "it is no file"
     try:
         return decode(read_file(str(path))[2], how)
-    except UnreadableError as error:
-        return str(error)
-    except OSError as error:
+    except (OSError, UnreadableError, MemoryError) as error:
         return reason(error)
-    except MemoryError:
-        return "there is not enough memory to decode it"

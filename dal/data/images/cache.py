@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.data.images.decode import VERSION, Decoding
-from dal.data.images.examine import examine, reason, shape_of
+from dal.data.images.decode import VERSION, Decoding, UnreadableError
+from dal.data.images.examine import check_file, examine, reason, shape_of
 from dal.data.images.new_part import remove_unfinished, tidy
 from dal.data.images.parts import Digests, Index, Ints, as_bytes, no_digests, read_parts
 from dal.data.images.stores import CachedPictures, LazyPictures, PictureFiles
@@ -279,11 +278,9 @@ def _stamps(root: str, names: Sequence[str]) -> _Stamps:
     for position, name in enumerate(names):
         try:
             facts = os.stat(f"{root}/{name}")  # noqa: PTH116 - several times as fast
-        except OSError as error:
+            check_file(facts)
+        except (OSError, UnreadableError) as error:
             gone[position] = reason(error)
             continue
-        if stat.S_ISREG(facts.st_mode):
-            sizes[position], times[position] = facts.st_size, facts.st_mtime_ns
-        else:
-            gone[position] = "it is no regular file"
+        sizes[position], times[position] = facts.st_size, facts.st_mtime_ns
     return _Stamps(sizes, times, gone)

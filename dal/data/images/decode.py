@@ -234,6 +234,8 @@ def _flat(image: Image.Image, mode: Literal["L", "RGB"]) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image)
         image = white
+    elif image.mode == "LAB":  # Pillow knows no way to gray
+        image = image.convert("RGB")
     return image if image.mode == mode else image.convert(mode)
 
 

@@ -6,11 +6,13 @@ import gc
 import hashlib
 import math
 import os
+import stat
 import sys
 import time
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ AHEAD = 32
 """Chunks that each process may be ahead, so that none waits while a part goes to the disk."""
 FILES = 4096
 """Files of a part without pixels."""
+LARGEST_FILE = 2**31
+"""Bytes of a file that is read; so many pixels as Pillow decodes take less in any format."""
+NO_MEMORY = "there is not enough memory to decode it"
 
 
 @dataclass(frozen=True)
@@ -89,11 +94,8 @@ class _Chunks(Dataset[Found]):
                 size, changed, content = read_file(f"{self.root}/{name}")
                 digest = hashlib.sha256(content).digest()
                 gray, fault, pixels = self._judge(content, digest, chunk.path is not None)
-            except OSError as error:
+            except (OSError, UnreadableError, MemoryError) as error:
                 gone[name] = reason(error)
-                continue
-            except MemoryError:
-                gone[name] = "there is not enough memory to decode it"
                 continue
             if pixels is not None:
                 rows[count] = pixels
@@ -150,16 +152,54 @@ def read_file(path: str) -> tuple[int, int, bytes]:
 
     Raises:
         OSError: It cannot be read.
+        UnreadableError: See `check_file`.
+        MemoryError: There is too little for it.
     """
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - several times as fast
+    with open_file(path) as file:
         facts = os.fstat(file.fileno())
         content = file.read()
     recent = abs(time.time() - facts.st_mtime) < RECENT or len(content) != facts.st_size
     return facts.st_size, AGAIN if recent else facts.st_mtime_ns, content
 
 
-def reason(error: OSError) -> str:
-    """Why a file cannot be opened, as one says it of a file."""
+def open_file(path: str) -> FileIO:
+    """Open a file to read it, and wait for nothing: of a pipe there may be no other end.
+
+    Raises:
+        OSError: It cannot be opened.
+        UnreadableError: See `check_file`.
+    """
+    file = FileIO(path, opener=_open_at_once)
+    try:
+        check_file(os.fstat(file.fileno()))
+    except UnreadableError:
+        file.close()
+        raise
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def check_file(facts: os.stat_result) -> None:
+    """Refuse what is not to be read.
+
+    Raises:
+        UnreadableError: It is no regular file, or larger than any picture.
+    """
+    if not stat.S_ISREG(facts.st_mode):
+        raise UnreadableError("it is no regular file")
+    if facts.st_size > LARGEST_FILE:
+        raise UnreadableError(f"it has more than {LARGEST_FILE / 1e9:.0f} GB")
+
+
+def reason(error: OSError | UnreadableError | MemoryError) -> str:
+    """Why a file cannot be read, as one says it of a file."""
+    if isinstance(error, UnreadableError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return NO_MEMORY
     return f"it cannot be opened: {(error.strerror or str(error)).lower()}"
 
 

@@ -16,6 +16,7 @@ from dal.data.images.cache import Pictures
 from dal.data.images.catalog import catalog
 from dal.data.images.damage import tell_damaged
 from dal.data.images.decode import Decoding, Look, UnreadableError, look
+from dal.data.images.examine import open_file
 from dal.data.images.known import (
     Samples,
     asked_about,
@@ -45,6 +46,8 @@ USUAL = 224
 """Pixels of a side otherwise."""
 HEADER = 2**18
 """Bytes that hold most files' headers."""
+REST = 2**28
+"""Bytes behind these in which a header is looked for: some formats have it at the end."""
 MOMENTS = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and deviation by number of channels: ImageNet's, and for gray pictures the means of them."""
 
@@ -225,25 +228,25 @@ def _table(root: Path, metadata: str | None) -> Path | None:
     if metadata is None:
         return None
     here, inside = Path(metadata).expanduser(), root / metadata
-    return inside if inside.is_file() and not here.is_file() else here
+    return inside if inside.exists() and not here.is_file() else here
 
 
 def _looked_at(root: Path, names: Sequence[str]) -> list[Look]:
     """The headers of some files, spread evenly; those that cannot be read are left out."""
     found = []
     for row in np.unique(np.linspace(0, len(names) - 1, min(len(names), SAMPLED)).astype(int)):
-        with suppress(OSError, UnreadableError):  # told of when all are looked at
-            found.append(_header(root / names[row]))
+        with suppress(OSError, UnreadableError, MemoryError):  # told of when all are looked at
+            found.append(_header(f"{root}/{names[row]}"))
     return found
 
 
-def _header(path: Path) -> Look:
-    with path.open("rb") as file:
+def _header(path: str) -> Look:
+    with open_file(path) as file:
         start = file.read(HEADER)
         try:
             return look(start)
-        except UnreadableError:  # some formats have it at the end
-            return look(start + file.read())
+        except UnreadableError:
+            return look(start + file.read(REST))
 
 
 def _decoding(looks: Sequence[Look], size: int | None, fit: Fit, channels: int | None) -> Decoding:

@@ -215,9 +215,10 @@ class LazyPictures(PictureStore):
             if not same and hashlib.sha256(content).digest() != self.contents[row].tobytes():
                 raise UnreadableError("it is not what it was when the run began")
             out[:] = decode(content, self.how)
-        except (OSError, UnreadableError) as error:
-            why = reason(error) if isinstance(error, OSError) else str(error)
-            raise ValueError(f"{path}: {why}; restore it and run the same command again") from error
+        except (OSError, UnreadableError, MemoryError) as error:
+            raise ValueError(
+                f"{path}: {reason(error)}; restore it and run the same command again"
+            ) from error
 
 
 class _Batch:

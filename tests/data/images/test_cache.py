@@ -95,10 +95,16 @@ def test_what_is_seen_of_files(root: Path) -> None:
     (root / "folder.jpg").mkdir()
     (root / "nowhere.jpg").symlink_to(root / "nothing")
     os.mkfifo(root / "pipe.jpg")
+    (root / "huge.jpg").touch()
+    os.truncate(root / "huge.jpg", 2**36)
     names = names_in(root)
     seen = opened(root).look_at(names)
     bad = {names[position]: why for position, why in seen.faults.items()}
-    assert sorted(bad) == ["empty.jpg", "folder.jpg", "nowhere.jpg", "pipe.jpg", "text.jpg"]
+    assert sorted(bad) == [
+        "empty.jpg", "folder.jpg", "huge.jpg", "nowhere.jpg", "pipe.jpg", "text.jpg",
+    ]  # fmt: skip
+    assert bad["folder.jpg"] == bad["pipe.jpg"] == "it is no regular file"
+    assert bad["huge.jpg"] == "it has more than 2 GB"
     assert bad["empty.jpg"] == "it is empty"
     assert "no picture" in bad["text.jpg"]
     assert "no such file" in bad["nowhere.jpg"]

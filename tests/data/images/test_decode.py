@@ -130,6 +130,13 @@ def test_channels() -> None:
     assert look(saved(one)).gray
 
 
+def test_a_picture_of_lab_colors_is_read_as_gray_too() -> None:
+    content = saved(Image.new("LAB", (8, 8), (150, 128, 128)), "TIFF")
+    colors = decode(content, Decoding(8))
+    gray = np.asarray(Image.fromarray(colors.transpose(1, 2, 0)).convert("L"))
+    assert np.array_equal(decode(content, Decoding(8, channels=1)), gray[None])
+
+
 def test_cmyk() -> None:
     pixels = smooth(32, 32)
     content = saved(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=95)

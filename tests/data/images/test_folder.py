@@ -361,6 +361,23 @@ def test_pictures_that_are_read_as_they_are_needed(read, photos, tmp_path):
     assert shades(grown.store) == [0, 5, 10, 15, 20, 200]
 
 
+def test_pipes_and_huge_files_are_set_aside(read, photos, caplog):
+    lay(photos, "1.png", "2.png")
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "huge.jpg").touch()
+    os.truncate(photos / "huge.jpg", 2**36)
+    os.mkfifo(photos / "m.csv")
+    rows = ["file_name,label", "1.png,a", "2.png,b", "pipe.jpg,a", "huge.jpg,b"]
+    (photos / "labels.csv").write_text("\n".join(rows))
+    found = read(metadata="labels.csv")
+    assert found.contents == ["1.png", "2.png"]
+    assert found.store.spec == (3, 8, 8)
+    assert "pipe.jpg: it is no regular file" in caplog.text
+    assert "huge.jpg: it has more than 2 GB" in caplog.text
+    with pytest.raises(ValueError, match=r"m\.csv is no regular file"):
+        read(metadata="m.csv")
+
+
 def test_growth_does_not_look_for_another_size(read, photos, tmp_path):
     lay(photos, *BEGINNING)
     first = read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -165,7 +166,7 @@ def test_joined_stores_read_ahead_too(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@pytest.mark.parametrize("what", ["gone", "damaged", "other"])
+@pytest.mark.parametrize("what", ["gone", "damaged", "other", "pipe", "huge"])
 def test_a_file_that_changes_meanwhile_is_named(folder: Path, ahead: bool, what: str) -> None:
     found = store(folder, True, torch.arange(COUNT))
     kept = (folder / "31.jpg").read_bytes()
@@ -173,6 +174,11 @@ def test_a_file_that_changes_meanwhile_is_named(folder: Path, ahead: bool, what:
         (folder / "31.jpg").unlink()
     elif what == "damaged":
         (folder / "31.jpg").write_bytes(kept[:200])
+    elif what == "pipe":
+        (folder / "31.jpg").unlink()
+        os.mkfifo(folder / "31.jpg")
+    elif what == "huge":
+        os.truncate(folder / "31.jpg", 2**36)
     else:
         write(folder / "31.jpg", 1000)
     told = list(torch.arange(COUNT).split(10))
@@ -182,6 +188,7 @@ def test_a_file_that_changes_meanwhile_is_named(folder: Path, ahead: bool, what:
         read(found, rows)
     with pytest.raises(ValueError, match=r"31\.jpg: it .*; restore it and run the same command"):
         read(found, told[3])
+    (folder / "31.jpg").unlink(missing_ok=True)
     (folder / "31.jpg").write_bytes(kept)  # another time, but the same content
     whole = torch.from_numpy(expected(folder, torch.arange(COUNT)))
     assert torch.equal(read(found, told[3]), whole[told[3]])
