@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ class FilesOracle(Oracle):
 
     The run ends with status ``waiting``; the same command goes on when every row has a label: a
     class name, or ``?`` where no label can be given. Where no class name looks like a number, the
-    number of a class, from 0, will do too.
+    number of a class, from 0, will do too. A file that was moved away is written anew.
 
     Where a sample may have several labels, all that hold are written with ``;`` between them, such
     as ``joy;surprise``, and ``-`` where none holds. A row left empty has not been answered yet.
@@ -101,19 +102,25 @@ class FilesOracle(Oracle):
         indices = query.indices.tolist()
         samples = indices if self.positions is None else self.positions[query.indices].tolist()
         ticket = {"indices": indices, "samples": samples, "file": path.name}
-        if path.exists() and _asks_for(path, samples):
-            return ticket
+        if not (path.exists() and _asks_for(path, samples)):
+            self._ask(ticket, query)
+        return ticket
+
+    def _ask(self, ticket: dict[str, Any], query: Query) -> None:
+        """Write the file of a ticket, with the pictures where they are asked for."""
+        path = self.folder / ticket["file"]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._draw(ticket)
-        columns = self._columns(query, samples)
+        columns = self._columns(query, ticket["samples"])
         text = csv_text([list(columns), *zip(*columns.values(), strict=True)])
         # Without a mark at its beginning, spreadsheet programs take UTF-8 for something else.
         mark = "" if text.isascii() else "\ufeff"
         write_text_atomically(path, mark + text, sync=True)
-        return ticket
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
         """Read the file; None while a label is missing.
+
+        A file that is gone is written anew, without guesses and scores, which no ticket holds.
 
         Raises:
             ValueError: A label is neither a class nor ``?``, the rows are not those asked for, or
@@ -121,6 +128,10 @@ class FilesOracle(Oracle):
         """
         path = self.folder / ticket["file"]
         samples: list[int] = ticket["samples"]
+        if not path.exists():
+            log.warning("%s was gone and is written anew, without any label", path)
+            indices = torch.tensor(ticket["indices"], dtype=torch.int64)
+            self._ask(ticket, Query(indices, torch.full(indices.shape, math.nan)))
         rows = _rows_in_order(path, read_answers(path), samples)
         self._check(path, rows)
         targets = [self._answer(row) for row in rows if row.label]

@@ -40,10 +40,15 @@ def read_answers(path: Path) -> list[Row]:
     Raises:
         ValueError: It cannot be read without guessing what was meant; names file and line.
     """
+    if path.exists() and not path.is_file():  # reading a pipe may never end
+        raise ValueError(f"{path} is no regular file; move it away to be asked anew")
     try:
         return list(_rows(path))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); restore it") from error
+        raise ValueError(
+            f"{path} cannot be read ({error.strerror}); restore it, or move it away to be asked "
+            "anew"
+        ) from error
     except ValueError as error:
         raise ValueError(
             f"{path}, {error}; mend that line (or move the file away to be asked anew) and run the "

@@ -8,7 +8,7 @@ import gzip
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO, cast
 
@@ -29,8 +29,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], sync: boo
         sync: Wait for the disk. Without it a power cut, though no kill, may lose the file.
 
     Raises:
-        OSError: The disk is full or not writable; the previous file is intact and the temporary
-            one removed.
+        OSError: The disk is full or not writable, naming the path; the previous file is intact and
+            the temporary one removed.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -42,8 +42,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], sync: boo
         temporary.replace(path)
         if sync:
             _sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # the first error says more
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,31 @@ def test_rows_of_a_table_are_predicted(
     given(monkeypatch, tmp_path / "run", path, "--out", out)
     assert capsys.readouterr().out == f"{out} (replaced)\n"
     assert list(rows_of(out)[0]) == ["name", "class", "probability"]
+
+
+def test_a_table_takes_the_place_of_nothing_but_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, path = of_table(tmp_path)
+    pipe, link, new = tmp_path / "pipe", tmp_path / "link", tmp_path / "new.csv"
+    os.mkfifo(pipe)
+    for out in (pipe, Path("/dev/null")):
+        message = refused(monkeypatch, tmp_path / "run", path, "--out", out)
+        assert message == f"error: --out={out} is a device or a pipe; give the name of a file"
+        assert out.exists()
+        assert not out.is_file()
+    link.symlink_to(new.name)
+    for _ in range(2):  # the target is not there yet, and is
+        given(monkeypatch, tmp_path / "run", path, "--out", link)
+        assert link.is_symlink()
+        assert len(rows_of(new)) == 30
+    link.unlink()
+    link.symlink_to(path.name)
+    message = refused(monkeypatch, tmp_path / "run", path, "--out", link)
+    assert message.endswith("is what shall be predicted; give another name")
+    long = tmp_path / ("x" * 250)  # a temporary name beside it would be too long
+    message = refused(monkeypatch, tmp_path / "run", path, "--out", long)
+    assert message.startswith(f"error: --out={long} cannot be written (File name too long); give")
 
 
 def test_pictures_that_cannot_be_read_have_no_class(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -295,13 +296,6 @@ def test_files_of_three_columns_are_still_taken(tmp_path: Path) -> None:
     assert answers.targets.tolist() == [0, -1, 1]
 
 
-def test_a_removed_file_is_named(tmp_path: Path) -> None:
-    oracle, ticket = answered(tmp_path, rows("cat", "cat", "dog"))
-    (tmp_path / "round_0002.csv").unlink()
-    with pytest.raises(ValueError, match=r"round_0002\.csv cannot be read"):
-        oracle.collect(ticket)
-
-
 def test_submitting_again_keeps_what_people_wrote(tmp_path: Path) -> None:
     oracle, ticket = answered(tmp_path, rows("cat", "cat", "dog"))
     assert FilesOracle(tmp_path, NAMES).submit(QUERY, 2) == ticket
@@ -365,3 +359,50 @@ def test_files_one_class_a_sample_takes_no_sets(tmp_path: Path, label: str) -> N
     oracle, ticket = answered(tmp_path, rows(label, "dog", "dog"))
     with pytest.raises(ValueError, match=r"is not a class; give one of cat, dog, größe, or \?"):
         oracle.collect(ticket)
+
+
+def test_a_question_whose_file_is_gone_is_asked_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"text {n}" for n in range(40)]
+    images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8)
+    source = make_source(
+        Dataset("mine", images, torch.arange(40) % 3, NAMES, contents=texts), seed=0
+    )
+    positions = source.train.positions
+    for round_number, name in ((-1, "initial_0001"), (2, "round_0002")):
+        oracle = FilesOracle(tmp_path / name, NAMES, positions, pictures=True)
+        oracle.open(source)
+        ticket = json.loads(json.dumps(oracle.submit(QUERY, round_number)))
+        path = tmp_path / name / f"{name}.csv"
+        path.write_text("index,label\nx,cat\n")
+        with pytest.raises(ValueError, match=r"or move the file away to be asked anew"):
+            oracle.collect(ticket)
+        path.unlink()
+        path.with_suffix(".png").unlink()
+        caplog.clear()
+        assert oracle.collect(ticket) is None
+        assert f"{path} was gone and is written anew" in caplog.text
+        assert path.with_suffix(".png").exists()
+        with path.open(newline="", encoding="utf-8") as file:
+            found = list(csv.DictReader(file))
+        assert list(found[0]) == ["index", "content", "label"]
+        assert [int(row["index"]) for row in found] == positions[QUERY.indices].tolist()
+        assert [row["content"] for row in found] == [texts[int(row["index"])] for row in found]
+        lines = [f"{row['index']},dog" for row in found]
+        path.write_text("\n".join(["index,label", *lines]))
+        answers = oracle.collect(ticket)
+        assert answers is not None
+        assert answers.indices.tolist() == QUERY.indices.tolist()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    oracle = FilesOracle(tmp_path, NAMES)
+    ticket = oracle.submit(QUERY, 2)
+    path = tmp_path / "round_0002.csv"
+    path.unlink()
+    make(path)
+    for ask in (lambda: oracle.collect(ticket), lambda: oracle.submit(QUERY, 2)):
+        with pytest.raises(ValueError, match=r"round_0002\.csv is no regular file; move it away"):
+            ask()

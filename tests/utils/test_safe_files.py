@@ -36,6 +36,14 @@ def test_failed_write_leaves_the_file_before(tmp_path: Path, error: type[BaseExc
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["missing/a.txt", "x" * 250, "folder"])
+def test_errors_name_the_file_that_was_asked_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=rf"{name}'$"):
+        write_text_atomically(tmp_path / name, "text")
+    assert names(tmp_path) == ["folder"]
+
+
 def test_content_is_on_the_disk_before_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
