@@ -26,10 +26,15 @@ _HOMES = {
     "score": "dal.runs.scoring",
 }
 
+_ROOMS = ("data", "features", "learners", "models", "oracles", "query", "training")
+"""Packages that ``import dal`` alone makes known, as ``dal.data``."""
+
 
 def __getattr__(name: str) -> Any:
     import importlib
 
+    if name in _ROOMS:
+        return importlib.import_module(f"dal.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'dal' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

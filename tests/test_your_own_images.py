@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -114,8 +115,9 @@ def labeled(shell: Shell, line: list[str], names: list[str]) -> tuple[Path, list
 
 
 def test_the_page_works_to_the_letter(shell: Shell) -> None:
-    first, predict, without, photos = commands()
+    first, predict, without, labels, photos = commands()
     run, asked, text = labeled(shell, first, [f"digit {digit}" for digit in range(10)])
+    labeled_run = run
     (found,) = re.findall(r"```\n(photos: .*)\n```", PAGE)
     assert found in (run / "train.log").read_text()
     assert asked == ["round_0000", "round_0001", "round_0002"]
@@ -137,5 +139,9 @@ def test_the_page_works_to_the_letter(shell: Shell) -> None:
     assert asked == ["initial_0001", "round_0000"]
     assert "no test part" in text
 
+    said = shell.said([word.replace("saved/RUN", str(labeled_run)) for word in labels])
+    assert said.endswith("labels.csv: 300 labels\n\n")  # 40 sorted, 60 answers, 200 to test on
     run, asked, _ = labeled(shell, photos, [f"digit {digit}" for digit in range(10)])
     assert asked == ["round_0000"]
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    assert row["labels"] == 100

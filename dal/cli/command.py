@@ -12,6 +12,7 @@ import dal
 COMMANDS = {
     "train": ("config", "run active learning; given again, a command goes on where it stopped"),
     "predict": ("predict", "predict files by the model of a run, into a table"),
+    "labels": ("labels", "write the labels that a run knows as a table, for other runs and tools"),
     "status": ("status", "list runs with their state and, if they failed, the reason"),
     "report": ("report", "compare the strategies of many runs: tables, figures, tests over seeds"),
     "replay": ("replay", "score the rounds of a run again, and draw why samples were picked"),

@@ -97,7 +97,7 @@ class Replay:
         if status in (None, "running"):
             state = "no run" if status is None else "a run that is going on"
             raise ValueError(f"{run_dir} holds {state}; give the directory of one that has ended")
-        config = _read_config(run_dir / "config.yaml")
+        config = read_config(run_dir / "config.yaml")
         if not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; {_ANEW}")
         self._parts = _parts(config, tuple(plugins), Known.read(run_dir).listing)
@@ -292,7 +292,7 @@ class _Double(Split):
         return map_tensors(lambda x: x.double() if x.is_floating_point() else x, inputs)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """The settings of a run.
 
     Raises:

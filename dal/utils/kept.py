@@ -18,6 +18,11 @@ FOLDER = "DAL_CACHE_DIR"
 """Environment variable that names the cache; without it, the cache is ``~/.cache/dal``."""
 
 
+def cache_folder() -> Path:
+    """The cache of the user."""
+    return Path(os.environ.get(FOLDER) or "~/.cache/dal").expanduser()
+
+
 def kept(key: str, compute: Callable[[], Any]) -> Any:
     """What was computed for a key before, in this process or another; else it is computed now.
 
@@ -28,7 +33,7 @@ def kept(key: str, compute: Callable[[], Any]) -> Any:
         key: All that the result depends on.
         compute: Gives the result, plain values; the same ones whenever it is called with that key.
     """
-    folder = Path(os.environ.get(FOLDER) or "~/.cache/dal").expanduser() / "kept"
+    folder = cache_folder() / "kept"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(path.read_text())

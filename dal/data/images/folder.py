@@ -33,6 +33,7 @@ from dal.data.images.oddities import odd_classes, odd_colors, twins
 from dal.data.prepare import check_normalization
 from dal.data.source import Dataset, is_known
 from dal.data.store import ChangedStore, JoinedStore, Store
+from dal.utils.kept import cache_folder
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole
 
@@ -69,7 +70,7 @@ def image_folder(
     on_damage: OnDamage = "skip",
     lazy: bool | None = None,
     workers: int | None = None,
-    cache_dir: str = "~/.cache/dal",
+    cache_dir: str | None = None,
     known: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Pictures in a folder: JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, JPEG 2000, AVIF.
@@ -85,11 +86,11 @@ def image_folder(
       beside the folders of the classes have no label yet.
     - A table (CSV, JSON Lines, Parquet) with a column ``file_name``: the only such one at the top,
       one in each folder of a part, ``train.csv`` and ``test.csv`` at the top, or ``metadata``.
-      Paths are as seen from the table, or from the folder. The labels are in the other column, or
-      those that ``target`` names: a class in each cell, several with ``;`` between them, or a
-      column of 0 and 1 for each label. A column ``split`` may name the part of each row; else the
-      folder does. A picture without a row, and one with an empty cell, has no label yet. With a
-      table, folders name no classes.
+      Paths are as seen from the table, or from the folder. The labels are in the column
+      ``label``, or the only other one, or those that ``target`` names: a class in each cell,
+      several with ``;`` between them, or a column of 0 and 1 for each label. A column ``split`` may
+      name the part of each row; else the folder does. A picture without a row, and one with an
+      empty cell, has no label yet. With a table, folders name no classes.
     - Pictures alone: ``class_names`` says what they may be.
 
     A folder that ``class_names`` names is a class even if it is called ``test`` or ``pool``. Hidden
@@ -114,14 +115,15 @@ def image_folder(
         std: Divided by, likewise; 0.226 for gray pictures.
         metadata: The table of labels, as seen from here or from the folder; None for one that lies
             in the folder, if any does.
-        target: Its column of labels, or several of 0 and 1; None for the only one there.
+        target: Its column of labels, or several of 0 and 1; None for ``label``, or the only one.
         class_names: Names of the classes, in the order of the columns of outputs; None for those
             that are found, sorted.
         on_damage: ``skip`` sets aside what cannot be read; ``fail`` refuses it.
         lazy: Read files as they are needed, instead of keeping pixels of all of them; None where
             these would take more than half of the free disk.
         workers: Processes that read files; None for one a core.
-        cache_dir: Pixels are kept in ``images/`` below it.
+        cache_dir: Pixels are kept in ``images/`` below it; None for ``$DAL_CACHE_DIR``, else
+            ``~/.cache/dal``.
         known: The `Dataset.listing` of an earlier start of the same run: its samples keep their
             order and their labels, whatever has become of their files, and files that came since
             stand behind them. A file that was moved is recognized by its content; one that is gone
@@ -151,7 +153,9 @@ def image_folder(
         classes, looks = tuple(known["class_names"]), []
         how = Decoding(**known["decoding"])
     mean, std = _moments(how.channels, mean, std)
-    pictures = Pictures(root, how, cache_dir=cache_dir, lazy=lazy, workers=workers)
+    pictures = Pictures(
+        root, how, cache_dir=cache_dir or cache_folder(), lazy=lazy, workers=workers
+    )
     samples, odd = _samples(pictures, found_now(found, classes), known, on_damage, title)
     log.info("%s", _found(title, samples, found, looks))
     odd = [*found.odd, *odd, *odd_classes(samples, classes), *twins(samples)]
@@ -331,6 +335,15 @@ def _found(title: str, samples: Samples, found: Catalog, looks: Sequence[Look]) 
     if found.labels_from:
         line += f", labels from {found.labels_from}"
     if looks:
-        ((width, height), most), *_ = Counter((x.width, x.height) for x in looks).most_common(1)
-        line += f"; {width}x{height}{' mostly' * (most < len(looks))}"
+        line += f"; {_sizes(looks)}"
     return line
+
+
+def _sizes(looks: Sequence[Look]) -> str:
+    """Width and height of pictures: of most of them, or from the smallest to the largest."""
+    counts = Counter((each.width, each.height) for each in looks)
+    (width, height), most = counts.most_common(1)[0]
+    if 2 * most > len(looks):
+        return f"{width}x{height}{' mostly' * (most < len(looks))}"
+    by_area = sorted(counts, key=lambda side: side[0] * side[1])
+    return " to ".join(f"{width}x{height}" for width, height in (by_area[0], by_area[-1]))

@@ -20,7 +20,7 @@ from dal.data.label_columns import labels_of
 from dal.data.source import UNKNOWN
 from dal.data.table_files import read_blocks, read_table
 
-FILE, SPLIT = "file_name", "split"
+FILE, SPLIT, LABEL = "file_name", "split", "label"
 _FOUND = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Kinds of tables that are looked for; `data.metadata` may name others."""
 
@@ -100,6 +100,9 @@ def _has_names(path: Path, odd: list[str]) -> bool:
         columns = next(iter(read_blocks(path, 1)), {})
         if [*columns] == [FILE]:
             odd.append(f"{shown(path.name)} lists files and says nothing else of them")
+        elif columns and FILE not in columns:
+            there = ", ".join([*columns][:5]) + ", ..." * (len(columns) > 5)
+            odd.append(f"{shown(path.name)} is no table of labels: it has {there} and no {FILE}")
         return FILE in columns and len(columns) > 1
     except (ValueError, OSError) as error:
         odd.append(f"{error}, and is not taken for a table of labels")
@@ -212,6 +215,7 @@ def _labels(
     }
     if target is None:
         left = [name for name in columns if name.lower() != SPLIT]
+        left = [LABEL] if LABEL in left else left
         if len(left) > 1:
             raise ValueError(
                 f"it has the columns {', '.join(left)}; set data.target to the one of the labels"

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 
 PICTURE = re.compile(
-    r"\.(?:jpe?g|jpe|jfif|mpo|png|webp|bmp|dib|gif|tiff?|p[pgbn]m|jp2|j2[kc]|jp[cfx]|avif)\Z",
+    r"\.(?:jpe?g|jpe|jfif|mpo|png|webp|bmp|dib|gif|tiff?|p[pgbn]m|jp2|j2[kc]|jp[cfx]|avif|hei[cf])\Z",
     re.IGNORECASE,
 )
-"""Names that end like a picture's."""
+"""Names that end like a picture's; HEIC, which is not read, so that it is told of."""
 IGNORED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"})
 """What systems put beside pictures, in lower case; whatever begins with a dot as well."""
 _BAD = ("Cc", "Cs", "Zl", "Zp")

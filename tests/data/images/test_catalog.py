@@ -380,6 +380,19 @@ def test_a_table_wins_over_the_names_of_folders(tmp_path):
     assert "labels are those of m.csv, not the names of folders" in found.odd
 
 
+def test_a_column_called_label_is_meant_among_others(tmp_path):
+    lay(tmp_path, "1.jpg", "2.jpg")
+    table(tmp_path / "m.csv", "file_name,label,round,who\n1.jpg,a,0,x\n2.jpg,b,1,y\n")
+    assert catalog(tmp_path).class_names == ("a", "b")
+
+
+def test_a_table_of_other_columns_is_told_of(tmp_path):
+    lay(tmp_path, "x/1.jpg", "y/2.jpg")
+    table(tmp_path / "m.csv", "image,label\n1.jpg,a\n")
+    told_of = "m.csv is no table of labels: it has image, label and no file_name"
+    assert told_of in catalog(tmp_path).odd
+
+
 def test_a_list_of_files_takes_no_labels_from_folders(tmp_path):
     lay(tmp_path, "x/1.jpg", "y/2.jpg")
     table(tmp_path / "list.csv", "file_name\nx/1.jpg\n")
