@@ -8,6 +8,8 @@ import math
 import os
 import shutil
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from dal.data.images.decode import VERSION, Decoding, UnreadableError
 from dal.data.images.examine import check_file, examine, reason, shape_of
-from dal.data.images.new_part import remove_unfinished, tidy
+from dal.data.images.new_part import remove_damaged, remove_unfinished, tidy
 from dal.data.images.parts import Digests, Index, Ints, as_bytes, no_digests, read_parts
 from dal.data.images.stores import CachedPictures, LazyPictures, PictureFiles
 from dal.data.store import Store
@@ -61,7 +63,8 @@ class Pictures:
         how: How they are decoded.
         cache_dir: Where the caches of all folders are; created if it is missing.
         lazy: Keep no pixels, and decode whenever a file is read. None: only where the pixels would
-            take more than half of the free disk space.
+            take more than half of the free disk space. Where the cache cannot be written to,
+            nothing else is kept either, and all files are looked at again at the next start.
         workers: Processes that decode at once; None for as many as there are cores for this one.
     """
 
@@ -78,6 +81,8 @@ class Pictures:
         self.workers = workers or _cores()
         key = hashlib.sha256(repr((str(self.root), how)).encode(errors="surrogateescape"))
         self.folder = Path(cache_dir).expanduser() / "images" / key.hexdigest()[:32]
+        self._spare: Path | None = None
+        self._told: set[Path] = set()
         self._pool = ThreadPoolExecutor(self.workers, "pictures")
         self._names: Sequence[str] = ()
         self._stamps = _Stamps(np.zeros(0, np.int64), np.zeros(0, np.int64), {})
@@ -99,24 +104,51 @@ class Pictures:
             RuntimeError: A process that decodes was killed.
         """
         self._names, self._stamps = names, _stamps(str(self.root), names)
-        gone = dict(self._stamps.gone)
+        try:
+            self._index, gone = self._looked()
+        except OSError as error:
+            raise self._refused(error) from error
+        self._seen = self._judged({**self._stamps.gone, **gone}, expected)
+        return self._seen
+
+    def _looked(self) -> tuple[Index, dict[int, str]]:
+        """What the cache has once all files were looked at, and why some cannot be opened."""
         index, keep = self._read(), self.lazy is not True
         todo = self._unknown(index, keep)
         if keep and len(todo) and self.lazy is None and not self._has_room(len(todo)):
             keep = False
             todo = self._unknown(index, keep)
-        if len(todo):
-            with self._alone():
-                index = self._read()  # another process may have done it meanwhile
-                todo = self._unknown(index, keep)
-                if len(todo):
-                    gone |= self._examine(todo, index, keep)
-                    index = self._read()
-                    if tidy(self.folder, index, shape_of(self.how)):
-                        index = self._read()
-        self._index = index
-        self._seen = self._judged(gone, expected)
-        return self._seen
+        if not len(todo):
+            return index, {}
+        if self._spare is None:
+            try:
+                return self._completed(self.folder, keep)
+            except OSError as error:
+                if keep:
+                    raise
+                log.warning(
+                    "%s cannot be written to (%s): what is known of the pictures is not kept, and "
+                    "all are looked at again at the next start",
+                    self.folder,
+                    error.strerror or error,
+                )
+            self._spare = Path(tempfile.mkdtemp(prefix="dal"))
+            weakref.finalize(self, shutil.rmtree, self._spare, ignore_errors=True)
+        return self._completed(self._spare, keep)
+
+    def _completed(self, folder: Path, keep: bool) -> tuple[Index, dict[int, str]]:
+        """As `_looked`, where what is not known yet goes into a folder."""
+        with self._alone(folder):
+            index = self._read()  # another process may have done it meanwhile
+            remove_damaged(index)
+            todo = self._unknown(index, keep)
+            if not len(todo):
+                return index, {}
+            gone = self._examine(folder, todo, index, keep)
+            index = self._read()
+            if folder == self.folder and tidy(folder, index, shape_of(self.how)):
+                index = self._read()
+            return index, gone
 
     def store(self, positions: Tensor) -> Store:
         """Some of the files that were looked at last.
@@ -161,7 +193,9 @@ class Pictures:
         known[list(stamps.gone)] = True
         return np.flatnonzero(~known)
 
-    def _examine(self, todo: NDArray[np.int64], index: Index, keep: bool) -> dict[int, str]:
+    def _examine(
+        self, folder: Path, todo: NDArray[np.int64], index: Index, keep: bool
+    ) -> dict[int, str]:
         """Look at some files; gives those that could not be opened, by position."""
         if self.how.version != VERSION:
             log.warning(
@@ -172,7 +206,7 @@ class Pictures:
             )
         names = [self._names[position] for position in todo.tolist()]
         gone = examine(
-            self.folder,
+            folder,
             str(self.root),
             names,
             self.how,
@@ -228,33 +262,30 @@ class Pictures:
         return False
 
     def _read(self) -> Index:
-        try:
-            return Index(read_parts(self.folder))
-        except OSError as error:
-            raise self._refused(error) from error
+        folders = [self.folder] if self._spare is None else [self.folder, self._spare]
+        parts = [part for folder in folders for part in read_parts(folder, shape_of(self.how))]
+        for part in parts:
+            if part.damage and part.path not in self._told:
+                log.warning("%s; its pictures are decoded again", part.damage)
+                self._told.add(part.path)
+        return Index(parts)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """A block in which this process alone writes into the cache, where there are locks.
-
-        Raises:
-            OSError: What the block raises, with a remedy.
-        """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with alone(self.folder / "pictures.lock", "these pictures") as locked:
-                if locked:
-                    remove_unfinished(self.folder)
-                yield
-        except OSError as error:
-            raise self._refused(error) from error
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """A block in which this process alone writes into a cache, where there are locks."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder / "pictures.lock", "these pictures") as locked:
+            if locked:
+                remove_unfinished(folder)
+            yield
 
     def _refused(self, error: OSError) -> OSError:
+        lazy = "" if self.lazy else ", or data.lazy=true"
         return OSError(
             error.errno,
             f"cannot keep decoded pictures in {self.folder} ({error.strerror or error}); free "
-            "space, or set data.cache_dir to a folder you may write to, or data.lazy=true, and run "
-            "the same command again: what is decoded is kept",
+            f"space, or set data.cache_dir to a folder you may write to{lazy}, and run the same "
+            "command again: what is decoded is kept",
         )
 
 

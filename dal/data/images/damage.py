@@ -34,21 +34,29 @@ def tell_damaged(
         ValueError: There are some, and ``refuse``.
     """
     damaged = {name: why for name, why in faults.items() if name in here}
-    path = folder / FILE
-    if not damaged:
-        path.unlink(missing_ok=True)
-        return []
-    rows = [("file", "reason"), *((shown(name), why) for name, why in damaged.items())]
-    write_text_atomically(path, csv_text(rows))
-    if refuse:
+    where = _listed(folder / FILE, damaged)
+    if damaged and refuse:
         raise ValueError(
             f"{len(damaged):,} of {counted(len(here), 'file')} cannot be read ({_few(damaged)}); "
-            f"mend or remove them, {path} names all, or set data.on_damage=skip"
+            f"mend or remove them, {where}, or set data.on_damage=skip"
         )
     aside = {name: why for name, why in damaged.items() if name not in known}
     what = counted(len(aside), "file")
-    told = f"{what} set aside, since unreadable ({_few(aside)}); {path} names all"
+    told = f"{what} set aside, since unreadable ({_few(aside)}); {where}"
     return [told] if aside else []
+
+
+def _listed(path: Path, damaged: Mapping[str, str]) -> str:
+    """Write the file, or remove that of the last time; says where to look."""
+    try:
+        if not damaged:
+            path.unlink(missing_ok=True)
+            return ""
+        rows = [("file", "reason"), *((shown(name), why) for name, why in damaged.items())]
+        write_text_atomically(path, csv_text(rows))
+    except OSError as error:
+        return f"{path}, to name all, cannot be written ({error.strerror or error})"
+    return f"{path} names all"
 
 
 def _few(faults: Mapping[str, str]) -> str:

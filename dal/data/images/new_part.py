@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dal.data.images.parts import (
     FORMAT,
     PART_BYTES,
+    PATTERN,
     Digests,
     Facts,
     Index,
@@ -22,6 +23,7 @@ from dal.data.images.parts import (
     chunk_rows,
     no_digests,
     packed,
+    seal,
     sum_of,
 )
 from dal.utils.safe_files import remove_temporary, write_atomically
@@ -45,7 +47,7 @@ def write_at(path: Path, offset: int, pixels: NDArray[np.uint8]) -> None:
 
 def next_number(folder: Path) -> int:
     """The place behind all parts."""
-    return 1 + max((int(path.name[:6]) for path in folder.glob("*.npz")), default=-1)
+    return 1 + max((int(path.name[:6]) for path in folder.glob(PATTERN)), default=-1)
 
 
 class NewPart:
@@ -116,11 +118,11 @@ class NewPart:
             "faults": packed(facts.faults),
             "contents": np.concatenate(self._contents),
             "rows": np.array(self._rows, np.int64),
-            "written": np.array(self._finish_pixels() if self._rows else (0, 0)),
+            "written": np.array(self._finish_pixels() if self._rows else (0, 0), np.int64),
             "sums": np.array(self._sums, np.uint32),
         }
         buffer = io.BytesIO()
-        np.savez(buffer, **columns)
+        np.savez(buffer, **columns, seal=seal(columns))
         write_atomically(self.path, lambda file: file.write(buffer.getbuffer()))
 
     def _finish_pixels(self) -> tuple[int, int]:
@@ -146,6 +148,13 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.glob("*.npy"):
         if not path.with_suffix(".npz").exists():
             path.unlink(missing_ok=True)
+
+
+def remove_damaged(index: Index) -> None:
+    """Remove parts that say nothing any more, while no other process writes."""
+    for part in index.parts:
+        if part.damage and not len(part.facts):
+            part.remove()
 
 
 def tidy(folder: Path, index: Index, shape: tuple[int, ...]) -> bool:

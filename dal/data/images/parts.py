@@ -5,19 +5,26 @@ some files and of those rows. The second is written last, so an array without it
 Later parts know better: what they say of a file takes the place of what earlier ones said. Pixels
 belong to a content, told by its digest, and not to a name; so a file that was moved, copied or
 touched is read once more and decoded no more.
+
+What is said of files is sealed by a digest, read at every start. Pixels have checksums, which are
+compared where size or time of their file are not those of when it was written: so a copied cache is
+checked, and bits that a disk lost without a trace are not noticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
-import logging
+import math
+import stat
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +33,9 @@ from dal.data.mapped import FileRows
 from dal.utils.digest import digest_file
 from dal.utils.kept import kept
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1
+FORMAT = 2
+PATTERN = f"{'[0-9]' * 6}-*.npz"
+"""Names of parts."""
 PART_BYTES = 2**28
 """Pixels of a part, at most."""
 CHUNK_BYTES = 2**20
@@ -107,6 +114,7 @@ class Part:
         contents: Digests of the contents whose pixels it has, (r, 32).
         rows: In which rows of the array those are, (r,).
         pixels: The array; None where there is none.
+        damage: What of it cannot be used, and why; empty for nothing.
     """
 
     path: Path
@@ -114,6 +122,7 @@ class Part:
     contents: Digests = field(default_factory=no_digests)
     rows: Ints = field(default_factory=no_ints)
     pixels: FileRows | None = None
+    damage: str = ""
 
     @property
     def weight(self) -> int:
@@ -129,8 +138,9 @@ class Part:
 
     def remove(self) -> None:
         """Delete its files; who has opened them keeps them."""
-        self.path.unlink(missing_ok=True)
-        self.path.with_suffix(".npy").unlink(missing_ok=True)
+        for path in (self.path, self.path.with_suffix(".npy")):
+            with suppress(IsADirectoryError):  # not of this cache: it stays, and is told of again
+                path.unlink(missing_ok=True)
 
 
 class Index:
@@ -179,26 +189,40 @@ def chunk_rows(row_bytes: int) -> int:
     return min(max(CHUNK_BYTES // row_bytes, 1), 256)
 
 
-def read_parts(folder: Path) -> list[Part]:
-    """All parts of a folder. Damaged ones are told of, and what they held is not there."""
+def seal(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """SHA-256 of names, types, shapes and content of arrays: (32,)."""
+    digest = hashlib.sha256()
+    for name, array in sorted(columns.items()):
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(array.tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def read_parts(folder: Path, shape: tuple[int, ...]) -> list[Part]:
+    """All parts of a folder, for pictures of a shape; what is damaged of them is not there.
+
+    Raises:
+        OSError: One cannot be read.
+    """
     while True:
-        paths = sorted(folder.glob("*.npz"))
+        paths = sorted(folder.glob(PATTERN))
         try:
-            parts = [_read(path) for path in paths]
+            return [_read(path, shape) for path in paths]
         except FileNotFoundError:  # another process has joined parts meanwhile
-            if paths == sorted(folder.glob("*.npz")):
+            if paths == sorted(folder.glob(PATTERN)):
                 raise
-            continue
-        return [part for part in parts if part is not None]
 
 
-def _read(path: Path) -> Part | None:
-    content = path.read_bytes()
+def _read(path: Path, shape: tuple[int, ...]) -> Part:
     try:
+        _check_regular(path)
+        content = path.read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as found:
             known = {name: found[name] for name in found.files}
         if int(known["format"]) != FORMAT:
             raise ValueError("another version wrote it")
+        if not np.array_equal(known.pop("seal"), seal(known)):
+            raise ValueError("its content is not what was written")
         count = len(known["sizes"])
         facts = Facts(
             _unpacked(known["names"], count),
@@ -208,43 +232,72 @@ def _read(path: Path) -> Part | None:
             known["gray"],
             _unpacked(known["faults"], count),
         )
-        contents, rows = known["contents"], known["rows"]
-        written = known["written"].tolist()
-        columns = (facts.names, facts.times, facts.digests, facts.gray, facts.faults)
-        if {len(column) for column in columns} != {count} or len(contents) != len(rows):
-            raise ValueError("its columns have several lengths")
+        _check(known, facts, chunk_rows(math.prod(shape)))
+    except OSError:
+        raise
     except Exception as error:  # damaged archives raise of many kinds
-        log.warning("%s is damaged (%s); its pictures are decoded again", path, error)
-        return None
+        return Part(path, Facts.joined([]), damage=f"{path} is damaged ({error})")
+    contents, rows = known["contents"], known["rows"]
     if not len(rows):
         return Part(path, facts)
-    pixels, good = _checked(path.with_suffix(".npy"), written, rows, known["sums"])
-    if pixels is None:
-        return Part(path, facts)
-    return Part(path, facts, contents[good], rows[good], pixels)
+    pixels, good, damage = _checked(path.with_suffix(".npy"), shape, known)
+    return Part(path, facts, contents[good], rows[good], pixels, damage)
+
+
+def _check_regular(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no regular file")
+
+
+def _check(known: Mapping[str, NDArray[Any]], facts: Facts, step: int) -> None:
+    """Refuse columns of other types, shapes or ranges than a part has.
+
+    Raises:
+        ValueError: Naming the column.
+    """
+    count, rows, chunks = len(facts.sizes), len(known["rows"]), len(known["sums"])
+    for name, kind, shape in (
+        ("sizes", np.int64, (count,)),
+        ("times", np.int64, (count,)),
+        ("digests", np.uint8, (count, 32)),
+        ("gray", np.bool_, (count,)),
+        ("contents", np.uint8, (rows, 32)),
+        ("rows", np.int64, (rows,)),
+        ("written", np.int64, (2,)),
+        ("sums", np.uint32, (chunks,)),
+    ):
+        if known[name].dtype != kind or known[name].shape != shape:
+            raise ValueError(f"{name}: {known[name].dtype}, {known[name].shape}")
+    if {len(facts.names), len(facts.faults)} != {count}:
+        raise ValueError("its columns have several lengths")
+    places = np.concatenate([[-1], known["rows"], [chunks * step]])
+    if (np.diff(places) <= 0).any():
+        raise ValueError("its rows are in no order")
 
 
 def _checked(
-    path: Path, written: list[int], rows: Ints, sums: NDArray[np.uint32]
-) -> tuple[FileRows | None, NDArray[np.bool_]]:
-    """A part's array, and which of its rows are what was written."""
+    path: Path, shape: tuple[int, ...], known: Mapping[str, NDArray[Any]]
+) -> tuple[FileRows | None, NDArray[np.bool_], str]:
+    """A part's array, which of its rows are what was written, and what is wrong with others."""
+    rows, sums = known["rows"], known["sums"]
     try:
+        _check_regular(path)
         facts = path.stat()
-        array = cast("np.memmap[Any, Any]", np.load(path, mmap_mode="r", allow_pickle=False))
+        array = np.lib.format.open_memmap(path, mode="r")
+        if array.dtype != np.uint8 or array.shape[1:] != shape or not array.flags.c_contiguous:
+            raise ValueError(f"it holds {array.dtype} of shape {array.shape}")
     except Exception as error:  # NumPy's header parser raises of many kinds
         if not path.parent.is_dir():
             raise
-        log.warning("%s cannot be read (%s); its pictures are decoded again", path, error)
-        return None, np.zeros(len(rows), bool)
-    good = rows < len(array)
-    if [facts.st_size, facts.st_mtime_ns] != written:
-        chunks = rows // chunk_rows(array[:1].nbytes)
+        return None, np.zeros(len(rows), bool), f"{path} cannot be read ({error})"
+    good, damage = rows < len(array), ""
+    if [facts.st_size, facts.st_mtime_ns] != known["written"].tolist():
+        chunks = rows // chunk_rows(math.prod(shape))
         key = repr(("bad chunks", digest_file(path), chunks.tobytes(), sums.tobytes()))
         bad = kept(key, lambda: _bad_chunks(array, chunks, sums))
         good &= ~np.isin(chunks, bad)
-        if bad:
-            log.warning("%s is damaged; some of its pictures are decoded again", path)
-    return FileRows(array), good
+        damage = f"{path} is damaged in some places" if bad else ""
+    return FileRows(array), good, damage
 
 
 def _bad_chunks(array: NDArray[Any], chunks: Ints, sums: NDArray[np.uint32]) -> list[int]:

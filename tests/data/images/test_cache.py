@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dal.data.images.cache import Pictures, Seen
 from dal.data.images.decode import Decoding, decode
+from dal.data.images.parts import seal
 from dal.data.images.stores import CachedPictures, LazyPictures
 
 HOW = Decoding(12)
@@ -305,10 +306,102 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(root: Path) -> None:
         opened(root).look_at(names_in(root))
 
 
+def test_lazy_pictures_need_no_cache(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root.parent / "cache").write_text("a file")
+    (root / "bad.png").write_bytes(b"")
+    names = names_in(root)
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            found = opened(root, lazy=True)
+            for _ in range(2):
+                assert [*found.look_at(names).faults] == [names.index("bad.png")]
+        assert caplog.text.count("cannot be written to (") == 1
+        good = [n for n, name in enumerate(names) if name != "bad.png"]
+        wanted = [decode((root / names[n]).read_bytes(), HOW) for n in good]
+        assert np.array_equal(pixels(found, good), np.stack(wanted))
+    with pytest.raises(OSError, match=r"or data\.lazy=true"):
+        opened(root).look_at(names)
+
+
 def flip(path: Path, place: float) -> None:
     content = bytearray(path.read_bytes())
     content[int(len(content) * place)] ^= 255
     path.write_bytes(content)
+
+
+def resaved(path: Path, **changed: Any) -> None:
+    """Facts as another program would save them."""
+    with np.load(path) as found:
+        np.savez(path, **{**found, **{key: change(found[key]) for key, change in changed.items()}})
+
+
+FOREIGN: dict[str, Callable[[Path], None]] = {
+    "floats": lambda path: np.save(path.with_suffix(".npy"), np.zeros((9, 3, 12, 12))),
+    "other shape": lambda path: np.save(
+        path.with_suffix(".npy"), np.zeros((9, 3, 24, 6), np.uint8)
+    ),
+    "other order": lambda path: np.save(
+        path.with_suffix(".npy"), np.zeros((12, 12, 3, 9), np.uint8).T
+    ),
+    "short digests": lambda path: resaved(path, digests=lambda old: old[:, :16]),
+    "shifted": lambda path: resaved(path, rows=lambda old: np.roll(old, 1)),
+    "reversed": lambda path: resaved(path, rows=lambda old: old[::-1]),
+    "beyond": lambda path: resaved(path, rows=lambda old: old + 4096),
+    "other contents": lambda path: resaved(path, contents=lambda old: old[::-1]),
+    "other types": lambda path: resaved(path, sizes=lambda old: old.astype(float)),
+    "a number": lambda path: resaved(path, rows=lambda old: np.array(3)),
+    "pipe of facts": lambda path: (path.unlink(), os.mkfifo(path))[1],
+    "pipe of pixels": lambda path: (
+        path.with_suffix(".npy").unlink(), os.mkfifo(path.with_suffix(".npy")),
+    )[1],
+    "folder": lambda path: (path.unlink(), path.mkdir())[1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_others_wrote_into_a_cache_is_not_taken(
+    root: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = names_in(root)
+    opened(root).look_at(names)
+    FOREIGN[what](facts(root)[0])
+    with caplog.at_level(logging.WARNING):
+        found = opened(root)
+        found.look_at(names)
+    assert caplog.text.count("decoded again") == 1
+    check(root, found, names)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        found = opened(root)
+        found.look_at(names)
+    check(root, found, names)
+    in_facts = what not in ("floats", "other shape", "other order", "pipe of pixels", "folder")
+    assert not (in_facts and caplog.text)
+
+
+def test_facts_of_a_wrong_kind_are_damaged_even_if_they_are_sealed(root: Path) -> None:
+    names = names_in(root)
+    opened(root).look_at(names)
+    (path,) = facts(root)
+    for wrong in (np.arange(9, dtype=np.int32), np.arange(9)[::-1], np.arange(-1, 8)):
+        with np.load(path) as saved:
+            columns = {name: saved[name] for name in saved.files if name != "seal"}
+        columns["rows"] = wrong
+        np.savez(path, **columns, seal=seal(columns))
+        found = opened(root)
+        found.look_at(names)
+        check(root, found, names)
+        (path,) = facts(root)
+
+
+def test_other_files_in_a_cache_are_left_alone(root: Path) -> None:
+    opened(root).look_at(names_in(root)[:5])
+    np.savez(facts(root)[0].with_name("mine.npz"), rows=np.arange(3))
+    found = opened(root)
+    found.look_at(names_in(root))
+    check(root, found, names_in(root))
+    assert "mine.npz" in [path.name for path in facts(root)]
 
 
 @pytest.mark.parametrize("what", ["pixels", "cut", "header", "facts", "no pixels", "other"])

@@ -378,6 +378,16 @@ def test_pipes_and_huge_files_are_set_aside(read, photos, caplog):
         read(metadata="m.csv")
 
 
+def test_pictures_without_a_cache(read, photos, tmp_path, caplog):
+    lay(photos, *BEGINNING)
+    (photos / "cat/3.png").write_bytes(b"")
+    (tmp_path / "file").touch()
+    found = read(lazy=True, cache_dir=str(tmp_path / "file"))
+    assert shades(found.store) == [0, 5, 10, 15, 20]
+    assert "cat/3.png: it is empty" in caplog.text
+    assert "to name all, cannot be written" in caplog.text
+
+
 def test_growth_does_not_look_for_another_size(read, photos, tmp_path):
     lay(photos, *BEGINNING)
     first = read()
