@@ -16,6 +16,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your_own_images.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 DIGITS = load_digits().target
 
 
@@ -29,7 +30,10 @@ from dal.cli import command
 for line in sys.stdin:
     sys.argv = shlex.split(line)
     try:
-        code = command.main()
+        if sys.argv[0] == "python":
+            code = exec(sys.argv[1], {})
+        else:
+            code = command.main()
     except SystemExit as end:
         code = end.code
     except BaseException:
@@ -48,8 +52,7 @@ class Shell:
     """
 
     def __init__(self, folder: Path) -> None:
-        (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-        subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+        subprocess.run([sys.executable, "-c", CODE[0]], cwd=folder, check=True)
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER],
@@ -145,3 +148,8 @@ def test_the_page_works_to_the_letter(shell: Shell) -> None:
     assert asked == ["round_0000"]
     row = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
     assert row["labels"] == 100
+
+    lines = [line for line in CODE[1].splitlines() if line]
+    shown = shell.said(["python", "; ".join(lines)])
+    assert "waiting for asked/round_0000.csv\n" in shown
+    assert (shell.folder / "asked" / "round_0000.csv").is_file()

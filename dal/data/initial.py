@@ -150,6 +150,7 @@ def cold_start(
     check_amounts(count, fraction, per_class)
     if fraction is not None or stratified:
         setting = "initial.stratified=true" if fraction is None else f"initial.fraction={fraction}"
+        setting = "initial=all" if fraction == 1 else setting
         raise ValueError(
             f"{setting} goes by known labels, and no training sample has one; ask people first: "
             "initial=random initial.count=20, or initial=per_class"
