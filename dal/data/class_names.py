@@ -12,6 +12,8 @@ NO_LABEL = "-"
 SEPARATOR = ";"
 """Stands between the names of a sample's labels."""
 
+ALIKE = "classes that differ in upper and lower case or blanks only"
+
 
 def target_name(target: int | list[int], names: Sequence[str]) -> str:
     """A target as people read and write it.
@@ -53,6 +55,21 @@ def check_class_names(names: Sequence[str], multilabel: bool, where: str) -> Non
         if name in found:
             raise ValueError(f"{where}: two classes are named {name!r}; choose another name")
         found.add(name)
+
+
+def alike(names: Sequence[str]) -> list[str]:
+    """Names that may be meant as one, such as ``Cat and cat``: they differ in case or blanks only.
+
+    Args:
+        names: The class names.
+
+    Returns:
+        Those of each kind, in their order, with `ALIKE` to say of them.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault("".join(name.casefold().split()), []).append(name)
+    return [" and ".join(same) for same in found.values() if len(same) > 1]
 
 
 def _fault(name: str, multilabel: bool) -> str:

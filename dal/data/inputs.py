@@ -35,11 +35,21 @@ def as_inputs(array: Array, key: str) -> Tensor:
         raise ValueError(f"{key!r} of shape {array.shape} is empty; save at least one sample")
     if array.dtype.kind not in "iufb":
         raise ValueError(f"{key!r} has type {array.dtype}; save numbers, for example float32")
+    check_shape(array, key)
     if array.ndim == 2:
         return torch.from_numpy(_finite(array, key))
     images = channels_first(array, key)
     pixels = _finite(images, key) if images.dtype.kind == "f" else _bytes(images, key)
     return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def check_shape(array: Array, key: str) -> None:
+    """Refuse an array that is neither features nor images by its dimensions."""
+    if array.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{key!r} has shape {array.shape}; save features as (N, D) and images as (N, H, W), "
+            "(N, H, W, channels) or (N, channels, H, W)"
+        )
 
 
 def as_named(named: Mapping[Any, Any], key: str) -> dict[str, Tensor]:
@@ -101,11 +111,7 @@ def channels_first(array: Array, key: str) -> Array:
     """
     if array.ndim == 3:
         return array[:, np.newaxis]
-    if array.ndim != 4:
-        raise ValueError(
-            f"{key!r} has shape {array.shape}; save features as (N, D) and images as (N, H, W), "
-            "(N, H, W, channels) or (N, channels, H, W)"
-        )
+    check_shape(array, key)
     is_first, is_last = array.shape[1] in _CHANNELS, array.shape[3] in _CHANNELS
     if is_first == is_last:
         which = "either axis 1 or axis 3" if is_first else "neither axis 1 nor axis 3"

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dal.data.inputs import Array, channels_first
+from dal.data.inputs import Array, channels_first, check_shape
 from dal.data.store import CPU, Store, blocks
 from dal.utils.digest import digest_file, digest_tensors
 from dal.utils.inputs import tensors_of
@@ -128,6 +128,7 @@ class MappedStore(FileRows):
             raise ValueError(f"{name!r} of shape {array.shape} is empty; save at least one sample")
         if array.dtype.kind not in "iufb":
             raise ValueError(f"{name!r} has type {array.dtype}; save numbers, for example float32")
+        check_shape(array, name)
         if array.ndim > 2 and array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ValueError(
                 f"{name!r} holds images of type {array.dtype}; save them as uint8 in [0, 255], or "

@@ -229,7 +229,12 @@ def _check_pair(keys: Mapping[str, str]) -> None:
 def _check_lengths(arrays: dict[str, Array], keys: dict[str, str]) -> None:
     for role in present(arrays, "inputs"):
         other = role.replace("inputs", "targets")
-        lengths = [array.shape[0] if array.ndim else 0 for array in (arrays[role], arrays[other])]
+        for key in (role, other):
+            if arrays[key].ndim == 0:
+                raise ValueError(
+                    f"{keys[key]!r} has shape (), a single number; save a row for each sample"
+                )
+        lengths = [len(arrays[role]), len(arrays[other])]
         if 0 in lengths:
             raise ValueError(
                 f"{keys[role]!r} or {keys[other]!r} is empty; save at least one sample"

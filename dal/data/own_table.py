@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dal.data.arrays import number_targets
-from dal.data.class_names import check_class_names
+from dal.data.class_names import ALIKE, alike, check_class_names
 from dal.data.faults import naming
 from dal.data.label_columns import column, labels_of, override
 from dal.data.source import Dataset, is_known
@@ -100,6 +100,7 @@ def table(
         raise ValueError(f"data.missing={missing!r} is unknown; use refuse or fill")
     apart = _Apart(target, id, split, tuple(drop), tuple(categorical))
     files = {"train": path, "test": test_path, "validation": validation_path}
+    _check_apart(files)
     parts, survey = _looked_through(files, apart)
     with naming(path):
         recipe = survey.recipe(missing) | {"id": id}
@@ -122,6 +123,21 @@ def table(
         validation_targets=targets.get("validation"),
         recipe=recipe,
     )
+
+
+def _check_apart(files: Mapping[str, str | None]) -> None:
+    """Refuse one file for two parts, by whatever path: a model is not tested on what it learns."""
+    taken: dict[Path, str] = {}
+    for part, file in files.items():
+        if file is None:
+            continue
+        setting = "data.path" if part == "train" else f"data.{part}_path"
+        other = taken.setdefault(Path(file).expanduser().resolve(), setting)
+        if other != setting:
+            raise ValueError(
+                f"{file}: {other} and {setting} are the same file; give each part rows of its own, "
+                "or divide one table by a column, data.split"
+            )
 
 
 @dataclass(frozen=True)
@@ -261,6 +277,8 @@ def _numbered(
     key = "data.target"
     numbers, class_names = number_targets({"targets": labels}, {"targets": key}, found)
     check_class_names(class_names, numbers["targets"].ndim == 2, key)
+    if same := alike(class_names):
+        log.warning("%s: %s", ALIKE, ", ".join(same))
     targets = dict(zip(parts, torch.split(numbers["targets"], rows), strict=True))
     for part, own in targets.items():
         if part != "train" and (unknown := int((~is_known(own)).sum())):

@@ -182,7 +182,9 @@ def learn_medians(recipe: Recipe, inputs: Floats) -> None:
 
     of_numbers = (column for column in recipe["columns"] if column["kind"] == "number")
     for column, feature in zip(of_numbers, Encoder(recipe).numbers, strict=True):
-        imputer = SimpleImputer(strategy="median").fit(inputs[:, feature : feature + 1])
+        # The sum of two numbers of float32, or of all of them, may be beyond it.
+        values = inputs[:, feature : feature + 1].astype(np.float64)
+        imputer = SimpleImputer(strategy="median").fit(values)
         column["fill"] = float(np.float32(imputer.statistics_[0]))
 
 

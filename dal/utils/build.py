@@ -66,7 +66,7 @@ def factory(
     target = find(str(settings[TARGET]), part, allow)
     given = {key: value for key, value in settings.items() if key != TARGET}
     arguments = {key: _built(value, part, allow) for key, value in given.items()}
-    check_arguments(target, arguments, str(settings[TARGET]))
+    check_arguments(target, arguments, str(settings[TARGET]), f"{part}." if part else "")
     return partial(target, **arguments)
 
 
@@ -141,8 +141,16 @@ def spec_of(function: Callable[..., Any]) -> dict[str, Any] | None:
     return {TARGET: f"{function.__module__}.{name}"}
 
 
-def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], name: str) -> None:
+def check_arguments(
+    target: Callable[..., Any], arguments: Mapping[str, Any], name: str, prefix: str = ""
+) -> None:
     """Refuse arguments that the target does not take, or of another type than it says.
+
+    Args:
+        target: Shall be called with them.
+        arguments: By name.
+        name: What to call the target in errors.
+        prefix: Stands before the name of an argument on a command line.
 
     Raises:
         TypeError: Naming target and argument.
@@ -160,7 +168,18 @@ def check_arguments(target: Callable[..., Any], arguments: Mapping[str, Any], na
             wanted = getattr(hints[key], "__name__", None) or str(hints[key])
             if get_origin(hints[key]) is Mapping:
                 wanted = f"{wanted} of names to {get_args(hints[key])[1].__name__}"
-            raise TypeError(f"{name}: {key}={value!r} is not of type {wanted}")
+            fact = f"{name}: {key}={value!r} is not of type {wanted}"
+            raise TypeError(fact + _in_quotes(f"{prefix}{key}", value, hints[key]))
+
+
+def _in_quotes(key: str, value: Any, hint: Any) -> str:
+    """How values that were read as numbers are written as texts, where these would do."""
+    listed = isinstance(value, list | tuple)
+    parts = [str(part) for part in value] if listed else [str(value)]
+    if value is None or not fits(parts if listed else parts[0], hint):
+        return ""
+    text = ",".join(f"'{part}'" for part in parts)
+    return f'; texts stand in quotes: "{key}={f"[{text}]" if listed else text}"'
 
 
 def fits(value: Any, hint: Any) -> bool:

@@ -169,7 +169,8 @@ BAD_ARRAYS = {
     ),
     "empty": ({"inputs": FEATURES[:0], "targets": LABELS[:0]}, "is empty; save at least one"),
     "no features": ({"inputs": FEATURES[:, :0], "targets": LABELS}, r"shape \(10, 0\) is empty"),
-    "scalar": ({"inputs": np.array(1.0), "targets": LABELS}, "is empty; save at least one"),
+    "scalar": ({"inputs": np.array(1.0), "targets": LABELS}, r"'inputs' has shape \(\), a single"),
+    "scalar target": ({"inputs": FEATURES, "targets": np.array(1)}, r"'targets' has shape \(\), a"),
     "one axis": ({"inputs": FEATURES[:, 0], "targets": LABELS}, r"'inputs' has shape \(10,\)"),
     "five axes": ({"inputs": np.zeros((10, 1, 2, 3, 4)), "targets": LABELS}, "has shape"),
     "complex": ({"inputs": FEATURES * 1j, "targets": LABELS}, "type complex128; save numbers"),
@@ -354,6 +355,9 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
         npz(x, targets=y, test_path=x)
     with pytest.raises(FileNotFoundError, match=r"data\.targets=.*nowhere"):
         npz(x, targets=str(tmp_path / "nowhere.npy"))
+    np.save(tmp_path / "one.npy", np.float32(7))
+    with pytest.raises(ValueError, match=r"one\.npy' has shape \(\), a single number; save a"):
+        npz(str(tmp_path / "one.npy"), targets=y)
     with pytest.raises(ValueError, match=r"leave data\.targets"):
         npz(save(tmp_path, inputs=FEATURES, targets=LABELS), targets=y)
 

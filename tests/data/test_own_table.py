@@ -239,7 +239,13 @@ REFUSED: dict[str, tuple[dict[str, list[Any]], dict[str, Any], str]] = {
     "nothing": ({}, {"drop": ["age", "color", "size"]}, "no column is left to learn from"),
     "split": ({}, {"split": "color"}, "the column 'color' has '.*' in row 1; it may hold train"),
     "one class": ({"label": words("cat", "")}, {}, "fewer than 2 classes"),
-    "class": ({"label": words("cat", "?")}, {}, "class 0 is named '\\?'"),
+    "unknown": ({"label": words("cat", "?", "NA")}, {}, "fewer than 2 classes"),
+    "class": ({"label": words("cat", "a\tb")}, {}, r"class 0 is named 'a\\tb', but line breaks"),
+    "quantity": (
+        {"label": [n / 7 for n in range(1, 61)]},
+        {},
+        "'label' holds 52 different numbers .* regression is not supported: write the name of a bi",
+    ),
     "range": (
         {"age": words("1e99", "2")},
         {},
@@ -274,3 +280,41 @@ def test_rows_of_test_tables_are_checked(tmp_path: Path) -> None:
     del columns["size"]
     with pytest.raises(ValueError, match=r"test\.csv: it lacks the column size, which the model"):
         table(path, "label", test_path=write(tmp_path / "test.csv", columns))
+
+
+def test_no_file_is_two_parts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", made())
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    other = write(tmp_path / "b.csv", made())
+    for settings, fact in (
+        ({"test_path": path}, r"data\.path and data\.test_path are the same file; give"),
+        ({"validation_path": str(tmp_path / "link.csv")}, r"data\.path and data\.validation_path"),
+        ({"test_path": other, "validation_path": other}, r"data\.test_path and data\.validation_p"),
+    ):
+        with pytest.raises(ValueError, match=rf"\.csv: {fact}"):
+            table(path, "label", **settings)
+
+
+def test_classes_that_may_be_meant_as_one_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = words("A", "a", "b c", "B  C", "d")
+    found = table(write(tmp_path / "a.csv", made() | {"label": labels}), "label")
+    assert found.class_names == ("A", "B  C", "a", "b c", "d")
+    assert "in upper and lower case or blanks only: A and a, B  C and b c" in caplog.text
+    caplog.clear()
+    table(write(tmp_path / "a.csv", made()), "label")
+    assert "blanks only" not in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["refuse", "fill"])
+def test_numbers_at_the_end_of_float32_are_learned_from(tmp_path: Path, missing: Any) -> None:
+    columns = made() | {
+        "age": [3e38 * (-1) ** n for n in range(60)],
+        "size": ["3e38", *[2e38] * 59],
+    }
+    columns["size"][7] = "" if missing == "fill" else "1"
+    dataset = table(write(tmp_path / "a.csv", columns), "label", missing=missing)
+    ages = torch.tensor([3e38 * (-1) ** n for n in range(60)], dtype=torch.float32)
+    assert torch.equal(torch.as_tensor(dataset.inputs)[:, 0], ages)
+    assert dataset.inputs[7, -1] == torch.tensor(2e38 if missing == "fill" else 1)

@@ -63,6 +63,11 @@ def test_arrays_are_read_for_any_model(tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", np.arange(3))
     with pytest.raises(ValueError, match=r"has shape \(3,\); save features as \(N, D\)"):
         inputs_like(None, tmp_path / "labels.npy")
+    np.save(tmp_path / "one.npy", np.array(7.0))
+    np.savez(tmp_path / "one.npz", inputs=np.array(7.0))
+    for name in ("one.npy", "one.npz"):
+        with pytest.raises(ValueError, match=r"has shape \(\); save features as \(N, D\)"):
+            inputs_like(None, tmp_path / name)
 
 
 @pytest.fixture

@@ -83,6 +83,17 @@ def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], fact: 
     assert "dal.training.trainer.Trainer" in str(caught.value)
 
 
+def test_numbers_that_shall_be_texts_are_given_in_quotes() -> None:
+    settings = {"_target_": "dal.data.table", "path": "a.csv", "target": 7}
+    with pytest.raises(TypeError, match=r"""texts stand in quotes: "data\.target='7'"$"""):
+        build(settings, "data")
+    settings = settings | {"target": "y", "class_names": [1, 2]}
+    with pytest.raises(TypeError, match=r"""quotes: "data\.class_names=\['1','2'\]"$"""):
+        build(settings, "data")
+    with pytest.raises(TypeError, match=r"""quotes: "data\.drop=\['1'\]"$"""):
+        build(settings | {"class_names": ["1"], "drop": [1]}, "data")
+
+
 def test_weights_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(TypeError, match=r"weights=.*'abc'.* is not of type Mapping .* to float"):
         check_arguments(Parallel, {"weights": {"first": "abc"}}, "dal.query.Parallel")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from dal.data.class_names import ALIKE, alike
 from dal.data.images.known import Samples
 from dal.data.images.layout import TEST, TRAIN
 from dal.data.images.names import counted, fact, some
@@ -26,11 +27,8 @@ def odd_classes(samples: Samples, class_names: Sequence[str]) -> list[str]:
             odd.append(f"no picture yet of {some(empty, 10)}")
         if unseen := [name for name, count, learned in pairs if count and not learned]:
             odd.append(f"only test or validation pictures of {some(unseen, 10)}")
-    alike: dict[str, list[str]] = defaultdict(list)
-    for name in class_names:
-        alike[name.casefold()].append(name)
-    if pairs_alike := [" and ".join(same) for same in alike.values() if len(same) > 1]:
-        odd.append(f"classes that differ in upper and lower case only: {some(pairs_alike)}")
+    if same := alike(class_names):
+        odd.append(f"{ALIKE}: {some(same)}")
     return odd
 
 

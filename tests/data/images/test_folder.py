@@ -164,7 +164,7 @@ def test_what_is_odd_is_told_in_one_line(read, photos, caplog):
     for phrase in (
         "no picture yet of ape",
         "only test or validation pictures of fox",
-        "classes that differ in upper and lower case only: Dog and dog",
+        "classes that differ in upper and lower case or blanks only: Dog and dog",
         "1 picture there more than once (train/cat/1.png = train/cat/3.png)",
         "1 picture with two different labels (test/cat/1.png = test/fox/1.png)",
         "1 test picture in the training part as well (test/cat/1.png = test/fox/1.png)",
