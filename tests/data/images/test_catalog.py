@@ -424,3 +424,20 @@ def test_a_table_that_cannot_be_read_is_told_of(tmp_path):
     odd = catalog(tmp_path).odd
     for name in ("m.csv", "n.csv"):
         assert any(name in phrase and "not taken for a table" in phrase for phrase in odd)
+
+
+def test_words_for_missing_values_in_a_table_are_unknown_labels(tmp_path):
+    lay(tmp_path, *[f"{number}.jpg" for number in range(4)])
+    table(tmp_path / "m.csv", "file_name,label\n0.jpg,a\n1.jpg,NA\n2.jpg,b\n3.jpg,NaN\n")
+    found = catalog(tmp_path)
+    assert found.class_names == ("a", "b")
+    assert [label for _, label in told(found).values()] == ["a", None, "b", None]
+    found = catalog(tmp_path, class_names=["a", "b", "NA"])
+    assert [label for _, label in told(found).values()] == ["a", "NA", "b", None]
+
+
+def test_a_table_with_a_nul_character_is_refused(tmp_path):
+    lay(tmp_path, "0.jpg", "1.jpg")
+    table(tmp_path / "m.csv", "file_name,label\n0.jpg,a\n1.jpg,b\0\n")
+    with pytest.raises(ValueError, match=r"m\.csv, line 3: no text; save .*NUL"):
+        catalog(tmp_path)
