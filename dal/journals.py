@@ -25,7 +25,15 @@ ROWS = "rows.jsonl"
 METRICS = "metrics.jsonl"
 QUESTION = "question.pt"
 """The query that waits for answers, for a run whose checkpoints get lost."""
+SAMPLES = "samples.pt"
+"""Which samples a run has, where its data may come to hold more."""
 _CHECK = ', "check": "'
+
+
+def remedy_for_other_data(listed: bool) -> str:
+    """What to do where the data are not those of a run, which may have a listing of its samples."""
+    listing = f" (or {SAMPLES}, which says what is which sample, if it is another run's or gone)"
+    return f"restore them{listing * listed}, or choose another saved_dir to start anew"
 
 
 class Journals:
@@ -122,10 +130,8 @@ class Journals:
                 continue
             check_format(header)
             if header.get("data") != self.data:
-                raise ValueError(
-                    f"the data have changed since {path} was written; restore them, or choose "
-                    "another saved_dir to start anew"
-                )
+                remedy = remedy_for_other_data((self.run_dir / SAMPLES).exists())
+                raise ValueError(f"the data have changed since {path} was written; {remedy}")
             found.append(events)
         if there and not found:
             raise DamagedError(f"{causes[0]}; {self.remedy}")

@@ -14,18 +14,16 @@ from torch import Tensor
 
 from dal.checkpoint import load, save
 from dal.data.source import Source
+from dal.journals import SAMPLES
 from dal.utils.digest import digest_file
 from dal.utils.safe_files import DamagedError
 
 log = logging.getLogger(__name__)
 
-SAMPLES = "samples.pt"
-"""Holds `dal.data.Dataset.listing` as the run knew it last."""
-
 
 @dataclass(frozen=True)
 class Known:
-    """What a run recorded of its samples.
+    """What a run recorded of its samples, in ``samples.pt``.
 
     Attributes:
         listing: See `dal.data.Dataset.listing`; None where nothing was recorded.
@@ -42,6 +40,9 @@ class Known:
         """What stands in a run directory; a damaged file is done without, with a warning.
 
         Whether the data are still those of the run, its digest of them tells.
+
+        Raises:
+            ValueError: There is something else than a file in its place.
         """
         try:
             return cls._of(run_dir)
@@ -52,6 +53,11 @@ class Known:
     @classmethod
     def _of(cls, run_dir: Path) -> Known:
         path = run_dir / SAMPLES
+        if path.exists() and not path.is_file():
+            raise ValueError(
+                f"{path} is no regular file; put back the one that the run wrote, or remove it to "
+                "have the samples looked up anew"
+            )
         try:
             found = load(path)
             return cls(found["listing"], int(found["appended"]), digest_file(path))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dal.checkpoint import Checkpoints, save
-from dal.journals import LEDGER, Journals
+from dal.journals import LEDGER, Journals, remedy_for_other_data
 from dal.query import PredictionHistory
 from dal.recording.run_directory import MODEL
 from dal.runs.parts import Parts, Standing
@@ -166,9 +166,10 @@ class DiskKeeper(Keeper):
         """
         check_format(content)
         if content["data"] != self._data:
+            source = self._parts.source
+            remedy = remedy_for_other_data(source.listing is not None)
             raise ValueError(
-                f"the data of {self._parts.source.name} have changed since this run began; restore "
-                "them, or choose another saved_dir to start anew"
+                f"the data of {source.name} have changed since this run began; {remedy}"
             )
         events = self._journals.events(content["journals"])
         rows, lost = self._rows(content, in_part)

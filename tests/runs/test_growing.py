@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,29 @@ def test_without_its_listing_a_grown_run_is_refused_as_other_data(
     listing.unlink()
     with pytest.raises(ValueError, match="the data of growing have changed since this run began"):
         go(tmp_path, "budget=12")
+
+
+def test_the_listing_of_another_run_is_told_as_a_cause(data: Path, tmp_path: Path) -> None:
+    go(tmp_path, "budget=4")
+    listing = tmp_path / "run" / "samples.pt"
+    own = listing.read_bytes()
+    growing_data.write(data, range(200, 212), "late")
+    go(tmp_path, "budget=4", run="other")
+    listing.write_bytes((tmp_path / "other" / "samples.pt").read_bytes())
+    told = r"have changed .*restore them \(or samples\.pt, .*another"
+    with pytest.raises(ValueError, match=told):
+        go(tmp_path, "budget=8")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match=told):
+        go(tmp_path, "budget=8")
+    listing.write_bytes(own)
+    assert go(tmp_path, "budget=8").status == "complete"
+
+
+def test_a_folder_in_place_of_the_listing(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "samples.pt").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"samples\.pt is no regular file; put back"):
+        go(tmp_path, "budget=4")
 
 
 def test_data_that_are_refused_leave_the_listing_as_it_was(data: Path, tmp_path: Path) -> None:
