@@ -278,10 +278,24 @@ def suggestions(arguments: Sequence[str], folders: Sequence[Path]) -> Iterator[s
             names = [*(keys if value == "null" else leaves), *having]
             last = key.rpartition(".")[2]
             elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]
+            nested = key.rpartition(".")[0] in branches and not elsewhere
+            other = _other_option(key, good, folders) if nested else None
+            if other is not None:
+                yield f"did you mean {other} {key}={value}?"
+                continue
             meant = elsewhere[:1] or difflib.get_close_matches(key, names, 1)
             # A group that was once called something else is known by its options.
             for name in meant or (having if len(having) == 1 else []):
                 yield f"did you mean {name}={value}?"
+
+
+def _other_option(key: str, good: Sequence[str], folders: Sequence[Path]) -> str | None:
+    """The option of a group within another that has a key: for trainer.augment.flip, light."""
+    group = key.rpartition(".")[0].replace(".", "/")
+    for option in options(folders, group) if "/" in group else ():
+        if key in _dotted(compose(folders, [*good, f"{group}={option}"])):
+            return f"{group}={option}"
+    return None
 
 
 def _listed(value: str) -> list[str]:

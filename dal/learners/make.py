@@ -69,6 +69,7 @@ def make_learner(
             source.validation_of_labels,
         )
     if not isinstance(built, nn.Module):
+        _say_unused(trainer, type(built).__name__)
         return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size, built=built)
     if Members() in needs and not isinstance(committee, Rounds):  # kept at one time, as float32
         size = 4 * committee.size * len(source.train) * source.num_classes
@@ -77,3 +78,19 @@ def make_learner(
     if isinstance(committee, Ensemble) and Members() in needs:
         return EnsembleLearner(model, trainer, source, task, committee, built=built, **where)
     return TorchLearner(model, trainer, source, task, committee, built=built, **where)
+
+
+def _say_unused(trainer: Trainer, name: str) -> None:
+    """Warn of settings that somebody chose and that mean nothing for a scikit-learn model.
+
+    Not of those of which the configuration has other defaults than the class.
+    """
+    usual = vars(Trainer())
+    silent = "epochs", "batch_size", "optimizer", "scheduler", "early_stopping"
+    chosen = [
+        f"trainer.{'precision' if key == 'dtype' else key}"
+        for key, value in vars(trainer).items()
+        if key in usual and key not in silent and value != usual[key]
+    ]
+    if chosen:
+        log.warning("%s is a model of scikit-learn: %s plays no part", name, ", ".join(chosen))

@@ -94,12 +94,11 @@ def load_weights(
         The entries that stayed so.
 
     Raises:
-        ValueError: Another entry is missing or of another shape.
+        ValueError: Another entry is missing or of another shape, holds whole numbers where the
+            network has fractions, or all stand below several prefixes.
     """
     own = network.state_dict()
-    first = next(iter(own))
-    ends = (key.removesuffix(first) for key in state if key.endswith(first))
-    prefix = max(ends, key=lambda p: sum(p + key in state for key in own), default="")
+    prefix = _prefix(own, state, given, name)
     found = {
         key: state[prefix + key]
         for key, value in own.items()
@@ -113,6 +112,26 @@ def load_weights(
             f"{given} do not fit {name}: entries missing or of another shape: "
             f"{len(wrong)}, {wrong[0]} first; {remedy}"
         )
+    for key, value in found.items():
+        if own[key].is_floating_point() and not value.is_floating_point():
+            raise ValueError(
+                f"{given} do not fit {name}: {prefix}{key} holds {value.dtype}, as quantized "
+                "networks do; save the weights as float32"
+            )
     own.update(found)  # in place: it keeps the version of its entries, which some networks ask for
     network.load_state_dict(own)
     return missing
+
+
+def _prefix(own: dict[str, Tensor], state: dict[str, Tensor], given: str, name: str) -> str:
+    """What stands before a network's entries in a state; nothing where they stand as they are."""
+    first = next(iter(own))
+    ends = [key.removesuffix(first) for key in state if key.endswith(first)]
+    counts = {end: sum(end + key in state for key in own) for end in ends}
+    best = [end for end in counts if counts[end] == max(counts.values())]
+    if len(best) > 1 and "" not in best:
+        raise ValueError(
+            f"{given} hold {name} {len(best)} times, below {best[0]} and {best[1]}; save the "
+            "entries of one of them"
+        )
+    return best[0] if len(best) == 1 else ""

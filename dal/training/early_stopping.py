@@ -86,7 +86,8 @@ class EarlyStopping:
         """
         if self.monitor in metrics:
             return metrics[self.monitor]
-        remedy = "; set split.validation=0.1" if self.monitor.startswith("val/") else ""
+        splits = "; set split.validation=0.1 or split.validation_of_labels=0.1"
+        remedy = splits if self.monitor.startswith("val/") else ""
         raise ValueError(
             f"trainer.early_stopping.monitor={self.monitor} is not logged; there are "
             f"{', '.join(metrics)}{remedy}"

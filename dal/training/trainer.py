@@ -55,7 +55,7 @@ class Trainer:
             device, whose gradients add up to that of the whole batch, where that does not fit into
             memory. BatchNorm normalizes by the part. None for whole batches.
         warmup: Epochs, or a part of one, over which the learning rate rises in a line from next to
-            nothing, step by step, in every fit.
+            nothing, step by step, in every fit; at most ``epochs``.
         schedule_by: Whether the schedule moves once an ``epoch`` or with every ``step``; its
             lengths are in epochs either way.
         body_lr_factor: Learning rate of all layers but the head, as a factor of the head's. The
@@ -107,6 +107,11 @@ class Trainer:
                 raise ValueError(f"trainer.{name}={choice!r}; choose {' or '.join(choices)}")
         check_number("trainer.label_smoothing", label_smoothing, below=1)
         check_number("trainer.warmup", warmup)
+        if warmup > epochs:
+            raise ValueError(
+                f"trainer.warmup={warmup:g} is longer than a fit of trainer.epochs={epochs}, which "
+                "would never reach its learning rate; warm up for fewer epochs, 0 for none"
+            )
         check_number("trainer.body_lr_factor", body_lr_factor)
         if clip is not None:
             check_number("trainer.clip", clip, positive=True)

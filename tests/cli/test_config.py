@@ -354,6 +354,10 @@ def test_complete_already_is_false_without_a_status() -> None:
         (["strategy@strategy.score=margin", "strategy=density_weighted"], []),
         (["strategy@strategy.score=margn"], ["did you mean strategy@strategy.score=margin?"]),
         (["trainer.lr=3"], ["did you mean trainer.optimizer.lr=3?"]),
+        (
+            ["trainer.augment.flip=true"],
+            ["did you mean trainer/augment=light trainer.augment.flip=true?"],
+        ),
         (["window=3"], ["did you mean strategy.window=3?"]),
         (["model=mlp", "model.hiden=[3]"], ["did you mean model.hidden=[3]?"]),
         (["strategy=random", "strategy.window=3"], []),

@@ -39,6 +39,7 @@ from dal.query import (
 )
 from dal.runs.from_config import execute
 from dal.task import Multiclass, Multilabel
+from dal.training.augment import Augment
 from dal.training.trainer import Trainer
 
 IRIS = make_source(iris(), seed=0)
@@ -392,6 +393,27 @@ def test_learner_is_chosen_by_what_the_model_function_builds(model: Any, kind: t
     )
     assert type(made) is kind
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_settings_of_the_trainer_that_mean_nothing_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for model, trainer, told in (
+        (estimators.svm, Trainer(epochs=3), ""),
+        (MLP, Trainer(ema=0.9), ""),
+        (
+            estimators.svm,
+            Trainer(ema=0.9, augment=Augment(flip=True)),
+            "augment, trainer.ema plays",
+        ),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            make_learner(
+                model, trainer, IRIS, Multiclass(3), Dropout(), seed=0, device=torch.device("cpu")
+            )
+        assert told in caplog.text
+        assert bool(told) == ("plays no part" in caplog.text)
 
 
 @pytest.mark.parametrize(

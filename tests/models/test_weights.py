@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dal.models import ResNet18
-from dal.models.weights import read_state
+from dal.models.weights import load_weights, read_state
 
 STATE = nn.Linear(3, 2).state_dict()
 
@@ -92,3 +92,25 @@ def test_networks_say_it_likewise(tmp_path: Path) -> None:
         ResNet18((3, 32, 32), 5, weights=str(tmp_path / "w.pth"))
     with pytest.raises(FileNotFoundError, match=r"model\.weights=.*: there is no such file"):
         ResNet18((3, 32, 32), 5, weights=str(tmp_path))
+
+
+def test_two_networks_in_a_file_are_told_apart_by_nobody() -> None:
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    own = {key: value + 1 for key, value in network.state_dict().items()}
+    other = {key: value - 1 for key, value in network.state_dict().items()}
+    both = {f"x.{k}": v for k, v in other.items()} | {f"y.{k}": v for k, v in own.items()}
+    with pytest.raises(ValueError, match=r"hold mine 2 times, below x\. and y\.; save"):
+        load_weights(network, both, "model.weights=w.pt", "mine")
+    del both["x.1.bias"]
+    load_weights(network, both, "model.weights=w.pt", "mine")
+    assert all(torch.equal(v, own[k]) for k, v in network.state_dict().items())
+    load_weights(network, {f"ema.{k}": v for k, v in other.items()} | own, "w", "mine")
+    assert all(torch.equal(v, own[k]) for k, v in network.state_dict().items())
+
+
+def test_whole_numbers_are_no_weights() -> None:
+    network = nn.Linear(3, 2)
+    state = {key: value.to(torch.int8) for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"fit mine: weight holds torch\.int8.* as float32"):
+        load_weights(network, state, "model.weights=w.pt", "mine")
+    load_weights(network, {k: v.half() for k, v in state.items()}, "model.weights=w.pt", "mine")

@@ -467,6 +467,8 @@ def test_parts_of_one_sample_are_refused_under_batch_norm() -> None:
         ({"ema": 1.0}, ValueError, "trainer.ema=1.0; give .* below 1"),
         ({"micro_batch_size": 0}, ValueError, "trainer.micro_batch_size=0"),
         ({"warmup": -1}, ValueError, "trainer.warmup=-1"),
+        ({"epochs": 3, "warmup": 3.5}, ValueError, "warmup=3.5 is longer .* trainer.epochs=3, wh"),
+        ({"warmup": 1e300}, ValueError, r"trainer.warmup=1e\+300 is longer than a fit"),
         ({"schedule_by": "batch"}, ValueError, "choose epoch or step"),
         ({"body_lr_factor": -0.1}, ValueError, "trainer.body_lr_factor=-0.1"),
         ({"class_weights": "equal"}, ValueError, "choose none or balanced"),
