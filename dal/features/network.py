@@ -27,7 +27,15 @@ from dal.inference.pool_pass import auto_batch_size, pool_pass
 from dal.models.base import last_layer
 from dal.query.needs import Features
 from dal.task import Multiclass
-from dal.utils.inputs import Inputs, InputSpec, numel_of, shapes_of, take_rows, to_device
+from dal.utils.inputs import (
+    Inputs,
+    InputSpec,
+    numel_of,
+    shapes_of,
+    take_rows,
+    tensors_of,
+    to_device,
+)
 
 log = logging.getLogger(__name__)
 
@@ -212,22 +220,20 @@ class NetworkEmbedding(Embedding):
         """What computes the features of all images, a block of them each."""
         starts = itertools.accumulate(map(len, parts), initial=0)
         return [
-            partial(self._block, part, rows, start, frozen, device, check)
+            partial(self._block, read, start + number * BLOCK, frozen, device, check)
             for part, start in zip(parts, starts, strict=False)
-            for rows in torch.split(torch.arange(len(part)), BLOCK)
+            for number, read in enumerate(_readers(part))
         ]
 
     def _block(
         self,
-        images: Store,
-        rows: Tensor,
+        read: Callable[[], Inputs],
         start: int,
         frozen: Frozen,
         device: torch.device,
         check: Callable[[], None],
     ) -> Tensor:
-        start += int(rows[0])
-        block = images.read(rows)
+        block = read()
 
         def take(batch: Tensor, where: torch.device) -> Inputs:
             raw = to_device(take_rows(block, batch.cpu()), where)
@@ -237,7 +243,7 @@ class NetworkEmbedding(Embedding):
         results, _ = pool_pass(
             frozen.model,
             take,
-            torch.arange(len(rows)),
+            torch.arange(len(tensors_of(block)[0])),
             frozenset({Features()}),
             Multiclass(2),
             device=device,
@@ -256,6 +262,24 @@ class NetworkEmbedding(Embedding):
                 f"{kept.dtype}; set features.dtype=float32, or check the weights"
             )
         return kept
+
+
+def _readers(images: Store) -> list[Callable[[], Inputs]]:
+    """What reads the blocks of a store, in order; the first one that is called announces the rest.
+
+    That is a later one where a process was killed and some features are there already.
+    """
+    blocks = torch.split(torch.arange(len(images)), BLOCK)
+    told = False
+
+    def read(number: int) -> Inputs:
+        nonlocal told
+        if not told:
+            images.expect(blocks[number:])
+        told = True
+        return images.read(blocks[number])
+
+    return [partial(read, number) for number in range(len(blocks))]
 
 
 class Torchvision(NetworkEmbedding):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torchvision import models
 import dal
 from dal import checkpoint
 from dal.data import Dataset, initial_labels, make_source
+from dal.data.store import ArrayStore
 from dal.export import FILE, save_model
 from dal.features import Preprocess, RunEmbedding, Torchvision
 from dal.features.backbone import torchvision_backbone, weights_digest
@@ -195,6 +197,41 @@ def test_killed_computation_goes_on_where_it_was(
     assert torch.equal(content(found.inputs), content(whole.inputs))
     assert torch.equal(content(found.test_inputs), content(whole.test_inputs))
     assert not any((tmp_path / "cache").glob("*.parts"))
+
+
+def test_blocks_are_announced_before_they_are_read(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Noting(ArrayStore):
+        """Knows what was announced, and what was read since."""
+
+        def expect(self, batches: Iterable[torch.Tensor]) -> None:
+            announced.extend(batch.tolist() for batch in batches)
+
+        def read(self, rows: torch.Tensor, device: torch.device | str = CPU) -> Any:
+            if len(announced) > 0:
+                taken.append(rows.tolist())
+            return super().read(rows, device)
+
+    monkeypatch.setattr("dal.features.network.BLOCK", 5)
+    announced: list[list[int]] = []
+    taken: list[list[int]] = []
+    data, calls = pictures(), []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    noting = replace(data, inputs=Noting(content(data.inputs)), test_inputs=None, test_targets=None)
+    with pytest.raises(KeyboardInterrupt):
+        embedding(weights, tmp_path)(noting, CPU, stop)
+    assert announced == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+    assert taken == announced[:2]
+    announced.clear()
+    taken.clear()
+    embedding(weights, tmp_path)(noting, CPU)
+    assert announced == taken == [[5, 6, 7, 8, 9], [10, 11]]
 
 
 def test_second_process_waits_for_the_first_and_can_be_ended(

@@ -580,3 +580,9 @@ def test_fit_leaves_the_global_random_state_when_it_ends_early() -> None:
     with pytest.raises(_EndedError):
         Trainer(3, 5).fit(network(0.3), samples(), TASK, ended_at(3))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_metric_of_validation_that_is_missing_names_both_ways_to_have_it() -> None:
+    rule = EarlyStopping("val/loss")
+    with pytest.raises(ValueError, match=r"split\.validation=0\.1 or split\.validation_of_labels="):
+        rule.value({"train/loss": 1.0})
