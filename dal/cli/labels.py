@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from dal.cli.tables import place_of, write_table
+
 
 def main() -> None:
     """Read the run, write the table.
@@ -29,20 +31,19 @@ def main() -> None:
     parser.add_argument("--plugins", nargs="*", default=[], help=plugins)
     given = parser.parse_args()
     try:
-        _write(given.run, given.out.expanduser(), tuple(given.plugins))
+        _write(given.run, given.out, tuple(given.plugins))
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
 
 
 def _write(run: Path, out: Path, plugins: tuple[str, ...]) -> None:
-    if out.is_dir():
-        raise ValueError(f"--out={out} is a folder; give the name of a file")
+    out = place_of(out)
     from dal.runs.labels import HEADER, known_labels  # the first import of torch
-    from dal.utils.safe_files import csv_text, make_folder, write_text_atomically
+    from dal.utils.safe_files import csv_text
 
     title, rows = known_labels(run, plugins)
-    make_folder(out.parent)
     text = csv_text([(title, *HEADER), *rows])
     # Without a mark at its beginning, spreadsheet programs take UTF-8 for something else.
-    write_text_atomically(out, ("" if text.isascii() else "\ufeff") + text)
+    marked = text.encode() if text.isascii() else text.encode("utf-8-sig")
+    write_table(out, lambda file: file.write(marked))
     sys.stdout.write(f"{out}: {len(rows)} labels\n")

@@ -9,13 +9,14 @@ class, and is named at the end.
 
 import argparse
 import codecs
-import os
 import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from dal.cli.tables import place_of, write_table
 
 if TYPE_CHECKING:
     from dal.data.reading import Samples
@@ -57,44 +58,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _predict(given: argparse.Namespace) -> None:
-    out: Path = given.out.expanduser()
-    if out.is_symlink():
-        out = out.resolve()  # the link stays, and what it names is written
-    _check_out(out)
+    out = place_of(given.out)
     if out.exists() and given.path.exists() and out.samefile(given.path):
         raise ValueError(f"--out={out} is what shall be predicted; give another name")
     from dal.data.reading import inputs_like  # the first import of torch
     from dal.export import load
-    from dal.utils.safe_files import make_folder, write_atomically
 
     predictor = load(given.run, device=given.device, allow=given.plugins)
     samples = inputs_like(predictor.recipe, given.path)
-    make_folder(out.parent)
     replaced = " (replaced)" if out.exists() else ""
     written = _Written()
-    try:
-        write_atomically(
-            out, lambda file: _write(file, out, predictor, samples, given.all, written)
-        )
-    except OSError as error:
-        if error.filename != str(out):
-            raise
-        raise ValueError(
-            f"--out={out} cannot be written ({error.strerror}); give another name or folder"
-        ) from error
+    write_table(out, lambda file: _write(file, out, predictor, samples, given.all, written))
     if written.faults:
         sys.stderr.write(f"{written.faults} of {written.rows} have no class: {written.named()}\n")
     sys.stdout.write(f"{out}{replaced}\n")
-
-
-def _check_out(out: Path) -> None:
-    """Refuse to put a table in the place of something else."""
-    if out.is_dir():
-        raise ValueError(f"--out={out} is a folder; give the name of a file")
-    if out.exists() and not out.is_file():
-        raise ValueError(f"--out={out} is a device or a pipe; give the name of a file")
-    if out.exists() and not os.access(out, os.W_OK):
-        raise ValueError(f"--out={out} may not be written to; give another name")
 
 
 @dataclass
