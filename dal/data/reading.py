@@ -6,7 +6,6 @@ Nothing is cached or kept, so folders, tables and arrays may be of any size.
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from dal.data.faults import naming
+from dal.data.images.decode import VERSION, Decoding, UnreadableError, decode
+from dal.data.images.examine import cores, read_file, reason
+from dal.data.images.names import PICTURE, shown
+from dal.data.images.tree import walk
 from dal.data.npz import stored_inputs
 from dal.data.store import Store
 from dal.data.table_features import Encoder, say_unknown
@@ -145,9 +148,6 @@ def _table(path: Path, recipe: Recipe) -> Samples:
 
 def _files_of(path: Path, ending: str) -> tuple[list[str], list[Path]] | None:
     """The names of the pictures that are meant, and where they are; None where none are."""
-    from dal.data.images.names import PICTURE, shown
-    from dal.data.images.tree import walk
-
     if path.is_dir():
         names = walk(path).names
         if not names:
@@ -166,8 +166,6 @@ def _files_of(path: Path, ending: str) -> tuple[list[str], list[Path]] | None:
 
 
 def _pictures(names: Sequence[str], paths: Sequence[Path], recipe: Recipe | None) -> Samples:
-    from dal.data.images.decode import VERSION, Decoding
-
     how = Decoding(**{key: value for key, value in (recipe or {}).items() if key != "kind"})
     if how.version != VERSION:
         log.warning(
@@ -187,12 +185,12 @@ def _pictures(names: Sequence[str], paths: Sequence[Path], recipe: Recipe | None
 
 
 def _ahead(
-    names: Sequence[str], paths: Sequence[Path], how: Any, size: int
+    names: Sequence[str], paths: Sequence[Path], how: Decoding, size: int
 ) -> Iterator[tuple[Sequence[str], list[NDArray[np.uint8] | str]]]:
     """Pictures by blocks, decoded by threads one block ahead; or why they cannot be."""
     starts = iter(range(0, len(names), size))
     waiting: deque[tuple[int, list[Future[NDArray[np.uint8] | str]]]] = deque()
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         try:
             while True:
                 for start in islice(starts, 2 - len(waiting)):
@@ -206,10 +204,7 @@ def _ahead(
             pool.shutdown(cancel_futures=True)
 
 
-def _decoded(path: Path, how: Any) -> NDArray[np.uint8] | str:
-    from dal.data.images.decode import UnreadableError, decode
-    from dal.data.images.examine import read_file, reason
-
+def _decoded(path: Path, how: Decoding) -> NDArray[np.uint8] | str:
     try:
         return decode(read_file(str(path))[2], how)
     except (OSError, UnreadableError, MemoryError) as error:

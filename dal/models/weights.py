@@ -123,12 +123,17 @@ def load_weights(
     return missing
 
 
+COPIES = ("encoder_k.", "momentum_encoder.")
+"""Ends of prefixes below which checkpoints of MoCo and the like keep a moving copy of a network."""
+
+
 def _prefix(own: dict[str, Tensor], state: dict[str, Tensor], given: str, name: str) -> str:
     """What stands before a network's entries in a state; nothing where they stand as they are."""
     first = next(iter(own))
     ends = [key.removesuffix(first) for key in state if key.endswith(first)]
     counts = {end: sum(end + key in state for key in own) for end in ends}
     best = [end for end in counts if counts[end] == max(counts.values())]
+    best = [end for end in best if not end.endswith(COPIES)] or best
     if len(best) > 1 and "" not in best:
         raise ValueError(
             f"{given} hold {name} {len(best)} times, below {best[0]} and {best[1]}; save the "

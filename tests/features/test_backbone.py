@@ -259,6 +259,7 @@ def test_second_process_waits_for_the_first_and_can_be_ended(
 
 def test_weights_below_a_prefix_are_found(weights: Path, tmp_path: Path) -> None:
     state = {f"module.encoder_q.{k}": v for k, v in torch.load(weights).items()}
+    state |= {f"module.encoder_k.{k}": v + 1 for k, v in torch.load(weights).items()}
     state["module.queue"] = torch.zeros(3)
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "moco.pth")
     own, _ = torchvision_backbone("resnet18", str(weights))

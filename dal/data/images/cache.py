@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.data.images.decode import VERSION, Decoding, UnreadableError
-from dal.data.images.examine import check_file, examine, reason, shape_of
+from dal.data.images.examine import check_file, cores, examine, reason, shape_of
 from dal.data.images.new_part import remove_damaged, remove_unfinished, tidy
 from dal.data.images.parts import Digests, Index, Ints, as_bytes, no_digests, read_parts
 from dal.data.images.stores import CachedPictures, LazyPictures, PictureFiles
@@ -78,7 +77,7 @@ class Pictures:
         workers: int | None = None,
     ) -> None:
         self.root, self.how, self.lazy = root.expanduser().absolute(), how, lazy
-        self.workers = workers or _cores()
+        self.workers = workers or cores()
         key = hashlib.sha256(repr((str(self.root), how)).encode(errors="surrogateescape"))
         self.folder = Path(cache_dir).expanduser() / "images" / key.hexdigest()[:32]
         self._spare: Path | None = None
@@ -287,11 +286,6 @@ class Pictures:
             f"space, or set data.cache_dir to a folder you may write to{lazy}, and run the same "
             "command again: what is decoded is kept",
         )
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

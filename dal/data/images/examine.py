@@ -322,3 +322,8 @@ def _begin(worker: int) -> None:
 
 def _as_it_is(found: Any) -> Any:
     return found
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
