@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from dal.data.source import Source, Split
 from dal.journals import LEDGER, Journals
 from dal.pool import GUESSES
 from dal.recording.samples import Known
-from dal.runs.from_config import source_of
-from dal.runs.replay import read_config
-from dal.settings import Settings
+from dal.runs.replay import data_of, read_config
 
 HEADER = ("label", "split", "round", "annotator")
 """Columns behind the one that names samples."""
@@ -41,9 +38,7 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
     if not (run_dir / "status.json").exists():
         raise FileNotFoundError(f"{run_dir} holds no run; give the directory of one")
     config = read_config(run_dir / "config.yaml")
-    given = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
-    known = Known.read(run_dir).listing
-    source = source_of(config, Settings(**given | {"device": "cpu"}), plugins, known)
+    _, source = data_of(config, plugins, Known.read(run_dir).listing)
     events = Journals(run_dir, source.fingerprint()).all_events()
     if events is None:
         raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it")

@@ -321,13 +321,20 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def data_of(
+    config: Mapping[str, Any], allow: tuple[str, ...], known: Mapping[str, Any] | None
+) -> tuple[Settings, Source]:
+    """The plain settings of a run that was begun, and its data, read anew, on the CPU."""
+    given = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
+    settings = Settings(**given | {"device": "cpu"})
+    return settings, source_of(config, settings, allow, known)
+
+
 def _parts(
     config: Mapping[str, Any], allow: tuple[str, ...], known: Mapping[str, Any] | None
 ) -> Parts:
     """What the run was made of, with networks of float64, on the CPU."""
-    given = {f.name: config[f.name] for f in fields(Settings) if f.name in config}
-    settings = Settings(**given | {"device": "cpu"})
-    source = source_of(config, settings, allow, known)
+    settings, source = data_of(config, allow, known)
     train = source.train
     source = replace(
         source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -53,6 +54,12 @@ def test_unknown_part_is_refused(
     with pytest.raises(SystemExit) as end:
         command.main()
     assert end.value.code == f"error: there is no command {arguments[0]}; {remedy}"
+
+
+def test_packages_are_known_by_the_first_import_alone() -> None:
+    assert dal.__getattr__("query") is importlib.import_module("dal.query")
+    with pytest.raises(AttributeError, match="module 'dal' has no attribute 'nonsense'"):
+        dal.__getattr__("nonsense")
 
 
 def test_version_help_and_mistakes_need_no_torch() -> None:

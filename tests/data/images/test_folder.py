@@ -116,6 +116,7 @@ def test_the_normalization_is_imagenets_or_ones_own(read, photos):
         ([(8, 12), (9, 8), (8, 12)], 8, "8x12 mostly"),
         ([(8, 12), (9, 9), (8, 12)], 224, "8x12 mostly"),
         ([(256, 300)] * 3, 256, "256x300"),
+        ([(9, 8), (30, 20), (8, 12)], 224, "9x8 to 30x20"),
         ([(257, 257)] * 3, 224, "257x257"),
     ],
 )
@@ -127,6 +128,20 @@ def test_the_size_that_all_have_or_224(read, photos, caplog, sizes, expected, wo
     assert caplog.messages[0].endswith(f"; {words}")
     assert dataset.recipe["size"] == expected
     assert read(size=5).store.spec == (3, 5, 5)
+
+
+def test_pixels_are_kept_where_the_environment_says(tmp_path, photos, monkeypatch):
+    lay(photos, *BEGINNING)
+    monkeypatch.setenv("DAL_CACHE_DIR", str(tmp_path / "mine"))
+    image_folder(str(photos), workers=1)
+    assert list((tmp_path / "mine" / "images").glob("*/*.npy"))
+
+
+def test_heic_is_set_aside_with_what_to_do(read, photos, caplog):
+    lay(photos, *BEGINNING)
+    (photos / "cat" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(90))
+    assert len(read().store) == len(BEGINNING)
+    assert "cat/phone.HEIC: it is a HEIC picture; convert it to JPEG" in caplog.text
 
 
 def test_gray_pictures_have_one_channel(read, photos, caplog):
