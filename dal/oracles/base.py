@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from dal.query.base import Query
 
 @dataclass(frozen=True)
 class Answers:
-    """Labels for a query: the loop writes each one into the ledger as an event.
+    """Labels for a query, as far as they are there: the loop writes each into the ledger.
+
+    A sample may have several answers, of different annotators, and may have none yet.
 
     Attributes:
         indices: int64, (b,), positions in the training part.
@@ -78,10 +80,16 @@ class Oracle(ABC):
         name: Who the answers are recorded as coming from, where these do not say it themselves.
         wants_probs: Queries shall come with the model's probabilities (`Query.probs`), for people
             to see its guess.
+        enough: Share of a query's samples, in (0, 1], that must be answered for the run to go on.
+            What is still open then is not asked again, and may be answered later (`revisit`).
+        answers_per_sample: How many annotators each sample is meant for; answered is one that has
+            so many answers.
     """
 
     name: str
     wants_probs: bool = False
+    enough: float = 1.0
+    answers_per_sample: int = 1
 
     def open(self, source: Source) -> None:  # noqa: B027 - most oracles show nothing
         """Take the data whose samples may be shown; called before any query of a run.
@@ -106,8 +114,35 @@ class Oracle(ABC):
 
     @abstractmethod
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
-        """The answers to a ticket, or None while they are not there yet.
+        """The answers to a ticket so far, or None while there is none.
 
         Raises:
             ValueError: An answer is no label.
         """
+
+    def revisit(self, ticket: dict[str, Any]) -> Answers | None:
+        """The answers to an earlier ticket as they stand now; None where they cannot change.
+
+        Asked in every later round: what came late, and what was changed, is entered then.
+        """
+        return None
+
+    def wait(self, ticket: dict[str, Any], seconds: float) -> bool:
+        """Wait for answers, at most so long; whether to ask `collect` again.
+
+        False, at once, from an oracle that nobody waits for in the process: the run is saved, ends
+        as ``waiting``, and the same command goes on.
+        """
+        return False
+
+    def tell(self, news: Mapping[str, Any]) -> None:  # noqa: B027 - most oracles show nothing
+        """Take what people who wait may want to see, as plain values.
+
+        Args:
+            news: ``round``, and either ``epoch`` (from 0) with ``values`` while a model is fitted,
+                or ``row``, that of ``metrics.jsonl``, when it is; or ``status`` and ``reason``, as
+                in ``status.json``, when the run ends.
+        """
+
+    def close(self) -> None:  # noqa: B027 - most oracles hold nothing open
+        """Let go of what `open` took; called when the run ends, in whatever way."""

@@ -39,6 +39,8 @@ from dal.query.selection import check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.asking import ask_initial, collect, enter
+from dal.runs.auditing import audited, with_audits
+from dal.runs.ending import stop_reason, watched
 from dal.runs.fitting import context_of, fit_and_test
 from dal.runs.host import current_host
 from dal.runs.job import Job, begin
@@ -203,8 +205,10 @@ def fit(job: Job) -> None:
         "fit/best_epoch": fitted.best_epoch,
         "fit/steps": fitted.steps,
         "fit/stopped": fitted.stopped,
+        **audited(job),
         **state.row,
     }
+    state.row |= watched(job)
     state.steps += fitted.steps
     state.fit = None
     job.recorder.fitted(state)
@@ -224,16 +228,6 @@ def _test(job: Job, logits: Tensor) -> dict[str, Any]:
         )
     recall = source.named(job.task.recall(state.confusion))
     return {**{f"test/{name}": value for name, value in values.items()}, "test/recall": recall}
-
-
-def stop_reason(job: Job) -> str:
-    """Why the run is over, or an empty string."""
-    settings = job.settings
-    if job.pool.num_queried >= settings.budget:
-        return "budget"
-    if settings.max_rounds is not None and job.state.round >= settings.max_rounds:
-        return "max_rounds"
-    return "pool_exhausted" if len(job.candidates) == 0 else ""
 
 
 def predict(job: Job) -> PoolView:
@@ -271,6 +265,7 @@ def select(job: Job, view: PoolView) -> None:
         **_appended(source),  # some may have come since the fit
         **{f"query/{name}": value for name, value in query.info.items()},
     }
+    query = with_audits(job, view, query)
     with clock(state.row, "oracle_s"):
         query = shown(job, view, query)
     if source.train.has_copies:
