@@ -24,6 +24,9 @@ MOST_THREADS = 1024  # far beyond any machine's, OpenMP crashes the process
 PLACES = ("root", "cache_dir")
 """Settings of groups that say where files are."""
 
+CONSENSUS = ("latest", "majority", "dawid_skene")
+"""The rules of `dal.consensus`, which makes one label of several answers, by name."""
+
 SHOWN = ("guess", "pictures")
 """Settings of an oracle that say what people are shown."""
 
@@ -67,6 +70,11 @@ class Settings:
     query_size: int = setting(10, "labels asked in a round", names=True)
     budget: int = setting(200, "labels asked in all, the initial ones not counted")
     max_rounds: int | None = setting(None, "at most so many queries; 0 fits once; null: no limit")
+    consensus: str = setting(
+        "majority",
+        "the label of a sample with several answers: latest, majority, dawid_skene",
+        names=True,
+    )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1")
     threads: int | None = setting(
         None, "CPU threads; null for what the run used before, or torch's default"
@@ -97,6 +105,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}; give at least 1")
+        if self.consensus not in CONSENSUS:
+            raise ValueError(f"consensus={self.consensus}; give one of {', '.join(CONSENSUS)}")
         if self.threads is not None and self.threads > MOST_THREADS:
             raise ValueError(f"threads={self.threads}; give at most {MOST_THREADS}")
         if self.max_rounds is not None and self.max_rounds < 0:

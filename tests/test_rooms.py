@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    ("utils", "pool", "settings", "metrics"),
+    ("utils", "consensus", "pool", "settings", "metrics"),
     ("models", "query", "task", "checkpoint", "state", "journals"),
     ("data", "training", "inference"),
     ("recording", "oracles", "export"),
