@@ -7,38 +7,46 @@ set and ``queries.csv`` are read off it; nothing else remembers labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Origin = Literal["initial", "oracle", "audit", "pseudo", "synthetic"]
-ORIGINS: tuple[Origin, ...] = ("initial", "oracle", "audit", "pseudo", "synthetic")
+from dal.events import (
+    COLUMNS,
+    GUESSES,
+    NONE,
+    ORIGINS,
+    Origin,
+    check_chains,
+    check_indices,
+    check_numbers,
+    check_plain,
+    check_shapes,
+    column,
+    highest,
+    in_chains,
+    is_one_of,
+    no_events,
+    plain,
+)
 
-GUESSES: tuple[Origin, ...] = ("pseudo", "synthetic")
-"""Origins of labels that nobody was asked for: they are not paid, and an answer replaces them."""
+REJECTED = -2
+"""Target of an answer that says: none of the classes. Where labels may hold together, such an
+answer is a row of zeros."""
 
-NONE = -1
-"""The position of no event, and the target where nothing is known."""
+Consensus = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Makes one target a sample of the answers that stand: given samples, int64 (V,), annotators, int64
+(V,), and targets, (V,) with `REJECTED` among the classes or (V, C), in the order of time and each
+annotator's latest on a sample only, the target of each sample in ascending order."""
 
-COLUMNS: dict[str, torch.dtype] = {
-    "round": torch.int64,
-    "index": torch.int64,
-    "target": torch.int64,
-    "origin": torch.int64,
-    "abstained": torch.bool,
-    "cost": torch.float64,
-    "weight": torch.float32,
-    "score": torch.float64,
-    "seconds": torch.float64,
-    "supersedes": torch.int64,
-}
-"""What is known of an event besides its annotator."""
 
-_NO_VALUE = {"score": math.nan, "seconds": math.nan, "supersedes": NONE}
-"""Columns that not every event has a value of, and what stands there; null in a file."""
+def is_rejected(targets: Tensor) -> Tensor:
+    """bool, (N,), which targets (N,) or (N, C) say that a sample is of none of the classes."""
+    rejected = targets == REJECTED
+    return rejected if targets.ndim == 1 else rejected.all(1)
 
 
 @dataclass(frozen=True)
@@ -72,36 +80,39 @@ class Pool:
     been queried (`score`); how much it weighs in the loss (`weight`); and which earlier event of
     the same sample it replaces (`supersedes`).
 
-    The events of a sample form a chain: each but the first supersedes the one before it. The latest
-    decides what the sample is trained on; all of them stay, count and cost. Several answers for one
-    sample, of one annotator or of several, are stored like that, one behind the other; whoever
-    combines them finds them all in `events`.
+    The events of a sample form a chain: each but the first supersedes the one before it. All of
+    them stay, and cost; all but a free correction (see `labels`) count. The latest answer of each
+    annotator who could tell stands; where that leaves a sample several, a consensus makes one of
+    them.
 
     The origins:
 
     - ``initial``: known at the start, or answered before (in rounds -1, -2, ...); paid.
     - ``oracle``: an answer to a query, or a correction of an earlier label; paid, and counted by
       the budget.
-    - ``audit``: asked for to measure by; paid, and never trained on.
+    - ``audit``: asked for to measure by; paid, and counted by the budget. A sample that has such an
+      answer is never trained on.
     - ``pseudo``: a model's guess; not paid. The sample stays a candidate. Labeling it again
       replaces the guess, a pseudo label that abstains withdraws it.
     - ``synthetic``: the label that a made sample comes with; not paid. Made samples are numbered
       from ``num_total`` on and are no candidates; whoever makes them keeps their inputs.
 
     An annotator who abstains is an event without a target: the sample leaves the pool, costs, and
-    is not trained on.
+    is not trained on. One who says that a sample is of none of the classes gives it the target
+    `REJECTED`: it is not trained on either, but that is known of it (`rejected_idx`).
 
     Args:
         num_total: Size of the training part.
         num_labels: C, where targets are rows of C numbers; None for one class number a sample.
+        consensus: Combines the answers of several annotators; None takes the latest.
     """
 
-    def __init__(self, num_total: int, num_labels: int | None = None) -> None:
-        self.num_total = num_total
+    def __init__(
+        self, num_total: int, num_labels: int | None = None, consensus: Consensus | None = None
+    ) -> None:
+        self.num_total, self._consensus = num_total, consensus
         self._target_shape = () if num_labels is None else (num_labels,)
-        self._events = {
-            key: torch.empty(self._shape(key, 0), dtype=kind) for key, kind in COLUMNS.items()
-        }
+        self._events = no_events(self._target_shape)
         self._annotators: list[str] = []
 
     def label(
@@ -111,7 +122,7 @@ class Pool:
         targets: Tensor,
         *,
         origin: Origin,
-        again: bool = False,
+        again: bool | None = False,
         abstained: Tensor | None = None,
         cost: Tensor | None = None,
         weight: Tensor | None = None,
@@ -128,7 +139,8 @@ class Pool:
             targets: int64, (b,) or (b, C); what stands where ``abstained`` holds plays no part.
             origin: Where the labels come from.
             again: Every sample has a label already, which this one supersedes. Without it only
-                guesses may be superseded.
+                guesses may be superseded. None: whatever a sample has is superseded, and it may
+                occur several times.
             abstained: bool, (b,), or None for nobody.
             cost: float, (b,), not negative; None for 1 each, and for 0 of a guess.
             weight: float, (b,), weight in the loss, not negative; None for 1 each.
@@ -156,13 +168,16 @@ class Pool:
         }
         self._append(rows, [annotator] * size if isinstance(annotator, str) else annotator)
 
-    def _superseded(self, indices: Tensor, again: bool) -> Tensor:
+    def _superseded(self, indices: Tensor, again: bool | None) -> Tensor:
         """int64, (b,): the event that a new one of each sample supersedes; `NONE` for none."""
         known, guessed = self._latest(indices), self._of(*GUESSES)
         for index in indices.tolist() if again else ():
             if index not in known:
                 raise ValueError(f"sample {index} has no label yet; give the first without `again`")
-        known = {index: n for index, n in known.items() if again or guessed[n]}
+        if again is False:
+            known = {index: n for index, n in known.items() if guessed[n]}
+        if again is None:
+            return in_chains(indices, known, self.num_events)
         return torch.tensor([known.get(index, NONE) for index in indices.tolist()]).long()
 
     def _latest(self, indices: Tensor) -> dict[int, int]:
@@ -172,57 +187,66 @@ class Pool:
         return dict(zip(index[there].tolist(), there.tolist(), strict=True))  # the last one stays
 
     def _append(self, rows: Mapping[str, Tensor], annotators: Sequence[str]) -> None:
-        size = len(rows["index"])
-        for key, row in rows.items():
-            if row.shape != (shape := self._shape(key, size)):
-                raise ValueError(
-                    f"{key} has shape {tuple(row.shape)} for {size} indices; give {shape}"
-                )
-        if len(annotators) != size:
-            raise ValueError(f"{len(annotators)} annotators for {size} indices; name one each")
+        check_shapes(rows, annotators, self._target_shape)
         rows = {key: row.to(COLUMNS[key]) for key, row in rows.items()}
-        _check_numbers(rows)
-        self._check_indices(rows)
-        self._check_chains(rows)
+        check_numbers(rows)
+        check_indices(rows, self.num_total)
+        known = self._latest(rows["index"])
+        check_chains(rows, self.num_events, known, self._of(*GUESSES))
         self._annotators += annotators
         rows["target"] = rows["target"].clone()
         rows["target"][rows["abstained"]] = NONE
         self._events = {key: torch.cat([old, rows[key]]) for key, old in self._events.items()}
 
-    def _shape(self, key: str, size: int) -> tuple[int, ...]:
-        return (size, *self._target_shape) if key == "target" else (size,)
-
-    def _check_indices(self, rows: Mapping[str, Tensor]) -> None:
-        """Refuse a sample's first event with an index that cannot be: made samples come behind."""
-        first = rows["supersedes"] == NONE
-        made = first & (rows["origin"] == ORIGINS.index("synthetic"))
-        outside = (rows["index"] < 0) | (rows["index"] >= self.num_total)
-        for index in rows["index"][first & ~made & outside].tolist():
-            raise ValueError(f"indices must lie in [0, {self.num_total}), {index} does not")
-        for index in rows["index"][made & (rows["index"] < self.num_total)].tolist():
-            raise ValueError(f"made samples are numbered from {self.num_total} on, not {index}")
-
-    def _check_chains(self, rows: Mapping[str, Tensor]) -> None:
-        """Refuse an event that does not supersede the one before it of the same sample."""
-        start, known = len(self._annotators), self._latest(rows["index"])
-        guessed = _is_one_of(torch.cat([self._events["origin"], rows["origin"]]), GUESSES)
-        events = zip(rows["index"].tolist(), rows["supersedes"].tolist(), strict=True)
-        for position, (index, said) in enumerate(events, start):
-            before = known.get(index, NONE)
-            if said != before:
-                raise ValueError(_break(position, index, said, before, before >= start))
-            if before != NONE and guessed[position] and not guessed[before]:
-                raise ValueError(f"sample {index} has been labeled already; no guess replaces that")
-            known[index] = position
-
     def _of(self, *origins: Origin) -> Tensor:
         """bool, one an event: whether it comes from one of these."""
-        return _is_one_of(self._events["origin"], origins)
+        return is_one_of(self._events["origin"], origins)
 
-    def _trained_on(self) -> Tensor:
-        """int64, (M,): the event that decides what each sample of the training set is."""
-        last = self._last()
-        return last[~(self._events["abstained"] | self._of("audit"))[last]]
+    def _decided(self) -> tuple[Tensor, Tensor]:
+        """What is known of the samples that have a label, in the order of first labeling.
+
+        Returns:
+            int64, (M,), the latest event that bears on each; int64, (M,) or (M, C), its target.
+        """
+        index, targets, last = self._events["index"], self._events["target"], self._last()
+        told = ~self._events["abstained"][last]
+        answers = index[~self._of(*GUESSES)]
+        if len(answers) == len(torch.unique(answers)):
+            events = last[told]
+            decided = targets[events]
+        else:
+            votes, who = self._votes()
+            samples, place = torch.unique(index[votes], return_inverse=True)
+            newest = highest(place, votes, len(samples))
+            voted = torch.isin(index[last], samples)
+            events = last[voted | (told & self._of(*GUESSES)[last])]
+            voted = torch.isin(index[events], samples)
+            at = torch.searchsorted(samples, index[events[voted]])
+            events[voted] = newest[at]
+            decided = targets[events]
+            if self._consensus is not None and len(votes):
+                decided[voted] = self._consensus(index[votes], who, targets[votes])[at]
+        measured = torch.isin(index[events], index[self._of("audit")])
+        return events[~measured], decided[~measured]
+
+    def _votes(self) -> tuple[Tensor, Tensor]:
+        """int64, (V,), the answers that stand, in order, and (V,), a number for who gave each."""
+        answers = (~self._of(*GUESSES)).nonzero().squeeze(1)
+        numbers: dict[str, int] = {}
+        who = torch.tensor(
+            [numbers.setdefault(self._annotators[n], len(numbers)) for n in answers.tolist()]
+        )
+        pairs = self._events["index"][answers] * len(numbers) + who
+        pairs, place = torch.unique(pairs, return_inverse=True)
+        stands = highest(place, torch.arange(len(answers)), len(pairs)).sort().values
+        stands = stands[~self._events["abstained"][answers[stands]]]
+        return answers[stands], who[stands]
+
+    def _known(self) -> tuple[Tensor, Tensor]:
+        """`_decided` without samples of none of the classes."""
+        events, targets = self._decided()
+        classed = ~is_rejected(targets)
+        return events[classed], targets[classed]
 
     def _last(self) -> Tensor:
         """int64: the latest event of each sample, in the order of their first ones."""
@@ -253,17 +277,47 @@ class Pool:
         return self.num_total - int(self.asked_mask.sum())
 
     @property
+    def num_events(self) -> int:
+        """Length of the ledger."""
+        return len(self._annotators)
+
+    @property
+    def rejected_idx(self) -> Tensor:
+        """int64: samples that are of none of the classes, as the answers that stand say."""
+        events, targets = self._decided()
+        return self._events["index"][events[is_rejected(targets)]]
+
+    @property
     def labels(self) -> int:
         """Answers that were paid for: the x-axis of every curve.
 
-        Initial labels are in it, abstentions, and every answer of a sample that has several.
+        Initial labels are in it, abstentions, and every answer of a sample that has several; not
+        what corrects an earlier answer at no cost.
         """
-        return int((~self._of(*GUESSES)).sum())
+        return int((~self._of(*GUESSES) & ~self._free()).sum())
 
     @property
     def num_queried(self) -> int:
-        """Answers of the oracle: what the budget counts, without initial labels and audits."""
-        return int(self._of("oracle").sum())
+        """Answers that were asked for, those to measure by included, without initial labels."""
+        return int((self._of("oracle", "audit") & ~self._free()).sum())
+
+    def spent(self, unit: str) -> float:
+        """What the answers that were asked for took, in ``labels``, ``cost`` or ``minutes``.
+
+        Answers of which nobody knows how long they took count as no time.
+        """
+        if unit == "labels":
+            return self.num_queried
+        asked = self._of("oracle", "audit")
+        if unit == "cost":
+            return float(self._events["cost"][asked].sum())
+        return float(self._events["seconds"][asked].nansum()) / 60
+
+    def _free(self) -> Tensor:
+        """bool, one an event: it corrects an answer, and cost nothing."""
+        before = self._events["supersedes"]
+        free = (before != NONE) & (self._events["cost"] == 0)
+        return free & ~self._of(*GUESSES)[before.clamp(min=0)]
 
     @property
     def asked_before(self) -> tuple[int, int]:
@@ -272,9 +326,9 @@ class Pool:
         return -min([0, *rounds]), sum(number < 0 for number in rounds)
 
     def train_set(self) -> TrainSet:
-        """The labeled samples with the latest label of each, in the order of first labeling."""
-        events = self._trained_on()
-        return TrainSet(*(self._events[key][events] for key in ("index", "target", "weight")))
+        """The labeled samples with the label of each, in the order of first labeling."""
+        events, targets = self._known()
+        return TrainSet(self._events["index"][events], targets, self._events["weight"][events])
 
     def counts(self) -> dict[str, Any]:
         """What a row of ``metrics.jsonl`` says of the ledger.
@@ -282,32 +336,41 @@ class Pool:
         Returns:
             ``labels``, the answers paid for; ``queried``, those of the oracle; ``cost``, the sum
             over all events; ``trained_on``, the samples in the training set, and ``pseudo``, how
-            many of them by a pseudo label.
+            many of them by a pseudo label. Where there are any: ``rejected``, the samples of none
+            of the classes.
         """
-        events = self._trained_on()
+        events, _ = self._known()
+        rejected = len(self.rejected_idx)
         return {
             "labels": self.labels,
             "queried": self.num_queried,
             "cost": float(self._events["cost"].sum()),
             "trained_on": len(events),
             "pseudo": int(self._of("pseudo")[events].sum()),
+            **({"rejected": rejected} if rejected else {}),
         }
 
     def queries(self, first: int = 0) -> list[list[Any]]:
-        """Answers of the oracle, in order.
+        """Answers that were asked for, and corrections of them, in order.
 
         Args:
             first: Number of answers to leave out at the beginning.
 
         Returns:
             ``[round, index, score, target]`` of each; a multi-label target is a list of C numbers.
-            Score None: it corrects an earlier answer, and no strategy asked for it. Target -1, or
-            -1 everywhere: the annotator abstained.
+            Score None: no strategy asked for it. Target -1, or -1 everywhere: the annotator
+            abstained; `REJECTED`: none of the classes.
         """
-        asked = self._of("oracle").nonzero().squeeze(1)[first:]
+        asked = self._of("oracle", "audit").nonzero().squeeze(1)[first:]
         keys = ("round", "index", "score", "target")
-        columns = [_plain(key, self._events[key][asked]) for key in keys]
+        columns = [plain(key, self._events[key][asked]) for key in keys]
         return [list(query) for query in zip(*columns, strict=True)]
+
+    def latest_answers(self) -> dict[tuple[int, str], int]:
+        """The latest event of each annotator on each sample that they answered, by both."""
+        answers = (~self._of(*GUESSES)).nonzero().squeeze(1)
+        found = zip(answers.tolist(), self._events["index"][answers].tolist(), strict=True)
+        return {(index, self._annotators[n]): n for n, index in found}
 
     def events(self, first: int = 0) -> list[dict[str, Any]]:
         """The ledger from an event on, as plain values by name.
@@ -315,7 +378,7 @@ class Pool:
         ``score``, ``seconds`` and ``supersedes``, the position of an event, are None where an event
         has none.
         """
-        columns = {key: _plain(key, values[first:]) for key, values in self._events.items()}
+        columns = {key: plain(key, values[first:]) for key, values in self._events.items()}
         columns["annotator"] = self._annotators[first:]
         return [
             dict(zip(columns, event, strict=True)) for event in zip(*columns.values(), strict=True)
@@ -329,72 +392,9 @@ class Pool:
                 supersede the one before it of the same sample, or the targets have another shape;
                 or one lacks a value, or has one of another type.
         """
-        for number, event in enumerate(events, len(self._annotators)):
-            _check_plain(number, event)
-        rows = {key: _column(key, [event[key] for event in events]) for key in COLUMNS}
+        for number, event in enumerate(events, self.num_events):
+            check_plain(number, event)
+        rows = {key: column(key, [event[key] for event in events]) for key in COLUMNS}
         if not events:
-            rows["target"] = rows["target"].view(self._shape("target", 0))
+            rows["target"] = rows["target"].view((0, *self._target_shape))
         self._append(rows, [event["annotator"] for event in events])
-
-
-def _is_one_of(numbers: Tensor, origins: Sequence[Origin]) -> Tensor:
-    """bool, where a column of origins names one of some."""
-    return torch.isin(numbers, torch.tensor([ORIGINS.index(origin) for origin in origins]))
-
-
-def _plain(key: str, values: Tensor) -> list[Any]:
-    """A column as plain values."""
-    if key == "origin":
-        return [ORIGINS[number] for number in values.tolist()]
-    if key in _NO_VALUE:
-        return [None if math.isnan(v) or v == _NO_VALUE[key] else v for v in values.tolist()]
-    return values.tolist()
-
-
-def _column(key: str, values: Sequence[Any]) -> Tensor:
-    """A column from plain values."""
-    if key == "origin":
-        values = [ORIGINS.index(origin) for origin in values]
-    if key in _NO_VALUE:
-        values = [_NO_VALUE[key] if value is None else value for value in values]
-    return torch.tensor(values, dtype=COLUMNS[key])
-
-
-def _check_plain(number: int, event: Mapping[str, Any]) -> None:
-    """Refuse an event that somebody altered: torch would take 1.5 or true for an index."""
-    for key in (*COLUMNS, "annotator"):
-        value = event.get(key, ())
-        cells = value if key == "target" and isinstance(value, list) else [value]
-        if not all(_may_stand(key, cell) for cell in cells):
-            fact = f"has {key}={value!r:.40}" if key in event else f"lacks {key}"
-            raise ValueError(f"event {number} of the ledger {fact}, which cannot be; restore it")
-
-
-def _may_stand(key: str, value: Any) -> bool:
-    """Whether a plain value is of the type of a column."""
-    if key in ("annotator", "origin"):
-        return isinstance(value, str) if key == "annotator" else value in ORIGINS
-    if value is None or COLUMNS[key] == torch.bool:
-        return isinstance(value, bool) or (value is None and key in _NO_VALUE)
-    if type(value) is int:
-        return abs(value) < 2**63
-    return COLUMNS[key].is_floating_point and isinstance(value, float)
-
-
-def _check_numbers(rows: Mapping[str, Tensor]) -> None:
-    """Refuse costs, weights and seconds that are none."""
-    for key in ("cost", "weight", "seconds"):
-        known = rows[key][~rows[key].isnan()] if key == "seconds" else rows[key]
-        wrong = known[~((known >= 0) & known.isfinite())]
-        if len(wrong):
-            raise ValueError(f"{key} {float(wrong[0]):g}; give a finite number of 0 or more")
-
-
-def _break(position: int, index: int, said: int, before: int, repeated: bool) -> str:
-    """How an event breaks the chain of its sample, in words."""
-    if repeated:
-        return f"sample {index} occurs twice; give one label at a time, the later ones by `again`"
-    if said == NONE:
-        return f"sample {index} has been labeled already; give another label of it by `again`"
-    known = "there is none" if before == NONE else f"that is event {before}"
-    return f"event {position} supersedes event {said}, not the latest of sample {index}: {known}"

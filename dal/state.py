@@ -20,22 +20,27 @@ class State:
         round: The round in progress.
         next: What comes next in it: the commit points lie before ``fit``, ``query``, ``answers``.
         fit: A fit saved between two batches or epochs, or ``done`` and not yet tested; or None.
-        pending: The query that waits for answers, or None.
+        pending: The query that waits for answers, or None; see `dal.runs.asking`. ``audit`` lists
+            the samples that are measured by.
+        tickets: Earlier queries whose answers may still come, or change; as `pending`.
         row: Metrics of the round in progress.
         rows: Metrics of the rounds before it.
         confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
             (C, C), or multi-label (C, 2, 2); None before the first, and without a test part.
         steps: Optimizer steps in the rounds before this fit.
+        stopping: What the stopping criteria remember, plain containers and tensors.
     """
 
     round: int = 0
     next: Literal["fit", "query", "answers"] = "fit"
     fit: dict[str, Any] | None = None
     pending: dict[str, Any] | None = None
+    tickets: list[dict[str, Any]] = field(default_factory=list)
     row: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     confusion: Tensor | None = None
     steps: int = 0
+    stopping: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers: all but ``rows``, which grow from round to round."""

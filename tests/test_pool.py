@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal.pool import ORIGINS, Origin, Pool
+from dal.events import ORIGINS, Origin
+from dal.pool import REJECTED, Pool
 
 
 def ints(*values: int) -> torch.Tensor:
@@ -66,7 +67,7 @@ def test_counts_are_what_was_paid_and_what_is_learned_from() -> None:
     pool.label(1, ints(5), ints(0), origin="pseudo", weight=torch.tensor([0.1]))
     pool.label(1, ints(6), ints(0), origin="audit", cost=torch.tensor([0.5]))
     assert pool.counts() == {
-        "labels": 6, "queried": 3, "cost": 8.5, "trained_on": 5, "pseudo": 1
+        "labels": 6, "queried": 4, "cost": 8.5, "trained_on": 5, "pseudo": 1
     }  # fmt: skip
     assert pool.train_set().weights.tolist()[-1] == pytest.approx(0.1)
 
@@ -320,10 +321,90 @@ class PlainLedger:
                 return False
         return True
 
+    def free(self, position: int) -> bool:
+        """A correction of an answer, at no cost: it is not paid for."""
+        event = self.events[position]
+        before = [e["origin"] for e in self.events[:position] if e["index"] == event["index"]]
+        return event["cost"] == 0 and bool(before) and before[-1] in PAID
+
     def trained_on(self) -> list[dict[str, Any]]:
         in_order = dict.fromkeys(event["index"] for event in self.events)
         latest = [self.of(index)[-1] for index in in_order]
-        return [e for e in latest if not e["abstained"] and e["origin"] != "audit"]
+        audited = {event["index"] for event in self.events if event["origin"] == "audit"}
+        return [e for e in latest if not e["abstained"] and e["index"] not in audited]
+
+
+def test_answers_of_several_at_once_and_the_free_correction_of_one() -> None:
+    pool = pool_of_ten()
+    people = ["eva", "max", "eva", "eva"]
+    pool.label(1, ints(5, 5, 6, 9), ints(1, 2, 0, 1), origin="oracle", again=None, annotator=people)
+    assert [event["supersedes"] for event in pool.events(5)] == [None, 5, None, 2]
+    assert pool.num_queried == 3 + 4
+    free = torch.zeros(1)
+    pool.label(2, ints(5), ints(0), origin="oracle", again=None, cost=free, annotator="eva")
+    assert (pool.labels, pool.num_queried, pool.num_events) == (9, 7, 10)
+    # The latest answer of each counts; eva's correction is the latest of all.
+    train_set = pool.train_set()
+    found = dict(zip(train_set.indices.tolist(), train_set.targets.tolist(), strict=True))
+    assert (found[5], found[6], found[9]) == (0, 0, 1)
+    latest = pool.latest_answers()
+    assert latest[5, "eva"] == 9
+    assert latest[5, "max"] == 6
+
+
+def test_none_of_the_classes_is_an_answer_and_no_abstention() -> None:
+    pool = pool_of_ten()
+    pool.label(1, ints(5, 6, 7), ints(REJECTED, 2, REJECTED), origin="oracle", again=None)
+    assert pool.rejected_idx.tolist() == [7, 5]
+    assert pool.train_set().indices.tolist() == [2, 9, 0, 6]
+    assert pool.unlabeled_idx.tolist() == [1, 3, 8]
+    assert pool.counts()["rejected"] == 2
+    assert not any(event["abstained"] for event in pool.events(5))
+    assert pool.queries()[-1] == [1, 7, None, REJECTED]
+    pool.label(2, ints(5), ints(1), origin="oracle", again=True)
+    assert pool.rejected_idx.tolist() == [7]
+
+
+def test_a_consensus_is_given_the_answers_that_stand() -> None:
+    given: list[list[list[int]]] = []
+
+    def smallest(samples: torch.Tensor, who: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        given.append([samples.tolist(), who.tolist(), targets.tolist()])
+        found = [targets[samples == sample].min() for sample in samples.unique()]
+        return torch.stack(found)
+
+    pool = Pool(10, consensus=smallest)
+    pool.label(0, ints(7, 2), ints(1, 0), origin="initial")
+    pool.label(1, ints(3), ints(2), origin="pseudo")
+    assert pool.train_set().targets.tolist() == [1, 0, 2]
+    assert given == []  # nobody has anything to agree on
+    unsure = torch.tensor([False, False, False, True, False])
+    pool.label(
+        1,
+        ints(5, 5, 7, 5, 8),
+        ints(2, 1, 2, 0, 2),
+        origin="oracle",
+        again=None,
+        abstained=unsure,
+        annotator=["eva", "max", "eva", "tom", "eva"],
+    )
+    assert pool.train_set().indices.tolist() == [7, 2, 3, 5, 8]
+    assert pool.train_set().targets.tolist() == [1, 0, 2, 1, 2]
+    assert given[0] == [[7, 2, 5, 5, 7, 8], [0, 0, 1, 2, 1, 1], [1, 0, 2, 1, 2, 2]]
+    pool.label(2, ints(5), ints(0), origin="oracle", again=None, annotator="max")
+    assert pool.train_set().targets.tolist() == [1, 0, 2, 0, 2]
+    pool.label(2, ints(8), ints(1), origin="audit", again=None, annotator="max")
+    assert pool.train_set().indices.tolist() == [7, 2, 3, 5]
+
+
+def test_what_was_spent_in_labels_cost_and_minutes() -> None:
+    pool = pool_of_ten()
+    seconds = torch.tensor([30.0, math.nan])
+    cost = torch.tensor([0.5, 0.25])
+    pool.label(1, ints(5, 6), ints(0, 1), origin="audit", seconds=seconds, cost=cost)
+    assert pool.spent("labels") == 5
+    assert pool.spent("cost") == pytest.approx(2 + 3 + 1 + 0.75)
+    assert pool.spent("minutes") == pytest.approx(0.5)
 
 
 @settings(deadline=None, max_examples=300)
@@ -353,7 +434,7 @@ def test_ledger_equals_its_definition(
     again_read.extend(through_json(pool, len(steps)))
     assert again_read.events() == pool.events()
     trained_on = plain.trained_on()
-    paid = [event for event in plain.events if event["origin"] in PAID]
+    paid = [e for n, e in enumerate(plain.events) if e["origin"] in PAID and not plain.free(n)]
     asked = {event["index"] for event in paid}
     for ledger in (pool, again_read):
         train_set = ledger.train_set()
@@ -364,7 +445,7 @@ def test_ledger_equals_its_definition(
         assert len(ledger.train_set()) == len(trained_on)
         assert ledger.counts() == {
             "labels": len(paid),
-            "queried": sum(event["origin"] == "oracle" for event in paid),
+            "queried": sum(event["origin"] != "initial" for event in paid),
             "cost": pytest.approx(sum(event["cost"] for event in plain.events)),
             "trained_on": len(trained_on),
             "pseudo": sum(event["origin"] == "pseudo" for event in trained_on),

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    ("utils", "consensus", "pool", "settings", "metrics"),
+    ("utils", "consensus", "events", "pool", "settings", "metrics"),
     ("models", "query", "task", "checkpoint", "state", "journals"),
     ("data", "training", "inference"),
     ("recording", "oracles", "export"),

@@ -121,6 +121,10 @@ class Query:
         pool_scores: float, (N,), the scores of all candidates where the strategy has them.
         probs: float, (b, C), the current model's class probabilities of each sample, which the
             loop adds for an oracle that shows them; no strategy gives or sees them.
+        again: int64, (r,), labeled samples to be asked about once more, besides ``indices``; None
+            for none. They count toward the size of the query.
+        audit: int64, those of ``indices`` whose answers are measured by and never trained on; None
+            for none.
     """
 
     indices: Tensor
@@ -128,6 +132,8 @@ class Query:
     info: dict[str, Any] = field(default_factory=dict)
     pool_scores: Tensor | None = None
     probs: Tensor | None = None
+    again: Tensor | None = None
+    audit: Tensor | None = None
 
 
 class Strategy(ABC):

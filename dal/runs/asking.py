@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dal.data.draw import draw
 from dal.data.initial import MOST
+from dal.events import Origin
 from dal.oracles import Answers
 from dal.oracles.base import check_answers
-from dal.pool import Origin
 from dal.query import Query
 from dal.runs.job import Job
 from dal.utils.clock import clock

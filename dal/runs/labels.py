@@ -9,8 +9,8 @@ import torch
 
 from dal.data.class_names import target_name
 from dal.data.source import Source, Split
+from dal.events import GUESSES
 from dal.journals import LEDGER, Journals
-from dal.pool import GUESSES
 from dal.recording.samples import Known
 from dal.runs.replay import data_of, read_config
 
