@@ -7,13 +7,14 @@ set and ``queries.csv`` are read off it; nothing else remembers labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dal.consensus import Consensus, Votes
 from dal.events import (
     COLUMNS,
     GUESSES,
@@ -36,11 +37,6 @@ from dal.events import (
 REJECTED = -2
 """Target of an answer that says: none of the classes. Where labels may hold together, such an
 answer is a row of zeros."""
-
-Consensus = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Makes one target a sample of the answers that stand: given samples, int64 (V,), annotators, int64
-(V,), and targets, (V,) with `REJECTED` among the classes or (V, C), in the order of time and each
-annotator's latest on a sample only, the target of each sample in ascending order."""
 
 
 def is_rejected(targets: Tensor) -> Tensor:
@@ -225,7 +221,8 @@ class Pool:
             events[voted] = newest[at]
             decided = targets[events]
             if self._consensus is not None and len(votes):
-                decided[voted] = self._consensus(index[votes], who, targets[votes])[at]
+                found = self._consensus(Votes(index[votes], who, targets[votes]))
+                decided[voted] = found.targets[at]
         measured = torch.isin(index[events], index[self._of("audit")])
         return events[~measured], decided[~measured]
 

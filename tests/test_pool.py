@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dal.consensus import Decided, Votes
 from dal.events import ORIGINS, Origin
 from dal.pool import REJECTED, Pool
 
@@ -368,10 +369,11 @@ def test_none_of_the_classes_is_an_answer_and_no_abstention() -> None:
 def test_a_consensus_is_given_the_answers_that_stand() -> None:
     given: list[list[list[int]]] = []
 
-    def smallest(samples: torch.Tensor, who: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        given.append([samples.tolist(), who.tolist(), targets.tolist()])
-        found = [targets[samples == sample].min() for sample in samples.unique()]
-        return torch.stack(found)
+    def smallest(votes: Votes) -> Decided:
+        given.append([column.tolist() for column in vars(votes).values()])
+        samples = votes.samples.unique()
+        found = [votes.targets[votes.samples == sample].min() for sample in samples]
+        return Decided(samples, torch.stack(found), torch.ones(len(samples)))
 
     pool = Pool(10, consensus=smallest)
     pool.label(0, ints(7, 2), ints(1, 0), origin="initial")
