@@ -27,8 +27,8 @@ PLACES = ("root", "cache_dir")
 CONSENSUS = ("latest", "majority", "dawid_skene")
 """The rules of `dal.consensus`, which makes one label of several answers, by name."""
 
-SHOWN = ("guess", "pictures")
-"""Settings of an oracle that say what people are shown."""
+SHOWN = ("guess", "pictures", "sort_labels", "order", "host", "port", "open_browser")
+"""Settings of an oracle that say what people are shown, and where."""
 
 READING = ("lazy", "workers", "on_damage")
 """Settings of data that say how files are read, and not what is in them."""

@@ -19,6 +19,9 @@ REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default
 OUTCOME = logging.getLogger("dal.outcome")
 """Logs how runs end. Where a command does several, its console shows only these messages."""
 
+CONSOLE_ONLY = "console_only"
+"""An extra of records that hold a secret, which no file of a run shall hold."""
+
 FLUSH_S = 1.0
 """Seconds that a message below INFO may wait for the file, if another message follows."""
 
@@ -75,6 +78,8 @@ class _ByRun(logging.Handler):
         self._files: dict[str, list[logging.Handler]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, CONSOLE_ONLY, False):
+            return
         name = REPLICA.get()
         groups = [self._files.get(name, [])] if name else self._files.values()
         for file in itertools.chain.from_iterable(groups):

@@ -1,0 +1,80 @@
+"""The file of answers: each stands on the disk before anybody is told that it was taken."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dal.utils.safe_files import make_folder
+
+log = logging.getLogger(__name__)
+
+
+class AnswerLog:
+    """Lines of JSON that are only appended to; one that was cut short counts as never written.
+
+    Args:
+        path: The file; created, with its folder, at the first line.
+
+    Attributes:
+        entries: What stands in it, in its order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[dict[str, Any]] = []
+        self._handle: int | None = None
+        self._size = 0
+        if path.exists():
+            self._read(path.read_bytes())
+
+    def _read(self, content: bytes) -> None:
+        """Take what is whole; what stands behind the last line break was cut short by a kill."""
+        self._size = content.rfind(b"\n") + 1
+        for number, line in enumerate(content[: self._size].splitlines(), 1):
+            try:
+                self.entries.append(dict(json.loads(line)))
+            except (ValueError, TypeError, RecursionError):
+                log.warning("%s, line %d is damaged and left out", self.path, number)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write a line and wait until it is on the disk.
+
+        Raises:
+            OSError: The disk is full, or the folder is gone; the file holds what it held before.
+        """
+        data = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        handle = self._opened()
+        try:
+            os.ftruncate(handle, self._size)  # what a failed line may have left
+            os.lseek(handle, self._size, os.SEEK_SET)
+            while data:  # a disk that is nearly full takes a part first
+                written = os.write(handle, data)
+                data = data[written:]
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, self._size)
+            raise
+        self._size = os.lseek(handle, 0, os.SEEK_CUR)
+        self.entries.append(dict(entry))
+
+    def _opened(self) -> int:
+        """The file, which is still the one at the path: answers must not go where nobody looks."""
+        if self._handle is not None:
+            there, ours = self.path.stat(), os.fstat(self._handle)
+            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                return self._handle
+            raise FileNotFoundError(2, "another file has taken its place", str(self.path))
+        make_folder(self.path.parent)
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return self._handle
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
