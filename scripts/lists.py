@@ -55,7 +55,7 @@ def strategies(root: Path) -> str:
     for path in new:
         formula = path.read_text().partition("\n")[0].removeprefix("# ").replace("|", "&#124;")
         row = f"| `{path.stem}` | {formula} | {_needs(path)} |{f' {OPEN} |' * 4}\n"
-        end = text.rindex("\n| `")  # of the last row
+        end = text.rindex("\n| `", 0, text.index("\n## "))  # of the last row, before other tables
         end = text.index("\n", end + 1) + 1
         text = text[:end] + row + text[end:]
     return text

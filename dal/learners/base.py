@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dal.data.source import Source, Split
 from dal.pool import TrainSet
 from dal.query.base import PoolView
-from dal.query.needs import Decision, Need, Needs
+from dal.query.needs import Decision, Need, Needs, Of
 from dal.training.context import FitState, Save
 
 
@@ -32,6 +33,7 @@ class RoundContext:
         resume: A saved fit to go on from, or None.
         validation: Labels held out of those that are trained on, to validate on; None for the
             validation part of the data, where there is one.
+        rejected: int64, (R,), samples that are none of the classes, for needs that look at them.
     """
 
     round: int = 0
@@ -42,12 +44,20 @@ class RoundContext:
     on_signal: Callable[[Save], None] = lambda save: None
     resume: dict[str, Any] | None = None
     validation: TrainSet | None = None
+    rejected: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def validation_part(self, source: Source) -> Split | None:
         """What the round validates on: labels held out, or a part of the data; None for nothing."""
         if self.validation is None:
             return source.validation
         return source.train.part(self.validation.indices).with_targets(self.validation.targets)
+
+    def rows(self, of: Of, train_set: TrainSet | None) -> Tensor:
+        """int64: the samples, no candidates, that a need is about."""
+        if of == "rejected":
+            return self.rejected
+        assert train_set is not None
+        return train_set.indices
 
 
 class Learner(ABC):

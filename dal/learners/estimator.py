@@ -21,7 +21,18 @@ from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
 from dal.pool import TrainSet
 from dal.query.base import PoolView
-from dal.query.needs import Decision, Features, GradNorms, LookAhead, Members, Need, Needs, Probs
+from dal.query.needs import (
+    Decision,
+    Features,
+    GradNorms,
+    LookAhead,
+    Members,
+    Need,
+    Needs,
+    Probs,
+    of_candidates,
+    of_others,
+)
 from dal.task import Task
 from dal.training.context import FitState
 from dal.utils.inputs import numel_of, one_tensor
@@ -131,13 +142,13 @@ class EstimatorLearner(Learner):
                 members of a committee are the same.
         """
         results: dict[Need, Tensor] = {}
-        for need in sorted(needs, key=repr):
+        for of, wanted in of_others(needs).items():
+            rows = context.rows(of, train_set)
+            for kind, need in wanted.items():
+                results[need] = self._of_others(rows, indices, kind, context)
+        for need in sorted(filter(of_candidates, needs), key=repr):
             if isinstance(need, LookAhead):
                 results[need] = self._look_ahead(indices, need, context)
-            elif need == Features("labeled"):
-                assert train_set is not None
-                labeled = one_tensor(self.source.train.take(train_set.indices), self.name)
-                results[need] = labeled.flatten(1)
             else:
                 blocks = self._predict(self.source.train, indices, need, context)
                 results[need] = torch.cat(blocks, 1 if isinstance(need, Members) else 0)
@@ -251,6 +262,16 @@ class EstimatorLearner(Learner):
                 context.check()
                 parts.append(torch.from_numpy(answer(as_floats(split.take(block)))).float())
         return parts
+
+    def _of_others(
+        self, rows: Tensor, indices: Tensor, kind: Need, context: RoundContext
+    ) -> Tensor:
+        """What a need asks about samples that are no candidates; there may be none of them."""
+        if kind == Features():
+            taken = self.source.train.take(rows if len(rows) else indices[:1])
+            return one_tensor(taken, self.name).flatten(1)[: len(rows)]
+        some = rows if len(rows) else indices[:1]  # for the shape of no rows
+        return torch.cat(self._predict(self.source.train, some, kind, context))[: len(rows)]
 
     def _logits(self, split: Split, indices: Tensor, context: RoundContext) -> Tensor:
         model = self._model

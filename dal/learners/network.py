@@ -31,6 +31,8 @@ from dal.query.needs import (
     Needs,
     Probs,
     Scores,
+    of_candidates,
+    of_others,
 )
 from dal.task import Task
 from dal.training.context import FitContext, FitState, Samples
@@ -190,13 +192,13 @@ class TorchLearner(Learner):
         results: dict[Need, Tensor] = {}
         ahead = [need for need in needs if isinstance(need, LookAhead)]
         asked = needs | {Features(), Features("labeled")} if ahead else needs
-        of_pool = asked - {Features("labeled"), *ahead}
-        if of_pool:
+        if of_pool := frozenset(filter(of_candidates, asked)) - frozenset(ahead):
             results = self._pass(indices, of_pool, context)
-        if Features("labeled") in asked:
-            assert train_set is not None
-            found = self._pass(train_set.indices, frozenset({Features()}), context)
-            results[Features("labeled")] = found[Features()]
+        for of, wanted in of_others(asked).items():
+            rows = context.rows(of, train_set)
+            some = rows if len(rows) else indices[:1]  # for the shape of no rows
+            found = self._pass(some, frozenset(wanted), context)
+            results |= {need: found[kind][: len(rows)] for kind, need in wanted.items()}
         for need in ahead:
             assert train_set is not None
             results[need] = self._look_ahead(indices, need, results, train_set, context)

@@ -23,7 +23,7 @@ from dal.lockstep.stack import CannotStackError
 from dal.lockstep.stand_ins import why_not
 from dal.pool import TrainSet
 from dal.query.base import PoolView
-from dal.query.needs import Features, Need, Needs, Probs
+from dal.query.needs import Features, Need, Needs, Probs, of_candidates, of_others
 from dal.training.context import FitState
 from dal.training.fit import Fit
 from dal.training.trainer import Trainer
@@ -36,7 +36,7 @@ Mode = Literal["auto", "true", "false"]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BUSY = 1_000_000
 """Weights of convolutions from which a network keeps a GPU busy by itself."""
-STACKABLE_NEEDS = frozenset({Probs(), Features(), Features("labeled")})
+STACKABLE_NEEDS = frozenset({Probs, Features})
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class LockstepLearner(Learner):
         """See `TorchLearner.scan`."""
         work = ScanWork(self.learner, indices, needs, context, train_set)
         labeled = 0 if train_set is None else len(train_set)
-        if needs - STACKABLE_NEEDS:
+        if {type(need) for need in needs} - STACKABLE_NEEDS:
             alone: PoolView = self._ask_alone(work)
             return alone
-        view: PoolView = self._ask(work, len(indices), labeled)
+        view: PoolView = self._ask(work, len(indices), labeled, len(context.rejected))
         return view
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
@@ -356,12 +356,14 @@ def _scan(works: Sequence[ScanWork]) -> list[PoolView]:
     learners = [work.learner for work in works]
     indices = [work.indices for work in works]
     check = works[0].context.check
-    results = stacked_scan(learners, indices, needs - {Features("labeled")}, check)
-    if Features("labeled") in needs:
-        labeled = [work.train_set.indices for work in works if work.train_set is not None]
-        found = stacked_scan(learners, labeled, frozenset({Features()}), check)
+    results = stacked_scan(learners, indices, frozenset(filter(of_candidates, needs)), check)
+    for of, wanted in of_others(needs).items():
+        rows = [work.context.rows(of, work.train_set) for work in works]
+        count = len(rows[0])
+        some = rows if count else [own[:1] for own in indices]
+        found = stacked_scan(learners, some, frozenset(wanted), check)
         for own, more in zip(results, found, strict=True):
-            own[Features("labeled")] = more[Features()]
+            own |= {need: more[kind][:count] for kind, need in wanted.items()}
     return [
         PoolView(
             work.indices,

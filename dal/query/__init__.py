@@ -53,6 +53,7 @@ from dal.query.needs import (
     Needs,
     Probs,
 )
+from dal.query.purity import Pure
 from dal.query.stochastic import StochasticBatch
 from dal.query.uncertainty import (
     Entropy,
@@ -107,6 +108,7 @@ __all__ = [
     "ProbCover",
     "Probabilistic",
     "Probs",
+    "Pure",
     "Query",
     "Random",
     "ScoreStrategy",

@@ -20,6 +20,7 @@ from dal.query.needs import (
     Need,
     Needs,
     Scores,
+    of_candidates,
     of_one_row,
 )
 from dal.query.selection import BLOCK, check_size, random_keys, top_k
@@ -71,9 +72,13 @@ class PoolView:
         order = self.indices.argsort()
         if torch.equal(order, torch.arange(len(order), device=order.device)):
             return self
-        results = {need: _reorder(need, value, order) for need, value in self._results.items()}
+        return self.part(order)
+
+    def part(self, places: Tensor) -> PoolView:
+        """Some of the candidates: int64 (n,), distinct places from 0 to N - 1."""
+        results = {need: _rows(need, value, places) for need, value in self._results.items()}
         return PoolView(
-            self.indices[order], results, num_total=self.num_total, num_classes=self.num_classes
+            self.indices[places], results, num_total=self.num_total, num_classes=self.num_classes
         )
 
     def rows(self, need: Need, indices: Tensor) -> Tensor | None:
@@ -294,7 +299,7 @@ class BatchStrategy(Strategy):
             return random_query(view, query_size, rng)
         view = view.ascending()
         for need in sorted(self.needs, key=repr):
-            if need != Features("labeled"):
+            if of_candidates(need):
                 check_need(view[need], view.indices, need, type(self).__name__)
         positions, scores, info = self.choose(view, query_size, rng)
         return Query(view.indices[positions.to(view.indices.device)], scores, info)
@@ -371,9 +376,9 @@ def check_need(value: Tensor, indices: Tensor, need: Need, strategy: str) -> Non
             )
 
 
-def _reorder(need: Need, value: Tensor, order: Tensor) -> Tensor:
-    """One need's answer with its candidates in another order."""
-    if need == Features("labeled"):
+def _rows(need: Need, value: Tensor, places: Tensor) -> Tensor:
+    """One need's answer for some of the candidates, in another order."""
+    if not of_candidates(need):
         return value
-    order = order.to(value.device)
-    return value[:, order] if isinstance(need, Members | History) else value[order]
+    places = places.to(value.device)
+    return value[:, places] if isinstance(need, Members | History) else value[places]

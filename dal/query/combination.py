@@ -18,7 +18,7 @@ from dal.query.base import (
 )
 from dal.query.clustering import kmeans
 from dal.query.distances import Points
-from dal.query.needs import Features, Needs
+from dal.query.needs import Features, Needs, of_candidates
 from dal.query.over_score import OverScore
 from dal.query.selection import draw, random_keys, top_k
 
@@ -266,7 +266,7 @@ class Parallel(Combination, ScoreStrategy):
 
     def score(self, view: PoolView) -> Tensor:
         """Weighted mean of the normalised scores: float64, (N,), in [0, 1]."""
-        for need in sorted(self.needs - {Features("labeled")}, key=repr):
+        for need in sorted(filter(of_candidates, self.needs), key=repr):
             check_need(view[need], view.indices, need, type(self).__name__)
         total = torch.zeros(len(view), dtype=torch.float64)
         for name, criterion in self.scorers.items():

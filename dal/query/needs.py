@@ -9,20 +9,35 @@ if TYPE_CHECKING:
     from dal.query.base import ScoreStrategy
 
 
+Of = Literal["pool", "labeled", "rejected"]
+"""Samples that a pass computes something of: the candidates in the ``pool``, the ``labeled`` ones
+and those ``rejected`` as none of the classes, both in the order of labeling.
+"""
+
+
 @dataclass(frozen=True)
 class Probs:
-    """Class probabilities of the current model: float32, (N, C), rows sum to one."""
+    """Class probabilities of the current model: float32, (N, C), rows sum to one.
+
+    Attributes:
+        of: Which samples N counts.
+    """
+
+    of: Of = "pool"
+
+    def __repr__(self) -> str:
+        return "Probs()" if self.of == "pool" else f"Probs({self.of!r})"
 
 
 @dataclass(frozen=True)
 class Features:
-    """Last hidden features of the current model: float, (N, D), or (M, D) of labeled samples.
+    """Last hidden features of the current model: float, (N, D).
 
     Attributes:
-        of: The candidates in the ``pool``, or the ``labeled`` samples in the order of labeling.
+        of: Which samples N counts.
     """
 
-    of: Literal["pool", "labeled"] = "pool"
+    of: Of = "pool"
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,21 @@ class History:
     rounds: int
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Classes that the labeled samples are trained as: int64, (M,), in the order of labeling."""
+
+
+@dataclass(frozen=True)
+class AnswersSoFar:
+    """What people said of the labeled samples: int64, (A, 4), in the order of their answers.
+
+    The columns are the sample's row in ``Probs("labeled")``, its position in the training part,
+    the number of the annotator, and the class. The latest answer of each annotator about a sample
+    counts; who could not tell, or said that it is none of the classes, is left out.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class _OfStrategy:
     """What is made by one strategy: equal where it is the very same one.
@@ -114,8 +144,36 @@ class Heights(_OfStrategy):
     """What candidates rank by where that is not their `Scores`; see `ScoreStrategy.heights`."""
 
 
-Need = Probs | Features | GradNorms | History | Members | Decision | LookAhead | Scores | Heights
+Need = (
+    Probs
+    | Features
+    | GradNorms
+    | History
+    | Members
+    | Decision
+    | LookAhead
+    | Labels
+    | AnswersSoFar
+    | Scores
+    | Heights
+)
 Needs = frozenset[Need]
+
+
+def of_candidates(need: Need) -> bool:
+    """Whether a need's answer has a row for each candidate."""
+    if isinstance(need, Probs | Features):
+        return need.of == "pool"
+    return not isinstance(need, Labels | AnswersSoFar)
+
+
+def of_others(needs: Needs) -> dict[Of, dict[Need, Need]]:
+    """Needs about samples that are no candidates, by these, and by the same need of candidates."""
+    found: dict[Of, dict[Need, Need]] = {}
+    for need in needs:
+        if isinstance(need, Probs | Features) and need.of != "pool":
+            found.setdefault(need.of, {})[type(need)()] = need
+    return found
 
 
 def of_one_row(need: Need) -> bool:

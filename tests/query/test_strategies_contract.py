@@ -19,7 +19,6 @@ from dal.models import MLP, LeNet5
 from dal.pool import TrainSet
 from dal.query import (
     Decision,
-    Features,
     History,
     LookAhead,
     Members,
@@ -31,6 +30,7 @@ from dal.query import (
     ScoreStrategy,
     Strategy,
 )
+from dal.query.needs import AnswersSoFar, Labels, of_candidates
 from dal.task import task_of
 from dal.training.trainer import Trainer
 from dal.utils.build import build, find
@@ -58,8 +58,9 @@ def read(name: str) -> dict[str, Any]:
 SETTINGS = {path.stem: read(path.stem) for path in FILES}
 TOTAL = 60
 CANDIDATES = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 != 1]
-"""45 candidates; the others are labeled."""
-LABELED = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 == 1]
+"""45 candidates; the others are labeled, or rejected as none of the classes."""
+LABELED = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 == 1][4:]
+REJECTED = torch.arange(TOTAL)[torch.arange(TOTAL) % 4 == 1][:4]
 
 
 def make_source(shape: tuple[int, ...], classes: int, multilabel: bool) -> Source:
@@ -121,7 +122,8 @@ def scan(learner: TorchLearner, strategy: Strategy, indices: Tensor) -> PoolView
     answered = frozenset(need for need in strategy.needs if type(need) in learner.capabilities)
     targets = learner.source.train.targets[LABELED]
     train_set = TrainSet(LABELED, targets, torch.ones(len(LABELED)))
-    view = learner.scan(indices, answered, RoundContext(), train_set)
+    context = RoundContext(rejected=REJECTED)
+    view = learner.scan(indices, answered, context, train_set)
     rng = torch.Generator().manual_seed(7)
     logits = torch.randn(4, TOTAL, view.num_classes, generator=rng)
     probs = torch.stack([learner.task.probs(member) for member in logits])
@@ -134,6 +136,11 @@ def scan(learner: TorchLearner, strategy: Strategy, indices: Tensor) -> PoolView
             value = probs[:, indices]
         elif isinstance(need, Decision):
             value = logits[0, indices, : 1 if view.num_classes == 2 else None]
+        elif need == Labels():
+            value = targets
+        elif need == AnswersSoFar():
+            rows = torch.arange(len(LABELED))
+            value = torch.stack([rows, LABELED, rows % 3, targets], 1)
         else:
             assert isinstance(need, LookAhead)
             value = logits[0, indices].exp()
@@ -266,7 +273,7 @@ def test_first_sample_that_is_not_finite_is_named(strategy: Strategy) -> None:
     if not strategy.needs:
         pytest.skip("needs nothing")
     whole = scan(small_learner(strategy), strategy, CANDIDATES)
-    for need in strategy.needs - {Features("labeled")}:
+    for need in filter(of_candidates, strategy.needs):
         value = whole[need].clone()
         value.transpose(0, -2)[30:] = torch.nan
         sample = int(CANDIDATES[30])
@@ -283,7 +290,7 @@ def test_same_score_for_all_is_warned_about(
     view = scan(small_learner(strategy), strategy, CANDIDATES)
     for need in strategy.needs:
         value = view[need]
-        if need != Features("labeled"):
+        if of_candidates(need):
             value = value.transpose(0, -2)[:1].expand_as(value.transpose(0, -2)).transpose(0, -2)
         view = view.with_result(need, value)
     query = strategy.select(view, 7, torch.Generator().manual_seed(0))

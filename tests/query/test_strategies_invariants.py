@@ -20,7 +20,7 @@ from dal.query import (
     Query,
     Strategy,
 )
-from dal.query.needs import Need
+from dal.query.needs import AnswersSoFar, Labels, Need, of_candidates
 from dal.utils.build import build
 
 
@@ -36,8 +36,14 @@ def answer(need: Need, size: int, classes: int, coarse: bool, rng: torch.Generat
         return one_hot if coarse else numbers(*shape).softmax(-1)
 
     match need:
-        case Features(of="labeled"):
+        case Features(of="labeled" | "rejected"):
             return numbers(3, 4)
+        case Probs(of="labeled"):
+            return probs(3, classes)
+        case Labels():
+            return torch.arange(3) % classes
+        case AnswersSoFar():
+            return torch.tensor([[0, 90, 0, 1], [1, 91, 1, 0], [0, 90, 1, 0], [2, 92, 0, 0]])
         case Features():
             return numbers(size, 4)
         case Members():
@@ -70,7 +76,7 @@ def shuffled(view: PoolView, strategy: Strategy, order: Tensor) -> PoolView:
         value = view[need]
         if isinstance(need, Members | History):
             value = value[:, order]
-        elif need != Features("labeled"):
+        elif of_candidates(need):
             value = value[order]
         results[need] = value
     return PoolView(
