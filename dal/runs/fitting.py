@@ -50,7 +50,12 @@ def fit_and_test(
 
 def context_of(job: Job) -> RoundContext:
     """What the work of a round takes from the job."""
-    return RoundContext(job.state.round, job.interrupts.check, resume=job.state.fit)
+    return RoundContext(
+        job.state.round,
+        job.interrupts.check,
+        resume=job.state.fit,
+        rejected=job.pool.rejected_idx,
+    )
 
 
 def _fitting(job: Job, train_set: TrainSet) -> RoundContext:

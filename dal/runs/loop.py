@@ -333,6 +333,7 @@ def _some(scores: Tensor) -> Tensor:
 
 def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
     """What the strategy chooses, on the CPU."""
+    view = job.standing.with_labels(view, job.parts.strategy.needs)
     query = job.parts.strategy.select(view, size, rng)
     check_query(query, view, size, type(job.parts.strategy).__name__)
     scores = None if query.pool_scores is None else query.pool_scores.float().cpu()

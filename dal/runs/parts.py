@@ -19,6 +19,7 @@ from dal.data.source import Source, is_known
 from dal.learners import Committee, Dropout, Learner, Rounds
 from dal.pool import Pool, TrainSet
 from dal.query import History, Members, Need, Needs, PoolView, PredictionHistory, Probs, Strategy
+from dal.query.needs import AnswersSoFar, Labels
 from dal.query.selection import random_keys
 from dal.settings import Settings
 from dal.state import State
@@ -28,6 +29,9 @@ from dal.utils.ranks import current
 from dal.utils.seeding import generator
 
 log = logging.getLogger(__name__)
+
+OF_LEDGER: Needs = frozenset({AnswersSoFar(), Labels()})
+"""Needs that the ledger answers."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Parts:
 
     def asked_of_learner(self, strategy: Strategy) -> Needs:
         """The needs of a strategy that the pass over the candidates answers."""
-        return strategy.needs - set(self.from_history(strategy))
+        return strategy.needs - set(self.from_history(strategy)) - OF_LEDGER
 
     @property
     def remembered(self) -> int | None:
@@ -204,11 +208,31 @@ class Standing:
             view = view.with_result(need, self.history.last(count, view.indices))
         return view
 
+    def with_labels(self, view: PoolView, needs: Needs) -> PoolView:
+        """A view that shows what is known of the labeled samples, where needs ask for that."""
+        if not needs & OF_LEDGER:
+            return view
+        train_set = self.pool.train_set()
+        view = view.with_result(Labels(), train_set.targets)
+        return view.with_result(AnswersSoFar(), _answers(self.pool, train_set))
+
     @property
     def begun(self) -> bool:
         """Whether anything has been saved: a fit in progress, or a round that is past its fit."""
         state = self.state
         return state.round > 0 or state.next != "fit" or state.fit is not None
+
+
+def _answers(pool: Pool, train_set: TrainSet) -> Tensor:
+    """What answers the need `AnswersSoFar`."""
+    events, people = pool.events(), dict[str, int]()
+    row_of = {index: row for row, index in enumerate(train_set.indices.tolist())}
+    found = []
+    for (index, name), number in sorted(pool.latest_answers().items(), key=lambda item: item[1]):
+        target = events[number]["target"]
+        if index in row_of and isinstance(target, int) and target >= 0:
+            found.append((row_of[index], index, people.setdefault(name, len(people)), target))
+    return torch.tensor(found, dtype=torch.int64).view(-1, 4)
 
 
 def digests(parts: Parts, standing: Standing) -> dict[str, str]:

@@ -172,7 +172,8 @@ class Replay:
         asked = map(parts.asked_of_learner, [parts.strategy, *self.others.values()])
         needs = frozenset({Probs()}).union(*asked)
         candidates, train_set = self._candidates(number), standing.pool.train_set()
-        view = parts.learner.scan(candidates, needs, RoundContext(number), train_set)
+        context = RoundContext(number, rejected=standing.pool.rejected_idx)
+        view = parts.learner.scan(candidates, needs, context, train_set)
         standing.history.append(number, candidates, view[Probs()])
         recorded = [query for query in self._queries() if query[0] == number]
         picked = [index for _, index, _, _ in recorded]
@@ -202,6 +203,7 @@ class Replay:
 
     def _select(self, strategy: Strategy, view: PoolView, size: int, number: int) -> Query:
         view = self._standing.with_history(view, self._parts.from_history(strategy))
+        view = self._standing.with_labels(view, strategy.needs)
         return strategy.select(view, size, generator(self._parts.settings.seed, number, "query"))
 
     def _label(self, number: int) -> None:

@@ -270,6 +270,18 @@ def test_features_are_the_prepared_inputs() -> None:
     torch.testing.assert_close(view[Features("labeled")], expected)
 
 
+@pytest.mark.parametrize("rejected", [[8, 6], []])
+def test_scan_tells_of_labeled_and_rejected_samples_too(rejected: list[int]) -> None:
+    source = make_source(digits(), seed=0)
+    one = fitted("naive_bayes", "0123456789", source)
+    known, rows = labels("012", source), torch.tensor(rejected, dtype=torch.int64)
+    needs = frozenset({Probs("labeled"), Features("rejected")})
+    view = one.scan(torch.tensor([5]), needs, RoundContext(rejected=rows), known)
+    expected = one.scan(known.indices, frozenset({Probs()}), RoundContext())[Probs()]
+    assert torch.equal(view[Probs("labeled")], expected)
+    assert torch.equal(view[Features("rejected")], source.train.take(rows).flatten(1))
+
+
 def test_scan_in_small_blocks_gives_the_same() -> None:
     one = fitted("random_forest", "012")
     needs = [Probs(), Members(), Features()]

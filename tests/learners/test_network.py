@@ -220,3 +220,24 @@ def test_the_store_is_told_which_batches_come_next(monkeypatch: pytest.MonkeyPat
     assert store.surprises == [source.train.rows[:1].tolist()]  # how large a sample is
     assert store.read_as_announced == 2 * (3 + 1 + 1) + 2 + 1
     assert not store.coming
+
+
+def test_scan_tells_of_labeled_and_rejected_samples_too() -> None:
+    one = learner(partial(MLP, hidden=(5,)))
+    rejected = torch.tensor([30, 4, 17])
+    needs = frozenset({Probs(), Probs("labeled"), Features("labeled"), Features("rejected")})
+    view = one.scan(torch.tensor([7]), needs, RoundContext(rejected=rejected), train_set())
+    one.model.eval()
+    of_labeled, of_rejected = (
+        one.model(SOURCE.train.take(rows)) for rows in (train_set().indices, rejected)
+    )
+    torch.testing.assert_close(view[Probs("labeled")], of_labeled.logits.softmax(1))
+    torch.testing.assert_close(view[Features("labeled")], of_labeled.features)
+    torch.testing.assert_close(view[Features("rejected")], of_rejected.features)
+    assert len(view[Probs()]) == 1
+
+
+def test_where_nothing_is_rejected_there_are_no_rows_of_it() -> None:
+    one = learner(partial(MLP, hidden=(5,)))
+    view = one.scan(torch.arange(3), frozenset({Features("rejected")}), RoundContext())
+    assert view[Features("rejected")].shape == (0, 5)
