@@ -31,7 +31,7 @@ from dal.runs.loop import Result, run
 from dal.runs.summary import headline, summary, todo
 from dal.settings import Settings
 from dal.training.trainer import Trainer
-from dal.utils.build import TARGET, build, factory
+from dal.utils.build import TARGET, build, call, factory
 from dal.utils.logs import OUTCOME, REPLICA
 from dal.utils.numerics import pick_device
 from dal.utils.ranks import current
@@ -52,7 +52,7 @@ class Prepared:
     trainer: Trainer
     model: MakeModel
     committee: Committee
-    oracle: Callable[..., Oracle]
+    oracle: partial[Oracle]
     initial: Callable[..., Tensor]
 
     @classmethod
@@ -85,7 +85,7 @@ class Prepared:
             ),
             model=shared(config["model"], lambda: factory(config["model"], "model", allow=allow)),
             committee=build(config["committee"], "committee", allow=allow),
-            oracle=factory(config["oracle"], "oracle", allow=allow),
+            oracle=factory(config["oracle"], "oracle", allow=allow, deep=True),
             initial=initial,
         )
 
@@ -127,7 +127,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             prepared.strategy,
             initial=start_of(prepared.initial, source, settings.seed),
             trainer=prepared.trainer,
-            oracle=_oracle(prepared.oracle, run_dir, source),
+            oracle=_oracle(prepared.oracle, run_dir, source, settings.seed),
             committee=prepared.committee,
             settings=settings,
             run_dir=directory,
@@ -193,15 +193,17 @@ def source_of(
         )
 
 
-def _oracle(make: Callable[..., Oracle], run_dir: Path, source: Source) -> Oracle:
-    """The oracle, given those of the things at hand that its parameters name."""
+def _oracle(make: partial[Oracle], run_dir: Path, source: Source, seed: int) -> Oracle:
+    """The oracle and those that it wraps, given what their parameters name of the things at hand."""
     at_hand = {
         "targets": source.train.targets,
         "foreign": source.foreign,
         "folder": run_dir / "queries",
+        "run_name": run_dir.name,
         "class_names": source.class_names,
         "positions": source.train.positions,
         "multilabel": source.task.kind == "multilabel",
+        "seed": seed,
     }
-    wanted = inspect.signature(make).parameters
-    return make(**{name: value for name, value in at_hand.items() if name in wanted})
+    oracle: Oracle = call(make, at_hand)
+    return oracle

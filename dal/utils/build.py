@@ -55,9 +55,20 @@ def build(
 
 
 def factory(
-    settings: Mapping[str, Any], part: str | None = None, *, allow: Sequence[str] = ()
+    settings: Mapping[str, Any],
+    part: str | None = None,
+    *,
+    allow: Sequence[str] = (),
+    deep: bool = False,
 ) -> partial[Any]:
-    """Like `build`, but not called yet: a partial to which the extra arguments are given."""
+    """Like `build`, but not called yet: a partial to which the extra arguments are given.
+
+    Args:
+        settings: See `build`.
+        part: See `build`.
+        allow: See `build`.
+        deep: Nested targets are not called either, since they take extra arguments too: see `call`.
+    """
     if not isinstance(settings, Mapping) or TARGET not in settings:
         raise ValueError(
             f"the settings of {part or 'an object'} are {settings!r:.60}; name a class or function "
@@ -65,9 +76,30 @@ def factory(
         )
     target = find(str(settings[TARGET]), part, allow)
     given = {key: value for key, value in settings.items() if key != TARGET}
-    arguments = {key: _built(value, part, allow) for key, value in given.items()}
+    make = partial(factory, deep=True) if deep else build
+    make = partial(make, part=part, allow=allow)
+    arguments = {key: _built(value, make) for key, value in given.items()}
     check_arguments(target, arguments, str(settings[TARGET]), f"{part}." if part else "")
     return partial(target, **arguments)
+
+
+def call(made: Any, at_hand: Mapping[str, Any]) -> Any:
+    """Call what `factory` gave, and the factories nested in it before, with what they name.
+
+    Args:
+        made: A partial; or a list, a dict, or any other value that may stand among its arguments.
+        at_hand: Arguments by name; each factory is given those that it has a parameter for, unless
+            its settings say something else.
+    """
+    if isinstance(made, Mapping):
+        return {key: call(inner, at_hand) for key, inner in made.items()}
+    if isinstance(made, list):
+        return [call(inner, at_hand) for inner in made]
+    if not isinstance(made, partial):
+        return made
+    given = {key: call(inner, at_hand) for key, inner in made.keywords.items()}
+    wanted = inspect.signature(made.func).parameters
+    return made.func(**{key: at_hand[key] for key in wanted if key in at_hand} | given)
 
 
 def find(name: str, part: str | None = None, allow: Sequence[str] = ()) -> Callable[..., Any]:
@@ -217,10 +249,10 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def _built(value: Any, part: str | None, allow: Sequence[str]) -> Any:
-    """A value with the settings that it is, or holds, built."""
+def _built(value: Any, make: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """A value with the settings that it is, or holds, made into what they name."""
     if isinstance(value, Mapping):
         if TARGET in value:
-            return build(value, part, allow=allow)
-        return {key: _built(inner, part, allow) for key, inner in value.items()}
-    return [_built(inner, part, allow) for inner in value] if isinstance(value, list) else value
+            return make(value)
+        return {key: _built(inner, make) for key, inner in value.items()}
+    return [_built(inner, make) for inner in value] if isinstance(value, list) else value
