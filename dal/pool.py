@@ -110,6 +110,7 @@ class Pool:
         self._target_shape = () if num_labels is None else (num_labels,)
         self._events = no_events(self._target_shape)
         self._annotators: list[str] = []
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     def label(
         self,
@@ -193,6 +194,7 @@ class Pool:
         rows["target"] = rows["target"].clone()
         rows["target"][rows["abstained"]] = NONE
         self._events = {key: torch.cat([old, rows[key]]) for key, old in self._events.items()}
+        self._kept = None
 
     def _of(self, *origins: Origin) -> Tensor:
         """bool, one an event: whether it comes from one of these."""
@@ -201,9 +203,16 @@ class Pool:
     def _decided(self) -> tuple[Tensor, Tensor]:
         """What is known of the samples that have a label, in the order of first labeling.
 
+        Kept until there is another event, since a consensus takes its time.
+
         Returns:
             int64, (M,), the latest event that bears on each; int64, (M,) or (M, C), its target.
         """
+        if self._kept is None:
+            self._kept = self._decide()
+        return self._kept
+
+    def _decide(self) -> tuple[Tensor, Tensor]:
         index, targets, last = self._events["index"], self._events["target"], self._last()
         told = ~self._events["abstained"][last]
         answers = index[~self._of(*GUESSES)]
@@ -315,6 +324,11 @@ class Pool:
         before = self._events["supersedes"]
         free = (before != NONE) & (self._events["cost"] == 0)
         return free & ~self._of(*GUESSES)[before.clamp(min=0)]
+
+    def num_answers(self, indices: Tensor) -> Tensor:
+        """int64, (b,): how many answers some samples have, abstentions and corrections too."""
+        index = self._events["index"][~self._of(*GUESSES)]
+        return torch.bincount(index, minlength=self.num_total)[indices]
 
     @property
     def asked_before(self) -> tuple[int, int]:

@@ -1,8 +1,20 @@
 """Who answers queries: simulated from known labels, or people through files or a page."""
 
+from dal.oracles.abstaining import Abstaining
 from dal.oracles.base import Answers, Oracle
+from dal.oracles.costly import Costly
 from dal.oracles.files import FilesOracle
-from dal.oracles.page import PageOracle
+from dal.oracles.noisy import Noisy
+from dal.oracles.several import Several
 from dal.oracles.simulated import SimulatedOracle
 
-__all__ = ["Answers", "FilesOracle", "Oracle", "PageOracle", "SimulatedOracle"]
+__all__ = [
+    "Abstaining",
+    "Answers",
+    "Costly",
+    "FilesOracle",
+    "Noisy",
+    "Oracle",
+    "Several",
+    "SimulatedOracle",
+]

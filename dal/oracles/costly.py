@@ -56,8 +56,9 @@ class Costly(Wrapped):
         for name in by_class or ():
             if name not in class_names:
                 listed = ", ".join(class_names[:20])
-                raise ValueError(f"by_class of a costly oracle has no class {name!r}; the classes "
-                                 f"are {listed}")
+                raise ValueError(
+                    f"by_class of a costly oracle has no class {name!r}; the classes are {listed}"
+                )
         self._cost, self._seconds, self._spread = cost, seconds, spread
         self._abstention = cost if abstention is None else abstention
         self._by_class = {class_names.index(n): price for n, price in (by_class or {}).items()}

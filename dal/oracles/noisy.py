@@ -38,8 +38,8 @@ class Noisy(Wrapped):
         seed: Decides the draws.
         accuracy: Share of right answers, in [0, 1]; of several labels, of each.
         confused: Where errors go: to all other classes ``evenly``; or to ``similar`` ones, whose
-            mean input is near: half of them to the nearest class, a quarter to the next, and so on.
-            No part in multi-label tasks.
+            mean input is near: to the nearest class twice as many as to the next, and so on. No
+            part in multi-label tasks.
         confusion: In place of both: (C, C) numbers, each row the shares of the answers where its
             class is true, in the order of the class names. Multi-label (2, 2), the first row for a
             label that does not hold.
@@ -98,8 +98,8 @@ def similar(train: Split, num_classes: int) -> Tensor:
         num_classes: C.
 
     Returns:
-        float64, (C, C): a row sums to 1 with a diagonal of 0; in it 1/2 stands at the class whose
-        mean is nearest, 1/4 at the next, and so on. Even where a class has no sample.
+        float64, (C, C): a row sums to 1 with a diagonal of 0; the class whose mean is nearest gets
+        twice the share of the next, and so on. Even where a class has no sample.
     """
     means, known = [], is_known(train.targets)
     for number in range(num_classes):
@@ -109,9 +109,9 @@ def similar(train: Split, num_classes: int) -> Tensor:
         parts = [part.double().flatten(1) for part in tensors_of(train.take(found))]
         means.append(torch.cat(parts, 1).mean(0))
     away = torch.cdist(torch.stack(means), torch.stack(means)).fill_diagonal_(torch.inf)
-    rank = away.argsort(1, stable=True).argsort(1).double()
-    shares = 0.5**rank
-    return shares / shares.fill_diagonal_(0).sum(1, keepdim=True)
+    rank = away.argsort(dim=1, stable=True).argsort(1).double()
+    shares: Tensor = torch.pow(0.5, rank).fill_diagonal_(0)
+    return shares / shares.sum(1, keepdim=True)
 
 
 def _evenly(size: int) -> Tensor:

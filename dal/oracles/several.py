@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dal.data.source import Source
 from dal.oracles.base import Answers, Oracle
@@ -21,7 +21,8 @@ class Several(Oracle):
     """Shares the samples of a query out among people.
 
     Who is asked about a sample follows from the seed, the sample, and how many answers it had
-    before: whoever has not been asked comes first, and nobody is asked again before all were.
+    before: whoever has not been asked comes first, and nobody is asked again before all were. Of a
+    sample that has answers already one more person is asked.
 
     Args:
         people: An oracle for each, by name: the annotator that the ledger names.
@@ -61,13 +62,14 @@ class Several(Oracle):
             times = torch.tensor([who.get(name, -1) for who in chosen])
             places = (times >= 0).nonzero().squeeze(1)
             if len(places):
-                tickets[name] = oracle.submit(_part(query, places, times), round_number)
+                part = replace(part_of(query, places), before=times[places])
+                tickets[name] = oracle.submit(part, round_number)
         return {"indices": query.indices.tolist(), "tickets": tickets}
 
     def _chosen(self, index: int, count: int) -> dict[str, int]:
         """Who is asked about a sample that had so many answers; how often each was before."""
         order = sorted(self.people, key=lambda name: derive(self.seed, "asked", index, name))
-        turns = range(count, count + self.answers_per_sample)
+        turns = range(count, count + (1 if count else self.answers_per_sample))
         return {order[turn % len(order)]: turn // len(order) for turn in turns}
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
@@ -82,8 +84,10 @@ class Several(Oracle):
 
     def wait(self, ticket: dict[str, Any], seconds: float) -> bool:
         """Wait for one after the other; whether anybody is worth it."""
-        tickets = ticket["tickets"].items()
-        return any([self.people[n].wait(inner, seconds / len(tickets)) for n, inner in tickets])
+        share, again = seconds / len(ticket["tickets"]), False
+        for name, inner in ticket["tickets"].items():
+            again |= self.people[name].wait(inner, share)
+        return again
 
     def tell(self, news: Mapping[str, Any]) -> None:
         """Tell everybody."""
@@ -94,13 +98,6 @@ class Several(Oracle):
         """Let go of everybody."""
         for oracle in self.people.values():
             oracle.close()
-
-
-def _part(query: Query, places: Tensor, times: Tensor) -> Query:
-    """One person's part of a query, which says how often that person was asked."""
-    from dataclasses import replace
-
-    return replace(part_of(query, places), before=times[places])
 
 
 def _together(answers: Mapping[str, Answers | None]) -> Answers | None:

@@ -130,6 +130,8 @@ class Query:
             for none. They count toward the size of the query.
         audit: int64, those of ``indices`` whose answers are measured by and never trained on; None
             for none.
+        before: int64, (b,), how many answers the ledger holds of each of ``indices``, which the
+            loop adds; None for none.
     """
 
     indices: Tensor
@@ -139,6 +141,7 @@ class Query:
     probs: Tensor | None = None
     again: Tensor | None = None
     audit: Tensor | None = None
+    before: Tensor | None = None
 
 
 class Strategy(ABC):

@@ -194,7 +194,7 @@ def source_of(
 
 
 def _oracle(make: partial[Oracle], run_dir: Path, source: Source, seed: int) -> Oracle:
-    """The oracle and those that it wraps, given what their parameters name of the things at hand."""
+    """The oracle, and those that it wraps, each given what its parameters name of this."""
     at_hand = {
         "targets": source.train.targets,
         "foreign": source.foreign,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.consensus import CONSENSUS
 from dal.data.draw import draw
 from dal.data.source import Source, is_known
 from dal.learners import Committee, Dropout, Learner, Rounds
@@ -137,7 +138,8 @@ class Parts:
             ValueError: They are no events of these data; see `Pool.extend`.
         """
         targets = self.source.train.targets
-        pool = Pool(len(targets), targets.shape[1] if targets.ndim == 2 else None)
+        num_labels = targets.shape[1] if targets.ndim == 2 else None
+        pool = Pool(len(targets), num_labels, CONSENSUS[self.settings.consensus])
         pool.extend(events)
         self.task.check_targets(pool.train_set().targets)
         return pool

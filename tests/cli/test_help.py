@@ -62,7 +62,7 @@ def test_settings_are_those_of_the_command_line() -> None:
 
 def test_groups_are_listed_with_what_they_are() -> None:
     text = help.text(compose(CONF, [], whole=True), [CONF])
-    assert "\noracle: files, simulated  # who labels\n" in text
+    assert "\ncommittee: dropout, ensemble, rounds  # who the members are" in text
     assert "\ntrainer/scheduler: constant, cosine, milestones, step\n" in text
     assert "local" not in [line.partition(":")[0] for line in text.splitlines()]
 
