@@ -1,15 +1,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 
 from dal.models import MLP
-from dal.query import Parallel
+from dal.query import Parallel, Query
 from dal.training.early_stopping import EarlyStopping
 from dal.training.trainer import Trainer
-from dal.utils.build import TARGET, build, check_arguments, factory, find, fits, spec_of
+from dal.utils.build import TARGET, build, call, check_arguments, factory, find, fits, spec_of
 
 HERE = __name__
 
@@ -199,3 +201,40 @@ def test_spec_of_a_local_function_is_none() -> None:
 def test_settings_without_a_target_are_refused(settings: Any) -> None:
     with pytest.raises(ValueError, match=r"settings of strategy are .*; name a class or function"):
         build(settings, "strategy")
+
+
+def test_nested_oracles_are_each_given_what_they_name() -> None:
+    settings = {
+        "_target_": "dal.oracles.Several",
+        "annotators_per_sample": 1,
+        "people": {
+            "ann": {
+                "_target_": "dal.oracles.Noisy",
+                "accuracy": 0.0,
+                "of": {"_target_": "dal.oracles.SimulatedOracle"},
+            }
+        },
+    }
+    make = factory(settings, "oracle", deep=True)
+    at_hand = {
+        "targets": torch.tensor([0, 1, 1]),
+        "class_names": ("a", "b"),
+        "multilabel": False,
+        "seed": 3,
+        "folder": Path("unused"),
+    }
+    oracle = call(make, at_hand)
+    assert oracle.seed == 3
+    assert oracle.people["ann"].name == "ann"
+    ticket = oracle.submit(Query(torch.arange(3), torch.zeros(3)), 0)
+    assert oracle.collect(ticket).targets.tolist() == [1, 0, 0]
+
+
+def test_nested_targets_are_checked_before_anything_is_made() -> None:
+    inner = {"_target_": "dal.oracles.SimulatedOracle", "foriegn": 1}
+    settings = {"_target_": "dal.oracles.Noisy", "of": inner}
+    with pytest.raises(TypeError, match="did you mean foreign"):
+        factory(settings, "oracle", deep=True)
+    inner["_target_"] = "dal.runs.loop.run"
+    with pytest.raises(ValueError, match="may not be built"):
+        factory(settings, "oracle", deep=True)
