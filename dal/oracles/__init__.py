@@ -5,6 +5,7 @@ from dal.oracles.base import Answers, Oracle
 from dal.oracles.costly import Costly
 from dal.oracles.files import FilesOracle
 from dal.oracles.noisy import Noisy
+from dal.oracles.page import PageOracle
 from dal.oracles.several import Several
 from dal.oracles.simulated import SimulatedOracle
 
@@ -15,6 +16,7 @@ __all__ = [
     "FilesOracle",
     "Noisy",
     "Oracle",
+    "PageOracle",
     "Several",
     "SimulatedOracle",
 ]
