@@ -33,11 +33,14 @@ SHOWN = ("guess", "pictures", "sort_labels", "order", "host", "port", "open_brow
 READING = ("lazy", "workers", "on_damage")
 """Settings of data that say how files are read, and not what is in them."""
 
+ASKING = ("url", "token_file", "document_root", "images", "wait")
+"""Settings of an oracle that say where people are asked, and whether a process waits for them."""
+
 APART: Mapping[str, Sequence[str]] = {
     "data": (*PLACES, *READING),
     "features": PLACES,
     "difficulty": PLACES,
-    "oracle": SHOWN,
+    "oracle": (*SHOWN, *ASKING),
 }
 """Settings of each group that make no other run, on whatever level they stand."""
 

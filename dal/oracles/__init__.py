@@ -1,9 +1,10 @@
-"""Who answers queries: simulated from known labels, or people through files or a page."""
+"""Who answers queries: simulated from known labels, or people (files, a page, Label Studio)."""
 
 from dal.oracles.abstaining import Abstaining
 from dal.oracles.base import Answers, Oracle
 from dal.oracles.costly import Costly
 from dal.oracles.files import FilesOracle
+from dal.oracles.label_studio.oracle import LabelStudioOracle
 from dal.oracles.noisy import Noisy
 from dal.oracles.page import PageOracle
 from dal.oracles.several import Several
@@ -14,6 +15,7 @@ __all__ = [
     "Answers",
     "Costly",
     "FilesOracle",
+    "LabelStudioOracle",
     "Noisy",
     "Oracle",
     "PageOracle",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 100
 """So many images are on a sheet; the folder holds all."""
 _COLUMNS, _SIDE, _LINE = 10, 112, 14
+_SEEN = 256  # pixels of the longest side that are seen without a glass
 
 
 def draw(images: Tensor, names: Sequence[int], folder: Path) -> None:
@@ -36,6 +37,16 @@ def draw(images: Tensor, names: Sequence[int], folder: Path) -> None:
     for image, name in zip(images, names, strict=True):
         _save(_tile(image, max(image.shape[-2:])), folder / f"{name}.png")
     _save(_sheet(images[:SHOWN], names[:SHOWN]), folder.with_name(f"{folder.name}.png"))
+
+
+def as_png(image: Tensor) -> bytes:
+    """An image (channels, H, W) as a PNG file; small ones are enlarged to be seen."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    image = image[:3] if len(image) == 4 else image
+    _tile(image, max(_SEEN, *image.shape[-2:])).save(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _tile(image: Tensor, side: int) -> Image:

@@ -1,0 +1,1 @@
+"""Asking people through a Label Studio server."""
