@@ -47,7 +47,10 @@ export function post(path, body) {
 
 /** What a person can do about a failed request, in words. */
 export function remedy(problem) {
-  if (!(problem instanceof Refused)) return "The server does not answer. Is its process running?";
+  if (problem instanceof TypeError || problem.name === "AbortError") {
+    return "The server does not answer. Is its process running?";
+  }
+  if (!(problem instanceof Refused)) return problem.message;
   if (problem.status === 403) {
     return "The server does not know this browser (any more). Open the address that its terminal shows.";
   }

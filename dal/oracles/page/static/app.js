@@ -29,6 +29,10 @@ async function follow() {
   for (let fails = 0, since = null; ; ) {
     const started = performance.now();
     const news = await api.news(page.name, since).catch((problem) => ({ problem }));
+    if (news.problem?.status === 400) {
+      await askName(news.problem.message); // the server cannot use it
+      continue;
+    }
     if (news.problem) {
       since = null; // another process may count from the start
       if (fails++) view.trouble(news.problem);
@@ -89,7 +93,7 @@ function begin(before) {
   Object.assign(page, { current: null, ending: false, refused: null });
   show(phase === "ask" ? nextOpen() : null);
   if (!before) return;
-  const name = round === null ? question : `round ${round}`;
+  const name = round < 0 ? question : `round ${round}`;
   const news = {
     ask: `${left}A new question, ${name}: ${plural(open().length, "item")}.`,
     train: "The model is training.",
@@ -218,7 +222,7 @@ async function deliver(id, given) {
   page.saving = { id, answer: given };
   view.note(given ? `Saving: ${words} …` : "Taking back …");
   view.render();
-  const letter = { name: page.name, question, id, answer: given, seconds: clock.seconds(id) };
+  const letter = { name: page.name, question, id, answer: given, seconds: clock.take(id) };
   const { saved, refused } = await outbox.send(run.name, letter);
   page.saving = null;
   if (refused) {

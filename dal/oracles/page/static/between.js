@@ -24,7 +24,7 @@ function tally(answers, classes) {
 }
 
 /** Everything of one's own is answered, or the person wants to hand in before. */
-function ending({ state, answers, missing, refused, name, acts }) {
+function ending({ state, answers, missing, unheard, refused, name, acts }) {
   const parts = [];
   if (missing) {
     parts.push(title(`${plural(missing, "item")} of yours ${missing === 1 ? "has" : "have"} no answer yet`));
@@ -38,10 +38,17 @@ function ending({ state, answers, missing, refused, name, acts }) {
   }
   if (answers.length) parts.push(tally(answers, state.classes));
   if (refused) parts.push(make("p", { class: "refused", role: "alert" }, refused));
+  const lacks = state.missing > 0 && !unheard;
+  if (lacks && !missing && !refused) {
+    const words = `${plural(state.missing, "item")} of the question ${state.missing === 1 ? "waits" : "wait"} for more answers.`;
+    parts.push(make("p", {}, words));
+  }
   const buttons = [];
-  if (missing) buttons.push(button("go-on", "Go on labeling", true, acts.goOn));
-  else if (!refused) buttons.push(button("give", "Hand in ⏎", true, () => acts.handIn(false)));
-  if (missing || refused) buttons.push(button("anyway", "Hand in anyway", false, () => acts.handIn(true)));
+  if (missing) buttons.push(button("go-on", "Go on labeling ⏎", true, acts.goOn));
+  else if (!lacks) buttons.push(button("give", "Hand in ⏎", true, () => acts.handIn(false)));
+  if (lacks && state.missing <= state.may_be_open) {
+    buttons.push(button("anyway", "Hand in anyway", false, () => acts.handIn(true)));
+  }
   if (answers.length) buttons.push(button("look", "Look at the answers again", false, () => acts.show(state.items[0].id, true)));
   parts.push(make("p", { class: "row" }, ...buttons));
   parts.push(make("p", { class: "muted" }, "Answers can be changed until the question is handed in."));
@@ -53,7 +60,7 @@ function training({ state }) {
   const parts = [title("Thank you. The model is training")];
   if (news) {
     const values = Object.entries(news.values ?? {}).filter(([, value]) => Number.isFinite(value));
-    const words = values.map(([name, value]) => `${name.replaceAll("_", " ")} ${short(value)}`);
+    const words = values.map(([name, value]) => `${name.replaceAll(/[_/]/g, " ")} ${short(value)}`);
     parts.push(make("p", { id: "epoch" }, [`epoch ${news.epoch}`, ...words].join(" · ")));
   }
   parts.push(make("progress", { "aria-label": "Training" }));
@@ -72,7 +79,7 @@ function finished({ state }) {
 /**
  * Draws what is between items.
  * @param mode "end", "train", "done" or "failed"
- * @param view `{state, answers, missing, refused, name, acts}`
+ * @param view `{state, answers, missing, unheard, refused, name, acts}`; unheard: the state is older than an answer
  */
 export function showBetween(mode, view) {
   const parts = { end: ending, train: training, done: finished, failed: finished }[mode](view);

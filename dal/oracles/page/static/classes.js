@@ -76,6 +76,7 @@ export class Classes {
    * @param probs probabilities by which the classes stand in order, or null
    */
   show(picked, guess, probs) {
+    this.box.classList.toggle("guessed", guess !== null);
     for (const [label, button] of this.#buttons.entries()) {
       button.setAttribute("aria-pressed", picked.has(label));
       const guessed = guess?.labels.includes(label);

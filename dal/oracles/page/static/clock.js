@@ -30,9 +30,11 @@ export class Clock {
     this.#id = id;
   }
 
-  /** Seconds the item was before the person, all its visits together. */
-  seconds(id) {
+  /** Takes the seconds the item was before the person since they were last taken. */
+  take(id) {
     this.#flush();
-    return Math.round(this.#total.get(id) ?? 0) / 1000;
+    const ms = this.#total.get(id) ?? 0;
+    this.#total.delete(id);
+    return Math.round(ms) / 1000;
   }
 }

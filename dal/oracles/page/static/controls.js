@@ -1,6 +1,6 @@
 /** Keys, buttons and dialogs. */
 
-import { $, make, store } from "./dom.js";
+import { $, make, store, write } from "./dom.js";
 import { isTyping, meaning, noneKeys, written } from "./keys.js";
 import { mode, page, several } from "./model.js";
 
@@ -40,10 +40,10 @@ function keyTable() {
     : [[`${first.key} to ${classes.at(-1).key}`, `${verb} (${first.name} to ${classes.at(-1).name})`]];
   rows.push(
     [noneKeys(page.state).join(" or "), "none of these"],
-    [written(keys.unsure), "cannot tell"],
-    [written(keys.undo), "undo, as often as you like"],
-    [written(keys.next), several() ? "next; hand in at the end" : "hand in at the end"],
-    ["← →", "look at the item before, at the next one"],
+    [written(keys.unsure[0]), "cannot tell"],
+    [written(keys.undo[0]), "undo, as often as you like"],
+    [written(keys.next[0]), several() ? "next; hand in at the end" : "hand in at the end"],
+    ["← →, swipe", "look at the item before, at the next one"],
   );
   if (!typing) rows.push(["+ −", "larger, smaller"]);
   const row = ([key, words]) => make("tr", {}, make("th", { scope: "row" }, key), make("td", {}, words));
@@ -60,16 +60,20 @@ function connectOptions(render) {
   }
 }
 
-/** Sets the switches for a run. */
+/** Sets the switches for a run: what the server has not been asked to tell cannot be shown. */
 export function readOptions(state) {
+  $("no-guess").hidden = Boolean(state.settings?.guess && state.settings?.sort_labels);
   for (const [id, setting] of [["show-guess", "guess"], ["sort-guess", "sort_labels"]]) {
-    $(id).checked = store.get(`${setting}.${state.run.name}`) ?? state.settings?.[setting] ?? false;
+    const offered = state.settings?.[setting] ?? false;
+    $(id).disabled = !offered;
+    $(id).checked = offered && (store.get(`${setting}.${state.run.name}`) ?? false);
   }
 }
 
-/** The name of the person: asked for once. */
-export function askName() {
-  if (page.name) return Promise.resolve();
+/** The name of the person: asked for once, or again where the server cannot use it and says why. */
+export function askName(reason = null) {
+  if (page.name && !reason) return Promise.resolve();
+  write($("name-reason"), reason ?? "");
   $("name-dialog").showModal();
   return new Promise((resolve) => {
     const named = () => {
@@ -82,7 +86,7 @@ export function askName() {
       store.set("name", name);
       resolve();
     };
-    $("name-dialog").addEventListener("close", named);
+    $("name-dialog").onclose = named;
   });
 }
 

@@ -5,12 +5,9 @@
 
 const ZOOM = { "+": 1.25, "=": 1.25, "-": 0.8 };
 
-/** Names of a key as the server may write them, as the browser does. */
-const spelled = (key) => (key === "Space" ? " " : key);
-
 /** How a key is written on a button. */
 export const written = (key) =>
-  ({ " ": "Space", Backspace: "⌫", Enter: "⏎" })[spelled(key)] ?? key ?? "";
+  ({ " ": "Space", Backspace: "⌫", Enter: "⏎" })[key] ?? key;
 
 /** Whether classes are found by typing. */
 export const isTyping = (question) => question.classes.some((item) => !item.key);
@@ -21,9 +18,9 @@ export const digitsPick = (question) => !question.classes.some((item) => /\d/.te
 /** The keys for "none of these": letters only where letters answer, "-" only where nothing else is free. */
 export function noneKeys(question) {
   if (isTyping(question)) return digitsPick(question) ? ["0", "-"] : ["-"];
-  const given = [question.keys.none].flat();
-  const others = given.filter((key) => key !== "-"); // which makes the picture smaller
-  return others.length ? others : given;
+  const { none } = question.keys;
+  const others = none.filter((key) => key !== "-"); // which makes the picture smaller
+  return others.length ? others : none;
 }
 
 /** The characters a key press may stand for, the likeliest first; none where it is not for the page. */
@@ -38,9 +35,7 @@ function candidates(event) {
 }
 
 function common(key, keys) {
-  if (key === spelled(keys.unsure)) return { do: "unsure" };
-  if (key === spelled(keys.undo)) return { do: "undo" };
-  if (key === spelled(keys.next)) return { do: "next" };
+  for (const name of ["unsure", "undo", "next"]) if (keys[name].includes(key)) return { do: name };
   if (key === "ArrowLeft") return { do: "move", step: -1 };
   if (key === "ArrowRight") return { do: "move", step: 1 };
   if (key === "?") return { do: "help" };

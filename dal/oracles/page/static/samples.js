@@ -4,15 +4,18 @@ import * as api from "./api.js";
 import { make } from "./dom.js";
 
 const KEPT = 40; // samples in the memory of the page
-const SMALL = 128; // pixels; below, pixels are drawn as they are
+const SMALL = 128; // pixels; below, pixels are drawn as squares
+const TINY = 16; // but not so few, whose squares hide what lines show
 const ENLARGED = 16; // at most so many times at first sight
 
 /** Decodes before it is shown; the alternative text says nothing that could give the class away. */
 async function picture(url) {
   const image = make("img", { src: url, alt: "The picture to label", draggable: "false" });
-  await image.decode();
+  await image.decode().catch(() => {
+    throw new Error("Its picture could not be loaded.");
+  });
   const side = Math.max(image.naturalWidth, image.naturalHeight);
-  if (side < SMALL) image.classList.add("pixels");
+  if (side >= TINY && side < SMALL) image.classList.add("pixels");
   image.style.maxWidth = image.style.maxHeight = `min(100%, ${Math.max(256, ENLARGED * side)}px)`;
   return image;
 }
@@ -30,7 +33,7 @@ async function build(id) {
   if (found.text) parts.push(make("p", { class: "text", dir: "auto" }, found.text));
   if (found.columns) parts.push(table(found.columns));
   if (found.title) parts.push(make("figcaption", { dir: "auto" }, found.title));
-  return { parts, image: found.image, words: inShort(found) };
+  return { parts, image: found.image, words: inShort(found), guess: found.guess, probs: found.probs };
 }
 
 function inShort({ text, columns, title }) {

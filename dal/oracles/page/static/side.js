@@ -63,11 +63,12 @@ export function curve(rows, headline) {
   const last = points.at(-1);
   const words = `${headline} ${short(last.value)} with ${plural(last.labels, "label")}`;
   const box = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words });
+  if (points.length === 1) return make("p", { class: "curve" }, words);
   box.append(draw("polyline", { points: points.map((row) => `${x(row)},${y(row)}`).join(" ") }));
   for (const row of points) box.append(draw("circle", { cx: x(row), cy: y(row), r: 3 }));
   const from = `${headline} ${short(points[0].value)} at ${points[0].labels}`;
-  const ends = points.length > 1 ? `${from}, ${short(last.value)} at ${plural(last.labels, "label")}` : words;
-  return make("div", { class: "curve" }, box, make("p", { class: "muted" }, ends));
+  const to = `${short(last.value)} at ${plural(last.labels, "label")}`;
+  return make("div", { class: "curve" }, box, make("p", { class: "muted" }, `${from}, ${to}`));
 }
 
 export const short = (value) => Number(value.toPrecision(3)).toString();

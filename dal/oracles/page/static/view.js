@@ -13,6 +13,7 @@ export class View {
   /** @param acts what buttons do: show, choose, goOn, handIn */
   constructor(samples, acts) {
     this.acts = acts;
+    this.samples = samples;
     this.strip = new Strip($("strip"), samples, (id) => acts.show(id, true));
     this.classes = new Classes($("classes"), $("filter"), acts.choose);
     this.classes.onFilter = (typed, names, count) => this.#found(typed, names, count);
@@ -37,8 +38,10 @@ export class View {
     const done = total - open().length;
     const asks = state.phase === "ask";
     const of = state.number_of_rounds ? ` of ${state.number_of_rounds}` : "";
-    write($("title"), `${state.run.data}, round ${state.round ?? 0}${of}`);
+    const round = state.round < 0 ? "first labels" : `round ${state.round}${of}`;
+    write($("title"), asks ? `${state.run.data}, ${round}` : state.run.data);
     $("title").title = state.run.name;
+    $("bar").hidden = !asks;
     $("bar").value = total ? done / total : 0;
     write($("count"), asks ? `${done} of ${total}` : "");
     showPace(state.people.find((one) => one.name === page.name), asks ? state.seconds_left : null);
@@ -52,15 +55,16 @@ export class View {
   #answers(state) {
     this.classes.set(state);
     const item = itemOf(page.current);
-    const guess = $("show-guess").checked ? item?.guess : null;
-    const sorted = $("sort-guess").checked ? item?.probs : null;
+    const sample = this.samples.ready(page.current); // a large question tells them one by one
+    const guess = $("show-guess").checked ? item?.guess ?? sample?.guess : null;
+    const sorted = $("sort-guess").checked ? item?.probs ?? sample?.probs : null;
     this.classes.show(picked(), guess ?? null, sorted ?? null);
     $("none").setAttribute("aria-pressed", Boolean(given()?.none));
     $("unsure").setAttribute("aria-pressed", Boolean(given()?.unsure));
     $("next").hidden = !several() && !page.again;
-    const keys = { ...state.keys, none: noneKeys(state)[0] };
+    const keys = { ...state.keys, none: noneKeys(state) };
     for (const id of ["none", "unsure", "undo", "next"]) {
-      write($(id).firstElementChild, written(keys[id]));
+      write($(id).firstElementChild, written(keys[id][0]));
     }
   }
 
@@ -80,7 +84,9 @@ export class View {
   #between(state, now) {
     const answers = items().map((item) => answerOf(item.id)).filter(Boolean);
     const { refused, name } = page;
-    showBetween(now, { state, answers, missing: open().length, refused, name, acts: this.acts });
+    const unheard = page.mine.size > 0;
+    const missing = open().length;
+    showBetween(now, { state, answers, missing, unheard, refused, name, acts: this.acts });
   }
 
   /** A word for everybody: on the page, and to a screen reader. */
