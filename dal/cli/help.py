@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dal.cli.folders import file_of, groups, options
+from dal.cli.folders import LISTED, file_of, groups, options
 from dal.settings import TEXTS
 
 _LINE = re.compile(r"( *)(?:- )?([\w.]+):(?: .*?)??(?: # (.*))?$")
@@ -112,7 +112,7 @@ def _comments(config: DictConfig, folders: Sequence[Path]) -> tuple[dict[str, st
     comments = TEXTS | _of_file(folders[0] / "config.yaml", "")
     options = {}
     chosen = [(str(choice), option) for choice, option in config.hydra.runtime.choices.items()]
-    listed = [(f"difficulty@difficulty.{option}", option) for option in config.difficulty]
+    listed = [(f"{group}@{group}.{name}", name) for group in LISTED for name in config[group]]
     for choice, option in [*chosen, *listed]:
         group, _, package = choice.partition("@")
         key = package or group.replace("/", ".")
