@@ -113,7 +113,9 @@ def test_pages_work_to_the_letter(copy: Path) -> None:
         assert re.search(rf'"{name}"', (copy / "dal" / package / "__init__.py").read_text())
     assert "README.md: written\n" in said
     readme = (copy / "README.md").read_text()
-    assert all(f"`{name}`" in readme for name in ("surprise", "tiny", "moons", "careless", "settled"))
+    assert all(
+        f"`{name}`" in readme for name in ("surprise", "tiny", "moons", "careless", "settled")
+    )
     row = r"\n\| `surprise` \| -log max p \| Probs \| … \| … \| … \| … \|\n"
     assert re.search(row, (copy / "docs" / "strategies.md").read_text())
     assert ended(copy, "scripts/lists.py").count("\n") <= 1  # nothing is left but the open row
