@@ -110,6 +110,7 @@ def _shown(value: Any) -> str:
 def _comments(config: DictConfig, folders: Sequence[Path]) -> tuple[dict[str, str], dict[str, str]]:
     """Comments, and chosen options, by the keys that they are about."""
     comments = TEXTS | _of_file(folders[0] / "config.yaml", "")
+    comments |= {group: comments.get(f"defaults.{group}", "") for group in LISTED}
     options = {}
     chosen = [(str(choice), option) for choice, option in config.hydra.runtime.choices.items()]
     listed = [(f"{group}@{group}.{name}", name) for group in LISTED for name in config[group]]

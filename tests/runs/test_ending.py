@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 
 import dal
 from dal import checkpoint
-from dal.data import make_source
+from dal.data import make_multilabel_classification, make_source
 from dal.learners import RoundContext
 from dal.models import MLP
 from dal.models.estimators import random_forest
@@ -197,13 +198,14 @@ def test_run_without_test_part() -> None:
 
 
 def test_estimators_have_them_too() -> None:
-    result = run(model=random_forest(n_estimators=5))
+    model = partial(random_forest, n_estimators=5)
+    result = run(model=model)
     assert [set(found) for found in of_stop_set(result)][1:] == [FINAL] * 4
-    assert plain(result.rows) == plain(run(model=random_forest(n_estimators=5), stop_set=0).rows)
+    assert plain(result.rows) == plain(run(model=model, stop_set=0).rows)
 
 
 def test_label_sets_have_them_too() -> None:
-    data = dal.data.synthetic_multilabel()
+    data = make_multilabel_classification(n_samples=200, n_classes=4)
     source = make_source(data, seed=0)
     result = run(source=source, strategy=MultilabelMargin())
     assert [set(found) for found in of_stop_set(result)][1:] == [FINAL] * 4
