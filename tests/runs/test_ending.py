@@ -205,7 +205,7 @@ def test_estimators_have_them_too() -> None:
 
 
 def test_label_sets_have_them_too() -> None:
-    data = make_multilabel_classification(n_samples=200, n_classes=4)
+    data = make_multilabel_classification(n_samples=400, n_classes=4)
     source = make_source(data, seed=0)
     result = run(source=source, strategy=MultilabelMargin())
     assert [set(found) for found in of_stop_set(result)][1:] == [FINAL] * 4
