@@ -197,6 +197,8 @@ class Dataset:
             hold others: a run keeps it, and gives it back to the data function as ``known``.
         recipe: How a file of such samples becomes an input, in plain values, where that is more
             than reading an array: a model that learned from them takes such files.
+        shown: The samples that features were made of, for people, numbered as `contents`; those
+            that came late behind all. None where inputs are no features.
     """
 
     name: str
@@ -216,6 +218,7 @@ class Dataset:
     appended: int = 0
     listing: Mapping[str, Any] | None = None
     recipe: Mapping[str, Any] | None = None
+    shown: Store | None = None
 
     def __post_init__(self) -> None:
         from dal.data.arrays import tensors_of  # which builds on this file
@@ -281,7 +284,7 @@ class Source:
         contents: See `Dataset.contents`; numbered as `Split.positions`.
         digest: See `Dataset.digest`; empty where nothing tells.
         appended: See `Dataset.appended`: the last samples of the training part.
-        recipe: See `Dataset.recipe`; and of ``listing``, `Dataset.listing`.
+        recipe: See `Dataset.recipe`; of ``listing`` and ``shown`` likewise.
         own_validation: Whether the data set came with its validation part.
         validation_of_labels: Share of the labels that each round holds out, see `make_source`.
     """
@@ -299,6 +302,7 @@ class Source:
     listing: Mapping[str, Any] | None = None
     own_validation: bool = False
     validation_of_labels: float = 0.0
+    shown: Store | None = None
 
     @property
     def begun(self) -> int:

@@ -118,6 +118,7 @@ def make_source(
         appended=dataset.appended,
         recipe=dataset.recipe,
         listing=dataset.listing,
+        shown=dataset.shown,
         own_validation=dataset.validation_inputs is not None,
         validation_of_labels=validation_of_labels,
     )

@@ -94,6 +94,14 @@ class Store(ABC):
         """
         return map_tensors(lambda tensor: tensor[0], self.read(torch.tensor([row])))
 
+    def original(self, row: int) -> bytes | None:
+        """The content of the file that a sample was made of, where people may want to see it whole.
+
+        Returns:
+            None where there is no such file, or it is not what it was.
+        """
+        return None
+
     @cached_property
     def first(self) -> Inputs:
         """The first sample, as a batch of one: it shows of what shape and type all are."""
@@ -241,6 +249,11 @@ class JoinedStore(Store):
         number = int(self._which(torch.tensor(row)))
         return self.parts[number].show(row - self._starts[number])
 
+    def original(self, row: int) -> bytes | None:
+        """See `Store.original`."""
+        number = int(self._which(torch.tensor(row)))
+        return self.parts[number].original(row - self._starts[number])
+
     def digest(self) -> str:
         """Of the parts' digests and lengths."""
         return _of_parts([(len(part), part.digest()) for part in self.parts])
@@ -279,6 +292,10 @@ class ChangedStore(Store):
     def show(self, row: int) -> Inputs | str:
         """See `Store.show`."""
         return self.store.show(row)
+
+    def original(self, row: int) -> bytes | None:
+        """See `Store.original`."""
+        return self.store.original(row)
 
     def digest(self) -> str:
         """Of the samples as they are now."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from dal.data.growth import joined, parted
 from dal.data.source import Dataset
 from dal.data.store import Store
 
@@ -80,4 +81,15 @@ def with_features(
         std=(),
         standardize=standardize,
         recipe=None,
+        shown=dataset.shown or _seen_by_people(dataset),
     )
+
+
+def _seen_by_people(dataset: Dataset) -> Store:
+    """All samples in the order of their positions: those that came late are the last."""
+    store, *others = dataset.stores
+    late: list[Store] = []
+    if dataset.appended:
+        store, added = parted(store, dataset.begun)
+        late = [added]
+    return joined([store, *(other for other in others if other is not None), *late])

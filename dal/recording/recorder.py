@@ -22,7 +22,6 @@ from dal.recording.tensorboard import (
     CURVE,
     MAX_IMAGES,
     QUERY,
-    STOPPING,
     TEST,
     TIME,
     VALIDATION,
@@ -290,7 +289,7 @@ def _tag(name: str, headline: str) -> str:
     if name == f"test/{headline}":
         return f"{CURVE}/{headline}"
     group, _, rest = name.partition("/")
-    known = {"test": TEST, "val": VALIDATION, "query": QUERY, "stop": STOPPING}
+    known = {"test": TEST, "val": VALIDATION, "query": QUERY}
     return f"{known[group]}/{rest}" if group in known else ""
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,14 +165,13 @@ class Pictures:
             raise ValueError(
                 f"{self._names[bad]}: {self._seen.faults.get(bad, 'it is not usable')}"
             )
-        contents = self._seen.digests[chosen]
+        contents, paths = self._seen.digests[chosen], _Paths(self.root, self._names, chosen)
         found = [self._index.pixels.get(one) for one in as_bytes(contents)]
         parts = {n: part.pixels for n, part in enumerate(self._index.parts) if part.pixels}
         kept = {n: (parts[one[0]], one[1]) for n, one in enumerate(found) if one is not None}
         if len(kept) == len(found):
             places = np.array(found, np.int64).reshape(-1, 2)
-            return CachedPictures(contents, self.how, parts, places[:, 0], places[:, 1])
-        paths = [f"{self.root}/{self._names[position]}" for position in chosen.tolist()]
+            return CachedPictures(contents, self.how, parts, places[:, 0], places[:, 1], paths)
         sizes, times = self._stamps.sizes[chosen], self._stamps.times[chosen]
         files = PictureFiles(paths, sizes, times, kept)
         return LazyPictures(contents, self.how, files, self._pool, self.workers)
@@ -295,6 +295,19 @@ class _Stamps:
     sizes: Ints
     times: Ints
     gone: Mapping[int, str]
+
+
+class _Paths(Sequence[str]):
+    """Paths of some files, which take no memory."""
+
+    def __init__(self, root: Path, names: Sequence[str], chosen: NDArray[np.int64]) -> None:
+        self._root, self._names, self._chosen = root, names, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, place: Any) -> Any:
+        return f"{self._root}/{self._names[int(self._chosen[place])]}"
 
 
 def _stamps(root: str, names: Sequence[str]) -> _Stamps:

@@ -61,6 +61,17 @@ VERSION = "; ".join(
 DRAFT = 2
 """JPEG files are decoded at 1/2, 1/4 or 1/8 where that leaves at least so many times the target."""
 
+_WAYS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its orientation in EXIF."""
+
 _APPLE = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1", b"ftyphevc")
 _QUIET = ("ignore", None, Warning, re.compile("PIL"), 0)
 
@@ -183,6 +194,30 @@ def decode_gray(content: bytes, how: Decoding) -> tuple[NDArray[np.uint8], bool]
         scaled = _scaled(_flat(image, mode), width, height, how, turn)
     pixels: NDArray[np.uint8] = np.asarray(scaled).reshape(how.size, how.size, how.channels)
     return _turned(pixels, turn).transpose(2, 0, 1), gray
+
+
+@_told
+def whole(content: bytes, side: int) -> Image.Image:
+    """A file's picture as people see it: turned upright, flat, and not larger than asked for.
+
+    Args:
+        content: All bytes of the file.
+        side: The longest side in pixels, at most.
+
+    Returns:
+        In the mode L or RGB, with nothing of the file but its pixels.
+
+    Raises:
+        UnreadableError: See `decode`.
+    """
+    with _opened(content) as image:
+        image.draft(None, (side, side))
+        image.load()
+        turn = _orientation(image)
+        flat = _flat(image, "L" if _is_gray(image) else "RGB")
+    flat.thumbnail((side, side))
+    way = _WAYS.get(turn)
+    return flat if way is None else flat.transpose(way)
 
 
 def _opened(content: bytes) -> Image.Image:

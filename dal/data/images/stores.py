@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from dal.data.images.parts import Digests, Ints
 from dal.data.mapped import FileRows
 from dal.data.store import BLOCK, CPU, Store, fits
 
+log = logging.getLogger(__name__)
+
 RESIDENT_BYTES = 2**31
 """Pixels that move to a CUDA device as a whole, at most."""
 AHEAD_BYTES = 2**28
@@ -35,13 +38,24 @@ class PictureStore(Store):
     Args:
         contents: Digest of each file's content, (N, 32).
         how: How they are decoded.
+        paths: Of the N files; empty where they are not known.
     """
 
-    def __init__(self, contents: Digests, how: Decoding) -> None:
-        self.contents, self.how = contents, how
+    def __init__(self, contents: Digests, how: Decoding, paths: Sequence[str] = ()) -> None:
+        self.contents, self.how, self.paths = contents, how, paths
 
     def __len__(self) -> int:
         return len(self.contents)
+
+    def original(self, row: int) -> bytes | None:
+        """See `Store.original`."""
+        try:
+            content = read_file(self.paths[row])[2]
+        except (OSError, UnreadableError, IndexError, MemoryError) as error:
+            log.debug("the file of a picture cannot be shown: %s", error)
+            return None
+        same = hashlib.sha256(content).digest() == self.contents[row].tobytes()
+        return content if same else None
 
     def digest(self) -> str:
         """By the files' contents in order, and by how they are decoded."""
@@ -59,6 +73,7 @@ class CachedPictures(PictureStore):
         parts: The files.
         numbers: In which of them each picture is, (N,).
         rows: In which of its rows, (N,).
+        paths: See `PictureStore`.
     """
 
     def __init__(
@@ -68,8 +83,9 @@ class CachedPictures(PictureStore):
         parts: Mapping[int, FileRows],
         numbers: Ints,
         rows: Ints,
+        paths: Sequence[str] = (),
     ) -> None:
-        super().__init__(contents, how)
+        super().__init__(contents, how, paths)
         self._parts, self._numbers, self._rows = parts, numbers, rows
         self._on: dict[torch.device, Tensor | None] = {}
 
@@ -154,7 +170,7 @@ class LazyPictures(PictureStore):
     def __init__(
         self, contents: Digests, how: Decoding, files: PictureFiles, pool: Executor, workers: int
     ) -> None:
-        super().__init__(contents, how)
+        super().__init__(contents, how, files.paths)
         self._files, self._pool, self._workers = files, pool, workers
         self._coming: Iterator[Tensor] = iter(())
         self._ready: deque[_Batch] = deque()

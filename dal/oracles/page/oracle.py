@@ -22,6 +22,7 @@ from dal.oracles.page.order import alike
 from dal.oracles.page.question import Question, key_of
 from dal.oracles.page.samples import Samples
 from dal.oracles.page.view import View
+from dal.pool import REJECTED
 from dal.query.base import Query
 from dal.utils.logs import CONSOLE_ONLY, REPLICA
 from dal.utils.ranks import current
@@ -29,7 +30,6 @@ from dal.utils.safe_files import make_folder
 
 log = logging.getLogger(__name__)
 
-REJECTED = -2
 ANSWERS = "answers.jsonl"
 SECRET = ".page.json"
 _OPENER = ".open_page.html"
@@ -162,7 +162,7 @@ class PageOracle(Oracle):
         """Say where the page is, and who can reach it."""
         from dal.oracles.page.server import is_loopback
 
-        address = self._server.address
+        self.address = address = self._server.address
         log.info("label here: %s", address, extra={CONSOLE_ONLY: True})
         log.info("the labeling page is served at port %d of %s", self._server.port, self.host)
         if not is_loopback(self.host):
@@ -180,13 +180,12 @@ class PageOracle(Oracle):
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
         """Keep the question; it is on the page once it is waited for."""
         probs = query.probs if self.wants_probs else None
-        again = getattr(query, "again", None)
-        again = torch.empty(0, dtype=torch.int64) if again is None else again
+        indices, again = query.indices.tolist(), [] if query.again is None else query.again.tolist()
         question = Question(
             key_of(round_number),
             round_number,
-            [*query.indices.tolist(), *again.tolist()],
-            again.tolist(),
+            list(dict.fromkeys([*indices, *again])),
+            again,
             None if probs is None else [[round(p, 4) for p in row] for row in probs.tolist()],
         )
         question.write(self.folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -10,11 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
+from dal.data.images.decode import UnreadableError, whole
 from dal.data.source import Source, is_known
+from dal.data.store import Store
 from dal.recording.figures import image_grid
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger(__name__)
 
 KEPT_BYTES = 2**26
 """Encoded pictures that are kept for the next time they are asked for, at most."""
@@ -56,35 +62,38 @@ class Samples:
         """
         self._borrow()
         try:
-            shown = self._source.train.show(index)
-            content = self._source.content(index)
+            store, row = self._place(index)
+            shown, content = store.show(row), self._source.content(index)
         finally:
             self.lock.release()
         if isinstance(shown, Tensor) and shown.ndim == 3:
             return _described("image", title=self._title(index, content))
         if isinstance(shown, str):
             return _described("text", text=shown)
-        cells = self._cells(content)
-        if cells:
-            return _described("table", columns=cells)
+        recipe = self._source.recipe or {}
+        if recipe.get("kind") == "table" and isinstance(shown, Tensor):
+            if recipe.get("id"):
+                return _described("table", title=content, columns=cells(shown, recipe))
+            told = cells_of(content)
+            rest = [cell for cell in cells(shown, recipe) if cell[0] not in dict(told)]
+            return _described("table", columns=told + (rest if content.endswith("...") else []))
         if content:
             return _described("text", text=content)
         return _described("table", columns=_numbers(shown))
+
+    def _place(self, index: int) -> tuple[Store, int]:
+        """Where a sample is as people see it: a store, and its row there."""
+        train, shown = self._source.train, self._source.shown
+        position = int(train.positions[index])
+        if shown is not None and position < len(shown):  # foreign samples stand beyond
+            return shown, position
+        return train.store, int(train.rows[index])
 
     def _title(self, index: int, content: str) -> str | None:
         """A picture's file; of one whose label is known, without folders that may tell it."""
         if bool(self._known[index]):
             content = content.replace("\\", "/").rpartition("/")[2]
         return content or None
-
-    def _cells(self, content: str) -> list[list[str]]:
-        """The cells of a row whose text names the columns; none where the text is something else.
-
-        A table's own columns say where a cell ends, whatever stands in it.
-        """
-        columns = (self._source.recipe or {}).get("columns", ())
-        names = [str(column["name"]) for column in columns]
-        return cells_of(content, names) if names else []
 
     def image(self, index: int) -> tuple[bytes, str]:
         """The pixels of a training sample, encoded anew, and their media type.
@@ -107,8 +116,14 @@ class Samples:
     def _pixels(self, index: int) -> Image:
         from PIL import Image
 
-        shown = self._source.train.image(index)
-        if shown is None:
+        store, row = self._place(index)
+        if (content := store.original(row)) is not None:
+            try:
+                return whole(content, LARGEST)
+            except (UnreadableError, MemoryError) as error:
+                log.debug("a picture is shown as the model sees it: %s", error)
+        shown = store.show(row)
+        if not isinstance(shown, Tensor) or shown.ndim != 3:
             raise LookupError("this sample is no picture")
         shown = shown[:3] if shown.shape[0] == 4 else shown
         side = min(max(shown.shape[-2:]), LARGEST)
@@ -116,50 +131,49 @@ class Samples:
         return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
 
 
-def cells_of(text: str, names: list[str]) -> list[list[str]]:
-    """The cells of a text such as ``color=red, size=3``, by the names of its columns.
+def cells_of(text: str) -> list[tuple[str, str]]:
+    """The cells of a text such as ``color=red, size=3``, as `dal.data.table` writes a row."""
+    _, *parts = re.split(r"(?:^|, )([^=,]{1,60})=", text)
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def cells(features_D: Tensor, recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The cells of a row that its features were made of.
 
     Args:
-        text: A row as `dal.data.table` writes it for people.
-        names: Columns that may stand in it, in any order; others belong to the cell before.
-
-    Returns:
-        Names and cells in the order of the text; empty where it does not begin with a column.
+        features_D: float, (D,), before they are standardized.
+        recipe: See `dal.data.table_features`.
     """
-    found: list[tuple[int, str]] = []
-    for name in names:
-        shown = " ".join(name.split())
-        start = 0 if text.startswith(f"{shown}=") else text.find(f", {shown}=")
-        if start >= 0:
-            found.append((start, shown))
-    found.sort()
-    if not found or found[0][0] != 0:
-        return []
-    ends = [start for start, _ in found[1:]] + [len(text)]
-    cells = []
-    for (start, name), end in zip(found, ends, strict=True):
-        begin = start + len(name) + 1 + (2 if start else 0)
-        cells.append([name, text[begin:end]])
-    return cells
+    found, start = [], 0
+    for column in recipe["columns"]:
+        values = column.get("values")
+        own = features_D[start : start + (1 if values is None else len(values))]
+        if values is None:
+            text = f"{own.item():.7g}"
+        else:
+            text = str(values[int(own.argmax())]) if bool(own.any()) else ""
+        found.append((str(column["name"]), text))
+        start += len(own)
+    return found
 
 
 def _described(
     kind: Kind,
     title: str | None = None,
     text: str | None = None,
-    columns: list[list[str]] | None = None,
+    columns: list[tuple[str, str]] | None = None,
 ) -> dict[str, Any]:
     return {"kind": kind, "title": title, "text": text, "columns": columns}
 
 
-def _numbers(shown: Any) -> list[list[str]]:
+def _numbers(shown: Any) -> list[tuple[str, str]]:
     """The numbers of a sample for which there are no words."""
     named = shown if isinstance(shown, Mapping) else {"": shown}
-    cells = []
+    found: list[tuple[str, str]] = []
     for name, value in named.items():
         for place, number in enumerate(value.flatten()[:CELLS].tolist()):
-            cells.append([f"{name} {place}".strip(), f"{number:.6g}"])
-    return cells[:CELLS]
+            found.append((f"{name} {place}".strip(), f"{number:.6g}"))
+    return found[:CELLS]
 
 
 def _encoded(image: Image) -> tuple[bytes, str]:

@@ -32,7 +32,7 @@ LARGEST_BODY = 2**16
 """Bytes of what a page sends, at most: a thousand labels take a tenth of it."""
 PATIENCE = 15.0
 """Seconds that a page waits for something new."""
-GOODBYE = 3.0
+GOODBYE = 0.5
 """Seconds that pages have at the end of a run to learn of it."""
 DAYS = 7
 """So long a browser keeps the cookie."""
@@ -100,7 +100,7 @@ class Server:
         self._token, self._host = token.encode(), host
         # Cookies do not tell ports apart: each run has a name of its own for it.
         self.cookie = f"dal-{hashlib.sha256(self._token).hexdigest()[:8]}"
-        self._waiting = 0
+        self._at_hand, self._told = 0, set[str]()
         self._closing = threading.Event()
         listening = _listen(host, port)
         with listening:
@@ -125,16 +125,19 @@ class Server:
 
     def close(self) -> None:
         """Let pages that wait learn how the run ended, then stop."""
-        with self._desk.changed:
-            self._desk.changed.wait_for(lambda: self._waiting == 0, GOODBYE)
-        self._closing.set()
-        self._desk.bump()
+        desk = self._desk
+        with desk.changed:
+            self._closing.set()
+            desk.bump()
+            told = lambda: self._told.issuperset(desk.at_work()) and not self._at_hand  # noqa: E731
+            desk.changed.wait_for(told, GOODBYE)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: the application, as WSGI has it."""
+        self._count(1)
         request = Request(environ)
         request.max_content_length = LARGEST_BODY
         try:
@@ -161,7 +164,14 @@ class Server:
             response = _json(500, error=f"{type(error).__name__}; train.log says more")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
+        response.call_on_close(lambda: self._count(-1))
         return response(environ, start_response)
+
+    def _count(self, change: int) -> None:
+        """Count requests that are at hand: the last ones are answered before the process ends."""
+        with self._desk.changed:
+            self._at_hand += change
+            self._desk.changed.notify_all()
 
     def _answer(self, request: Request) -> Response:
         if not self._is_ours(request.headers.get("Host", "")):
@@ -233,14 +243,11 @@ class Server:
         with desk.changed:
             if name:
                 desk.saw(name)
-            self._waiting += 1
-            try:
-                new = lambda: desk.version != since or self._closing.is_set()  # noqa: E731
-                desk.changed.wait_for(new, PATIENCE)
-                state = self._view.state(name)
-            finally:
-                self._waiting -= 1
-                desk.changed.notify_all()
+            new = lambda: desk.version != since or self._closing.is_set()  # noqa: E731
+            desk.changed.wait_for(new, PATIENCE)
+            state = self._view.state(name)
+            if self._closing.is_set():
+                self._told.add(name)
         return _json(200, **state)
 
     def _sample(self, item: str) -> Response:
