@@ -80,6 +80,7 @@ class RunRecord:
         settings: The shared settings in plain containers; empty for runs from a CSV.
         recall: Recall of each class on the test part after the last round, by class name.
         note: What was left out on reading, or empty.
+        rows: Metrics of the rounds as the run wrote them; empty for runs from a CSV.
     """
 
     where: Path
@@ -96,6 +97,7 @@ class RunRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     recall: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -212,6 +214,7 @@ def _read_run(folder: Path) -> RunRecord:
         settings=_without_own_seed(shared, config["seed"], values),
         recall=dict(rows[-1].get("test/recall") or {}),
         note=note,
+        rows=rows,
     )
 
 

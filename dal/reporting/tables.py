@@ -60,7 +60,7 @@ def label_table(group: Group, baseline: str, targets: Sequence[float]) -> str:
     )
     header = ["strategy", *(f"labels to {100 * t:g} %" for t in targets)]
     rows = []
-    for name in _ordered(group):
+    for name in ordered(group):
         runs, cells = list(group.curves[name].values()), [name]
         for target in targets:
             middle, reached = median_needed(runs, target)
@@ -79,8 +79,8 @@ def side_table(group: Group) -> str:
     Columns of which nothing is known are left out; the table is empty where nothing at all is.
     """
     classes = sorted(picked(group.every))
-    columns: dict[str, list[str]] = {"strategy": _ordered(group)}
-    for name in _ordered(group):
+    columns: dict[str, list[str]] = {"strategy": ordered(group)}
+    for name in ordered(group):
         runs = list(group.curves[name].values())
         counts = picked(runs)
         cells = {
@@ -108,7 +108,7 @@ def recall_table(group: Group) -> str:
     if not classes or len(classes) > MOST_CLASSES:
         return ""
     rows = []
-    for name in _ordered(group):
+    for name in ordered(group):
         recalls = [run.recall for run in group.curves[name].values() if run.recall]
         rows.append([name, *(_mean((r.get(c) for r in recalls), 3) for c in classes)])
     return markdown(["recall", *classes], rows)
@@ -192,7 +192,7 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
-def _ordered(group: Group) -> list[str]:
+def ordered(group: Group) -> list[str]:
     """Strategies, the largest mean area first."""
     means = {name: fmean(values.values()) for name, values in areas(group).items()}
     return sorted(means, key=lambda name: -means[name])
