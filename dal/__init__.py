@@ -26,7 +26,7 @@ _HOMES = {
     "score": "dal.runs.scoring",
 }
 
-_ROOMS = ("data", "features", "learners", "models", "oracles", "query", "training")
+_ROOMS = ("data", "features", "learners", "models", "oracles", "query", "stopping", "training")
 """Packages that ``import dal`` alone makes known, as ``dal.data``."""
 
 

@@ -78,6 +78,12 @@ class Settings:
         "the label of a sample with several answers: latest, majority, dawid_skene",
         names=True,
     )
+    stopping_when: str = setting(
+        "any", "the run ends when any, or all, of the criteria of stopping say so"
+    )
+    stop_set: int = setting(
+        1000, "samples by whose predictions stopping criteria go, drawn by the seed; 0 for none"
+    )
     device: str = setting("auto", "auto, cpu, cuda, cuda:1")
     threads: int | None = setting(
         None, "CPU threads; null for what the run used before, or torch's default"
@@ -114,6 +120,10 @@ class Settings:
             raise ValueError(f"threads={self.threads}; give at most {MOST_THREADS}")
         if self.max_rounds is not None and self.max_rounds < 0:
             raise ValueError(f"max_rounds={self.max_rounds}; give 0 (fit once) or more")
+        if self.stop_set < 0:
+            raise ValueError(f"stop_set={self.stop_set}; give 0 (none) or more")
+        if self.stopping_when not in ("any", "all"):
+            raise ValueError(f"stopping_when={self.stopping_when}; choose any or all")
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,7 @@ TEXTS = {
 }
 """What each setting means, by its dotted name."""
 
-UNNAMED = tuple(f.name for f in DECLARED if not f.metadata["names"])
+UNNAMED = ("stopping", *(f.name for f in DECLARED if not f.metadata["names"]))
 """Settings that make no other run: how far it goes, where and how it is computed."""
 
 

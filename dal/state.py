@@ -28,7 +28,8 @@ class State:
         confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
             (C, C), or multi-label (C, 2, 2); None before the first, and without a test part.
         steps: Optimizer steps in the rounds before this fit.
-        stopping: What the stopping criteria remember, plain containers and tensors.
+        stopping: ``predicted``: what the last model predicts for the stop set, as
+            `dal.stopping.signals.Seen.predicted`; empty before the first, and without one.
     """
 
     round: int = 0

@@ -22,6 +22,7 @@ PAGES = {
     "difficulty": "docs/hard_pools.md",
     "features": "docs/features.md",
     "model": "docs/fine_tuning.md",
+    "stopping": "docs/stopping.md",
     "strategy": "docs/strategies.md",
     "trainer": "docs/training.md",
 }

@@ -97,7 +97,7 @@ def ended(copy: Path, *line: str, given: str = "") -> str:
 
 
 def test_pages_work_to_the_letter(copy: Path) -> None:
-    assert len(PAGES) == 4
+    assert len(PAGES) == 5
     listed, *left = zip(*map(commands, PAGES), strict=True)
     assert set(listed) == {"python scripts/lists.py"}
     said = ended(copy, "scripts/lists.py")
@@ -107,12 +107,15 @@ def test_pages_work_to_the_letter(copy: Path) -> None:
         ("models", "Tiny"),
         ("data", "moons"),
         ("oracles", "Careless"),
+        ("stopping", "Settled"),
     ):
         assert f"dal/{package}/__init__.py: exports {name}\n" in said
         assert re.search(rf'"{name}"', (copy / "dal" / package / "__init__.py").read_text())
     assert "README.md: written\n" in said
     readme = (copy / "README.md").read_text()
-    assert all(f"`{name}`" in readme for name in ("surprise", "tiny", "moons", "careless"))
+    assert all(
+        f"`{name}`" in readme for name in ("surprise", "tiny", "moons", "careless", "settled")
+    )
     row = r"\n\| `surprise` \| -log max p \| Probs \| … \| … \| … \| … \|\n"
     assert re.search(row, (copy / "docs" / "strategies.md").read_text())
     assert ended(copy, "scripts/lists.py").count("\n") <= 1  # nothing is left but the open row
@@ -124,6 +127,7 @@ def test_pages_work_to_the_letter(copy: Path) -> None:
         "digits-tiny-margin",
         "moons-mlp-margin",
         "iris-mlp-margin",
+        "iris-mlp-entropy",
     }
     ended(copy, "-m", "ruff", "check", "--quiet", "dal")
     ended(copy, "-m", "ruff", "format", "--quiet", "--check", "dal")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dal.cli.folders import LISTED
 from dal.settings import TEXTS
 
 ROOT = Path(__file__).parents[1]
@@ -57,10 +58,10 @@ def keys(settings: Any, prefix: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def known() -> set[str]:
     """Every key that some option has, and what a group is filled with by others."""
-    found = {*TEXTS, *GROUPS, "difficulty"}
+    found = {*TEXTS, *GROUPS, *LISTED}
     for path in CONF.rglob("*.yaml"):
         group = ".".join(path.relative_to(CONF).parts[:-1])
-        prefix = f"{group}.{path.stem}." if group == "difficulty" else f"{group}."
+        prefix = f"{group}.{path.stem}." if group in LISTED else f"{group}."
         settings = yaml.safe_load(path.read_text()) or {}
         found |= {prefix[:-1], *keys(settings, prefix)}
         for entry in settings.get("defaults", []):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = (
     ("utils", "consensus", "events", "pool", "settings", "metrics"),
-    ("models", "query", "task", "checkpoint", "state", "journals"),
+    ("models", "query", "stopping", "task", "checkpoint", "state", "journals"),
     ("data", "training", "inference"),
     ("recording", "oracles", "export"),
     ("learners", "features", "reporting"),

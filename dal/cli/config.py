@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dal.cli import help, planned
 from dal.cli.explain import exceptions_come_through, explain, in_file, in_one_line
-from dal.cli.folders import config_dir, groups, options, with_own
+from dal.cli.folders import LISTED, config_dir, groups, options, with_own
 from dal.cli.running import outcome, run_alone, run_together
 from dal.cli.schema import VERSION, Config, choices_of, refuse_other_defaults
 from dal.cli.sweep import End, Jobs
@@ -38,7 +38,7 @@ VALUED = (
 OPTIONAL = ("--info", "-i")
 """Flags of Hydra behind which one may stand."""
 
-LISTS = ("difficulty", "experiment", "debug")
+LISTS = (*LISTED, "experiment", "debug")
 """Groups of which several options may be taken."""
 
 

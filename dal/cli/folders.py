@@ -8,6 +8,9 @@ from pathlib import Path
 
 import dal
 
+LISTED = ("difficulty", "stopping")
+"""Groups of which a run takes a list of options, side by side."""
+
 
 def config_dir() -> Path:
     """The options of dal: packaged with it, or at the top of the repository it is run from.

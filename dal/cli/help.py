@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dal.cli.folders import file_of, groups, options
+from dal.cli.folders import LISTED, file_of, groups, options
 from dal.settings import TEXTS
 
 _LINE = re.compile(r"( *)(?:- )?([\w.]+):(?: .*?)??(?: # (.*))?$")
@@ -110,9 +110,10 @@ def _shown(value: Any) -> str:
 def _comments(config: DictConfig, folders: Sequence[Path]) -> tuple[dict[str, str], dict[str, str]]:
     """Comments, and chosen options, by the keys that they are about."""
     comments = TEXTS | _of_file(folders[0] / "config.yaml", "")
+    comments |= {group: comments.get(f"defaults.{group}", "") for group in LISTED}
     options = {}
     chosen = [(str(choice), option) for choice, option in config.hydra.runtime.choices.items()]
-    listed = [(f"difficulty@difficulty.{option}", option) for option in config.difficulty]
+    listed = [(f"{group}@{group}.{name}", name) for group in LISTED for name in config[group]]
     for choice, option in [*chosen, *listed]:
         group, _, package = choice.partition("@")
         key = package or group.replace("/", ".")

@@ -14,6 +14,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from dal.cli.folders import LISTED
 from dal.settings import (
     DECLARED,
     Choices,
@@ -33,8 +34,8 @@ GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initia
 NAMED = ("data", "model", "strategy")
 """Groups whose options stand in the name of a run."""
 
-NO_CHOICE = ("experiment", "debug", "cluster", "difficulty")
-"""Groups that only set others, or say where jobs run; and the one whose options form a list."""
+NO_CHOICE = ("experiment", "debug", "cluster", *LISTED)
+"""Groups that only set others, or say where jobs run; and those whose options form a list."""
 
 _TYPES = get_type_hints(Settings) | get_type_hints(CommandSettings)
 
@@ -44,7 +45,7 @@ Config = make_dataclass(
         *((f.name, _TYPES[f.name], copy(f)) for f in DECLARED),
         ("split", SplitSettings, field(default_factory=SplitSettings)),
         *((name, Any, MISSING) for name in GROUPS),
-        ("difficulty", Any, field(default_factory=dict)),
+        *((name, Any, field(default_factory=dict)) for name in LISTED),
     ],
 )
 """All settings with their types and defaults."""

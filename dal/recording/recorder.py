@@ -22,6 +22,7 @@ from dal.recording.tensorboard import (
     CURVE,
     MAX_IMAGES,
     QUERY,
+    STOPPING,
     TEST,
     TIME,
     VALIDATION,
@@ -289,7 +290,7 @@ def _tag(name: str, headline: str) -> str:
     if name == f"test/{headline}":
         return f"{CURVE}/{headline}"
     group, _, rest = name.partition("/")
-    known = {"test": TEST, "val": VALIDATION, "query": QUERY}
+    known = {"test": TEST, "val": VALIDATION, "query": QUERY, "stop": STOPPING}
     return f"{known[group]}/{rest}" if group in known else ""
 
 

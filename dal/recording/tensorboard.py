@@ -6,6 +6,7 @@ Groups of cards are shown in the order of their names, so the names begin with a
 5_fit_over_steps   x = optimizer step through all rounds: the saw-tooth when labels are added;
                    ``round`` among them tells where rounds begin
 6_query, 7_figures   x = labels paid for: what was picked; confusion, fits of some rounds
+8_stopping   x = labels paid for: what stopping criteria look at
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CURVE, VALIDATION, TIME, TEST = "1_learning_curve", "2_validation", "3_time", "4_test"
 FIT, QUERY, FIGURES = "5_fit_over_steps", "6_query", "7_figures"
+STOPPING = "8_stopping"
 
 MAX_IMAGES = 32
 """How many of the picked samples are shown per query."""

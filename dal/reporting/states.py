@@ -17,6 +17,8 @@ STATES = ("running", "waiting", "complete", "failed", "preempted")
 BAD = ("failed", "died")
 """States in which a run needs somebody. Folders of which nothing is known are shown, no more: they
 may be no runs, or runs that have just begun."""
+ENDS = ("budget", "max_rounds", "pool_exhausted")
+"""Ends that are no news; a complete run whose end was another tells it."""
 _LARGEST = 1e15
 
 
@@ -90,7 +92,7 @@ def table(states: Iterable[RunState], below: Path | None = None) -> str:
             f"{state.status:<9}  {_text(state.round):>5}  {_text(state.labels):>6}  "
             f"{accuracy:>8}  {_age(state.age):>6}  {name}"
         )
-        shown = state.status not in ("complete",) and state.reason.strip()
+        shown = state.reason not in ENDS and state.reason.strip()
         lines.append(f"{line}  ({shown.splitlines()[0]})" if shown else line)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     if any(status in counts for status in BAD):

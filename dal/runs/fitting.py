@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,37 +15,50 @@ from dal.utils.clock import clock
 from dal.utils.signals import PreemptedError
 
 
-def fit_and_test(
-    job: Job, train_set: TrainSet, held_out: TrainSet | None = None
-) -> tuple[FitState, Tensor | None]:
-    """Fit on the labels there are, from where a saved fit stands, and predict the test part.
+class Fitted(NamedTuple):
+    """What a fit came to.
 
-    After a signal the fit is saved between two batches, of the test part as well, and the process
-    ends.
+    Attributes:
+        state: Its final state.
+        tested: Logits of the test part: float32, (N, C), on the CPU; None without one.
+        stop_set: The same of the stop set.
+    """
+
+    state: FitState
+    tested: Tensor | None
+    stop_set: Tensor | None
+
+
+def fit_and_test(job: Job, train_set: TrainSet, held_out: TrainSet | None = None) -> Fitted:
+    """Fit on the labels there are, from where a saved fit stands; predict test part and stop set.
+
+    After a signal the fit is saved between two batches, of these predictions as well, and the
+    process ends.
 
     Args:
         job: The run.
         train_set: What is trained on.
         held_out: Labels to validate on, none of those; None for the validation part of the data.
 
-    Returns:
-        The fit's final state, and logits: float32, (N, C), on the CPU; None without a test part.
-
     Raises:
         PreemptedError: A signal came; the state is saved.
     """
-    row, saved, test = job.state.row, job.state.fit or {}, job.source.test
+    row, saved, source = job.state.row, job.state.fit or {}, job.source
+    stop_set = source.train.part(job.parts.stop_set) if job.settings.stop_set else None
     context = replace(_fitting(job, train_set), validation=held_out)
     with clock(row, "fit_s"):
         done = saved.get("done")
         fitted = FitState(**done) if done else job.learner.fit(train_set, context)
-    with clock(row, "test_s"):
-        try:
-            return fitted, None if test is None else job.learner.predict(test, context)
-        except PreemptedError:
-            done = vars(replace(fitted, best={}))  # the learner has the best weights now
-            _save(job, lambda: {"done": done})
-            raise
+    predicted = []
+    try:
+        for part, seconds in ((source.test, "test_s"), (stop_set, "stop_s")):
+            with clock(row, seconds):
+                predicted.append(None if part is None else job.learner.predict(part, context))
+    except PreemptedError:
+        done = vars(replace(fitted, best={}))  # the learner has the best weights now
+        _save(job, lambda: {"done": done})
+        raise
+    return Fitted(fitted, *predicted)
 
 
 def context_of(job: Job) -> RoundContext:

@@ -30,6 +30,7 @@ from dal.runs.host import current_host
 from dal.runs.loop import Result, run
 from dal.runs.summary import headline, summary, todo
 from dal.settings import Settings
+from dal.stopping import Criterion
 from dal.training.trainer import Trainer
 from dal.utils.build import TARGET, build, call, factory
 from dal.utils.logs import OUTCOME, REPLICA
@@ -54,6 +55,7 @@ class Prepared:
     committee: Committee
     oracle: partial[Oracle]
     initial: Callable[..., Tensor]
+    stopping: Mapping[str, Criterion]
 
     @classmethod
     def of(cls, config: Mapping[str, Any], allow: tuple[str, ...]) -> Prepared:
@@ -87,6 +89,10 @@ class Prepared:
             committee=build(config["committee"], "committee", allow=allow),
             oracle=factory(config["oracle"], "oracle", allow=allow, deep=True),
             initial=initial,
+            stopping={
+                name: build(options, "stopping", allow=allow)
+                for name, options in config["stopping"].items()
+            },
         )
 
 
@@ -129,6 +135,7 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
             trainer=prepared.trainer,
             oracle=_oracle(prepared.oracle, run_dir, source, settings.seed),
             committee=prepared.committee,
+            stopping=prepared.stopping,
             settings=settings,
             run_dir=directory,
             config=config,

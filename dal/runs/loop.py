@@ -1,7 +1,7 @@
 """The round loop.
 
     fit       train on the labels there are, restore the best weights, evaluate on the test part
-    stop?     budget, rounds, or an emptied pool
+    stop?     budget, rounds, an emptied pool, or a stopping criterion
     predict   one pass over the pool computes everything the strategy needs
     remember  the prediction history keeps the class probabilities
     select    the strategy chooses
@@ -40,12 +40,13 @@ from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.asking import ask_initial, collect, enter
 from dal.runs.auditing import audited, with_audits
-from dal.runs.ending import stop_reason, watched
+from dal.runs.ending import checked, stop_reason, watched
 from dal.runs.fitting import context_of, fit_and_test
 from dal.runs.host import current_host
 from dal.runs.job import Job, begin
 from dal.runs.parts import Parts
 from dal.settings import Settings
+from dal.stopping import Criterion
 from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
@@ -65,7 +66,8 @@ class Result:
 
     Attributes:
         status: ``complete``, or ``waiting`` for an oracle.
-        reason: Why it ended: ``budget``, ``max_rounds``, ``pool_exhausted`` or ``answers``.
+        reason: Why it ended: ``budget``, ``max_rounds``, ``pool_exhausted``, ``answers``, or the
+            stopping criterion and the number that decided.
         rows: One dict of metrics a round, as in ``metrics.jsonl``.
         job: The parts: ``job.pool``, ``job.learner``, ``job.history``, ``job.state``.
     """
@@ -95,6 +97,7 @@ def run(
     trainer: Trainer | None = None,
     oracle: Oracle | None = None,
     committee: Committee | None = None,
+    stopping: Mapping[str, Criterion] | None = None,
     settings: Settings | None = None,
     run_dir: str | Path | RunDirectory | None = None,
     config: Mapping[str, Any] | None = None,
@@ -116,6 +119,8 @@ def run(
         oracle: Who answers; None for the data set's own labels.
         committee: Who the members are, where the strategy asks for a committee; None for dropout
             samples.
+        stopping: Criteria that may end the run before its budget is spent, by any names, which the
+            reason of the end gives.
         settings: Seed, query size, budget, device.
         run_dir: Where files and checkpoints go; None keeps nothing.
         config: The settings in a form to be written down, for the record.
@@ -158,7 +163,8 @@ def run(
             batch_size=settings.batch_size,
         )
         made_of = source, host.wrap(learner), strategy, initial.indices, committee, settings
-        parts = Parts(*made_of, per_class=initial.per_class)
+        criteria = checked(stopping or {}, source, settings)
+        parts = Parts(*made_of, per_class=initial.per_class, stopping=criteria)
         job = begin(parts, oracle, recorder, interrupts, device)
         status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
@@ -190,7 +196,7 @@ def fit(job: Job) -> None:
     train_set, held_out = job.parts.divided(job.pool.train_set(), state.round)
     if state.round == 0:
         _warn_of_absent_classes(job, train_set)
-    fitted, logits = fit_and_test(job, train_set, held_out)
+    fitted, logits, of_stop_set = fit_and_test(job, train_set, held_out)
     with clock(state.row, "test_s"):
         tested = {} if logits is None else _test(job, logits)
     state.row = {
@@ -208,7 +214,7 @@ def fit(job: Job) -> None:
         **audited(job),
         **state.row,
     }
-    state.row |= watched(job)
+    state.row |= watched(job, of_stop_set)
     state.steps += fitted.steps
     state.fit = None
     job.recorder.fitted(state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dal.query.needs import AnswersSoFar, Labels
 from dal.query.selection import random_keys
 from dal.settings import Settings
 from dal.state import State
+from dal.stopping import Criterion
 from dal.task import Task
 from dal.utils.digest import digest_tensors
 from dal.utils.ranks import current
@@ -48,6 +50,7 @@ class Parts:
         committee: Who the members are, where the strategy asks for a committee.
         settings: Seed, query size, budget, what is kept.
         per_class: See `dal.data.initial.ColdStart`.
+        stopping: Criteria that may end the run, by name.
 
     Raises:
         TypeError: The strategy is meant for other targets, or needs what the learner cannot give.
@@ -60,6 +63,7 @@ class Parts:
     committee: Committee = field(default_factory=Dropout)
     settings: Settings = field(default_factory=Settings)
     per_class: int | None = None
+    stopping: Mapping[str, Criterion] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.check_strategy(self.strategy, type(self.strategy).__name__)
@@ -103,6 +107,16 @@ class Parts:
         """What the pass must compute; where predictions are kept, probabilities as well."""
         needs = self.asked_of_learner(self.strategy)
         return needs if self.remembered == 0 else needs | {Probs()}
+
+    @cached_property
+    def stop_set(self) -> Tensor:
+        """int64, ascending: random samples of the training part as it was when the run began.
+
+        The same in every round, whatever becomes labeled, and for every strategy.
+        """
+        begun = self.source.begun
+        keys = random_keys(begun, generator(self.settings.seed, 0, "stop_set"))
+        return keys.topk(min(self.settings.stop_set, begun)).indices.sort().values
 
     def divided(self, labels: TrainSet, round_number: int) -> tuple[TrainSet, TrainSet | None]:
         """What a round trains on, and the labels that it holds out to validate on.

@@ -21,6 +21,7 @@ PUBLIC = {
     "model": ("dal.models", "dal.models.estimators"),
     "oracle": ("dal.oracles",),
     "difficulty": ("dal.data",),
+    "stopping": ("dal.stopping",),
     "strategy": ("dal.query",),
     "trainer": ("dal.training",),
 }

@@ -20,6 +20,7 @@ from dal.cli.config import (
     check_keys,
     suggestions,
 )
+from dal.cli.folders import LISTED
 from dal.cli.running import complete_already
 from dal.cli.schema import GROUPS, VERSION, Config, choices_of
 from dal.data.initial import check_amounts
@@ -48,7 +49,7 @@ def option(path: Path) -> tuple[str, str]:
     return str(relative.parent), relative.name
 
 
-NUMBERED = {"strategy", "committee", "initial", "difficulty"} | {
+NUMBERED = {"strategy", "committee", "initial", *LISTED} | {
     f"trainer{group}" for group in ("", "/optimizer", "/scheduler")
 }
 """Groups whose numbers are refused as soon as they are built."""
@@ -99,7 +100,7 @@ def test_option_composes_with_resolved_values(path: Path) -> None:
     part: Any = config
     for key in group.split("/") if group not in ("experiment", "debug") else []:
         part = part[key]
-    part = part[choice] if group == "difficulty" else part  # a list of options, side by side
+    part = part[choice] if group in LISTED else part  # a list of options, side by side
     for key, value in settings.items():
         if key not in ("defaults", "initial", "trainer", "split") and "$" not in str(value):
             assert part[key] == value
@@ -127,7 +128,7 @@ def test_numbers_out_of_range_are_refused_in_one_line_naming_the_key(path: Path)
     group, choice = option(path)
     part = group.partition("/")[0]
     settings = compose(f"{group}={choice}")[0][part]
-    settings = settings[choice] if part == "difficulty" else settings
+    settings = settings[choice] if part in LISTED else settings
     make: Any = check_initial if part == "initial" else partial(build, part=part)
     for holder, key in list(numbers(settings)):
         number = holder[key]
@@ -164,7 +165,7 @@ def test_schema_knows_exactly_the_plain_settings() -> None:
     settings = yaml.safe_load((CONF / "config.yaml").read_text())
     assert set(settings) == {"defaults", "hydra"}
     listed = {group for entry in settings["defaults"] if isinstance(entry, dict) for group in entry}
-    groups = {*GROUPS, "difficulty"}
+    groups = {*GROUPS, *LISTED}
     assert groups == {group for group in listed if " " not in group} - {
         "cluster",
         "experiment",
@@ -270,6 +271,9 @@ NOT_HASHED = {
     "replicas": "2",
     "replica_strategies": "[random]",
     "lockstep": "false",
+    "stopping": "[plateau]",
+    "stopping_when": "all",
+    "stop_set": "0",
 }
 
 
