@@ -176,9 +176,10 @@ class LabelStudioOracle(Oracle):
             ValueError: Somebody chose what is no class, or the project is gone.
         """
         self._refresh(ticket)
-        return self._collected(ticket)
+        answers = self._collected(ticket)
+        return answers if len(answers.indices) else None
 
-    def revisit(self, ticket: dict[str, Any]) -> Answers | None:
+    def revisit(self, ticket: dict[str, Any]) -> Answers:
         """The answers to an earlier query as they stand now."""
         self._refresh()
         return self._collected(ticket)
@@ -315,9 +316,10 @@ class LabelStudioOracle(Oracle):
         path = f"/api/projects/{project.number}"
         exported = self._client.get(f"{path}/export", exportType="JSON")
         self._answers, foreign = answers_of(exported, self._project.mark)
-        people = {one.person for answers in self._answers.values() for one in answers}
-        if not people <= self._people.keys() | {None}:
-            self._people = people_of(self._client.get(f"{path}/annotators/"))
+        found = {one.person for answers in self._answers.values() for one in answers} - {None}
+        if not found <= self._people.keys():
+            known = people_of(self._client.get(f"{path}/annotators/"))
+            self._people = self._project.names_of([n for n in found if n is not None], known)
         self._read_at = time.monotonic()
         if foreign > self._foreign:
             log.warning(
@@ -331,17 +333,16 @@ class LabelStudioOracle(Oracle):
             done = {one.sample for one in self._answers.get(question, [])} & asked
             log.info("%s: %d of %d samples are answered", question, len(done), len(asked))
 
-    def _collected(self, ticket: dict[str, Any]) -> Answers | None:
+    def _collected(self, ticket: dict[str, Any]) -> Answers:
         """The answers to a question, checked."""
         asked = set(ticket["indices"])
         found = [one for one in self._answers.get(ticket["question"], []) if one.sample in asked]
-        if not found:
-            return None
-        targets = torch.tensor([self._target(one) for one in found])
+        shape = (len(found), len(self.class_names)) if self.multilabel else (len(found),)
+        targets = torch.tensor([self._target(one) for one in found], dtype=torch.int64)
         return Answers(
             indices=torch.tensor([one.sample for one in found], dtype=torch.int64),
-            targets=targets,
-            abstained=torch.tensor([self._abstains(one) for one in found]),
+            targets=targets.reshape(shape),
+            abstained=torch.tensor([self._abstains(one) for one in found], dtype=torch.bool),
             cost=torch.ones(len(found)),
             seconds=torch.tensor([one.seconds for one in found], dtype=torch.float64),
             annotators=[self._name(one) for one in found],
@@ -371,6 +372,4 @@ class LabelStudioOracle(Oracle):
         return [int(number in held) for number in range(len(self.class_names))]
 
     def _name(self, one: Answer) -> str:
-        if one.person is None:
-            return self.name
-        return self._people.get(one.person, f"{self.name}:{one.person}")
+        return self.name if one.person is None else self._people[one.person]

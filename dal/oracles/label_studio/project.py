@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,20 @@ class OwnProject:
         """What tells the run from all others: 16 hexadecimal digits."""
         return str(self._read()["mark"])
 
+    def names_of(self, people: Collection[int], known: Mapping[int, str]) -> dict[int, str]:
+        """What people are called in the run: as at first, whatever they call themselves later.
+
+        Args:
+            people: Their numbers on the server.
+            known: What they call themselves now.
+        """
+        kept = self._read()
+        named: dict[str, str] = kept.setdefault("people", {})
+        if new := {n: known.get(n, f"person {n}") for n in people if str(n) not in named}:
+            named |= {str(number): name for number, name in new.items()}
+            self._write(kept)
+        return {int(number): name for number, name in named.items()}
+
     def look(self) -> Project:
         """The project as it stands; created where the run has none yet.
 
@@ -137,7 +151,7 @@ class OwnProject:
             raise ValueError(f"{self.client.url} does not list the project that it created")
         project = min(found, key=lambda one: one.number)
         if project.number != kept["project"]:
-            self._write(kept["mark"], project.number)
+            self._write(kept | {"project": project.number})
         if len(found) > 1:
             others = ", ".join(str(one.number) for one in found if one != project)
             log.warning("project %s was created twice and may be deleted", others)
@@ -176,15 +190,16 @@ class OwnProject:
             raise ValueError(f"the project cannot be created: {error}") from error
 
     def _read(self) -> dict[str, Any]:
-        """The mark, made where there is none, and the number of the project or None."""
+        """The mark, made where there is none; the project's number, or None; names of people."""
         try:
             kept = json.loads(self.path.read_text())
-            number = kept["project"]
-            if len(kept["mark"]) == 16 and (number is None or type(number) is int):
+            number, people = kept["project"], kept.get("people", {})
+            named = all(key.isdecimal() and type(name) is str for key, name in people.items())
+            if len(kept["mark"]) == 16 and (number is None or type(number) is int) and named:
                 return dict(kept)
         except FileNotFoundError:
-            return self._write(secrets.token_hex(8), None)
-        except (ValueError, TypeError, KeyError):
+            return self._write({"mark": secrets.token_hex(8), "project": None})
+        except (ValueError, TypeError, KeyError, AttributeError):
             pass
         raise ValueError(
             f"{self.path} is damaged: it held the mark that tells the run's project; look for the "
@@ -192,8 +207,7 @@ class OwnProject:
             '{"mark": "...", "project": null} into the file'
         )
 
-    def _write(self, mark: str, number: int | None) -> dict[str, Any]:
+    def _write(self, kept: dict[str, Any]) -> dict[str, Any]:
         make_folder(self.path.parent)
-        kept = {"mark": mark, "project": number}
         write_text_atomically(self.path, json.dumps(kept) + "\n", sync=True)
         return kept

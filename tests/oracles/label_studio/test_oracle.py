@@ -264,6 +264,21 @@ def test_the_latest_answer_of_each_person_counts_and_corrections_are_seen(
     assert sorted(found) == [(3, 2), (3, 2), (8, 0)]
 
 
+def test_who_changes_their_name_stays_the_same_annotator(
+    studio: LabelStudio, tmp_path: Path
+) -> None:
+    asking = oracle(studio, tmp_path)
+    ticket = asking.submit(QUERY, 0)
+    studio.answer(studio.task(3), "cat")
+    first = asking.collect(ticket)
+    named = [{"id": 1, "email": "another@example.org"}]
+    studio.before = lambda method, path: (200, named) if path.endswith("annotators/") else None
+    again = oracle(studio, tmp_path).collect(ticket)
+    assert first is not None
+    assert again is not None
+    assert again.annotators == first.annotators == ["p1@example.org"]
+
+
 def test_the_same_sample_in_another_round_is_another_task(
     studio: LabelStudio, tmp_path: Path
 ) -> None:
@@ -272,7 +287,9 @@ def test_the_same_sample_in_another_round_is_another_task(
     assert len(studio.tasks) == 6
     studio.answer(studio.task(3, "round_0001"), "cat")
     assert asking.collect(second) is not None
-    assert asking.revisit(first) is None
+    unanswered = asking.revisit(first)  # None would say that there is nothing to come
+    assert unanswered is not None
+    assert unanswered.indices.tolist() == []
 
 
 @pytest.mark.parametrize(
