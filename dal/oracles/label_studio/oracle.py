@@ -22,13 +22,12 @@ from dal.oracles.label_studio.project import (
     TAG,
     OwnProject,
     Project,
+    choices,
     interface,
-    none_choice,
 )
 from dal.oracles.label_studio.reading import Answer, answers_of, people_of
 from dal.oracles.label_studio.samples import Local, Pictures, Uploaded, kind_of, told
 from dal.oracles.label_studio.tasks import deliver
-from dal.pool import REJECTED
 from dal.query.base import Query
 from dal.task import Multiclass, Multilabel
 
@@ -114,9 +113,7 @@ class LabelStudioOracle(Oracle):
         self._local, self._waits = pictures == "local", wait
         self._task = (Multilabel if multilabel else Multiclass)(len(class_names))
         self._client = Client(checked_url(url), read_token(token_file))
-        self._targets = {name: number for number, name in enumerate(class_names)}
-        if not multilabel:
-            self._targets[none_choice(class_names)] = REJECTED
+        self._targets = choices(class_names, multilabel)
         self._source: Source | None = None
         self._asked: dict[str, Any] | None = None
         self._seen: Project | None = None
@@ -195,7 +192,7 @@ class LabelStudioOracle(Oracle):
     def _project(self) -> OwnProject:
         assert self._source is not None
         settings = {
-            "label_config": interface(self.class_names, self.multilabel, kind_of(self._source)),
+            "label_config": interface(list(self._targets), self.multilabel, kind_of(self._source)),
             "sampling": "Sequential sampling",
             "maximum_annotations": self.answers_per_sample,
             "skip_queue": "IGNORE_SKIPPED",
@@ -306,7 +303,8 @@ class LabelStudioOracle(Oracle):
             return []
         target, probability = guess
         held = [target] if isinstance(target, int) else [c for c, on in enumerate(target) if on]
-        value = {"choices": [self.class_names[number] for number in held]}
+        names = list(self._targets)  # in the order of the classes
+        value = {"choices": [names[number] for number in held]}
         result = {"from_name": TAG, "to_name": SHOWN, "type": "choices", "value": value}
         one = {"model_version": question, "score": probability, "result": [result]}
         return [one] if held else []

@@ -12,6 +12,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from dal.oracles.label_studio.client import Client, RefusedError, field, rows
+from dal.pool import REJECTED
 from dal.utils.safe_files import make_folder, write_text_atomically
 
 log = logging.getLogger(__name__)
@@ -33,40 +34,50 @@ OBJECTS = {
 """What shows a sample, by its kind; none of them takes a text for HTML."""
 
 
-def none_choice(class_names: Sequence[str]) -> str:
-    """The choice for samples of none of the classes, whatever these are named."""
-    name = NONE
-    while name in class_names:
-        name = f"({name})"
-    return name
+def choices(class_names: Sequence[str], multilabel: bool) -> dict[str, int]:
+    """What people may choose, in order, and the target that each means.
+
+    Args:
+        class_names: The C class names. A dollar sign, which Label Studio takes for a part of the
+            task's data, is written in its wide form.
+        multilabel: Any number may be chosen; else one, or that it is none of them.
+    """
+    found: dict[str, int] = {}
+    for number, name in enumerate(class_names):
+        name = name.replace("$", "\uff04")
+        while name in found:
+            name = f"({name})"
+        found[name] = number
+    none = NONE
+    while none in found:
+        none = f"({none})"
+    return found if multilabel else found | {none: REJECTED}
 
 
-def interface(class_names: Sequence[str], multilabel: bool, kind: str) -> str:
+def interface(names: Sequence[str], multilabel: bool, kind: str) -> str:
     """The labeling interface: what people see and may choose.
 
     Args:
-        class_names: The C class names, in any script and with any marks.
-        multilabel: Any number of them may be chosen; else one, or that it is none of them.
+        names: Of the choices, in any script and with any marks.
+        multilabel: Any number of them may be chosen; else one.
         kind: One of `OBJECTS`.
 
     Returns:
-        XML. The digits are keys: each class that is named by one has it, else the first nine
-        classes have them in order.
+        XML. The digits are keys: each choice that is named by one has it, the others have those
+        that are left, and of one class a sample the last choice, which is none of them, has 0.
     """
-    own = {name: name for name in class_names if name in _KEYS}
+    own = {name: name for name in names if len(name) == 1 and name in f"0{_KEYS}"}
+    own |= {} if multilabel or "0" in own else {names[-1]: "0"}
     free = (key for key in _KEYS if key not in own)
-    keys = {name: own.get(name) or next(free, "") for name in class_names}
-    if not multilabel:
-        keys[none_choice(class_names)] = "" if "0" in class_names else "0"
-    keys |= {"0": "0"} if "0" in class_names else {}
-    choices = "".join(
+    keys = {name: own.get(name) or next(free, "") for name in names}
+    listed = "".join(
         f"<Choice value={quoteattr(name)}{f' hotkey={quoteattr(key)}' if key else ''}/>"
         for name, key in keys.items()
     )
     how = 'choice="multiple"' if multilabel else 'choice="single" required="true"'
     return (
         f'<View>{OBJECTS[kind]}<Choices name="{TAG}" toName="{SHOWN}" {how} showInline="true">'
-        f"{choices}</Choices></View>"
+        f"{listed}</Choices></View>"
     )
 
 

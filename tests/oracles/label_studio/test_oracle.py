@@ -92,13 +92,13 @@ def test_samples_become_tasks_in_the_order_of_the_query(
 
 
 def test_names_with_marks_are_choices_as_they_are(studio: LabelStudio, tmp_path: Path) -> None:
-    names = ("7", "none of these", *NAMES)
+    names = ("7", "none of these", "$5", "\uff045", *NAMES)
     oracle(studio, tmp_path, texts(names), annotators_per_sample=2).submit(QUERY, 0)
     (project,) = studio.projects.values()
     view = ElementTree.fromstring(project["label_config"])
     keys = {one.get("value"): one.get("hotkey") for one in view.iter("Choice")}
-    expected = dict(zip((*names, "(none of these)"), "712340", strict=True))
-    assert keys == expected
+    shown = ("7", "none of these", "\uff045", "(\uff045)", *NAMES, "(none of these)")
+    assert keys == dict(zip(shown, "71234560", strict=True))
     assert [tag.tag for tag in view] == ["Text", "Choices"]
     assert project["maximum_annotations"] == 2
 
