@@ -138,23 +138,30 @@ class Journals:
         # One that lost lines at its end is whole line by line, but the other has all labels.
         return max(found, key=len, default=None)
 
-    def keep_question(self, round_number: int, pending: dict[str, Any] | None) -> None:
-        """Keep what is asked in a round.
+    def keep_question(
+        self,
+        round_number: int,
+        pending: dict[str, Any] | None,
+        tickets: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Keep what is asked in a round, and what was asked before and may be answered yet.
 
         Raises:
             OSError: The disk is full or not writable.
         """
-        question = {"data": self.data, "round": round_number, "pending": pending}
+        asked = {"pending": pending, "tickets": list(tickets)}
+        question = {"data": self.data, "round": round_number, **asked}
         save(self.run_dir / QUESTION, question)
 
     def question(self, round_number: int) -> dict[str, Any] | None:
-        """What was asked in a round, if it was kept."""
+        """``pending`` and ``tickets`` of the state in a round, if they were kept."""
         try:
             kept = load(self.run_dir / QUESTION)
         except (FileNotFoundError, DamagedError):
             return None
         same = (kept["data"], kept["round"]) == (self.data, round_number)
-        return kept["pending"] if same else None
+        asked = {"pending": kept["pending"], "tickets": kept.get("tickets", [])}
+        return asked if same else None
 
     def check_absence(self) -> None:
         """Refuse to begin over the results of a run whose labels are gone.

@@ -383,6 +383,13 @@ class Pool:
         found = zip(answers.tolist(), self._events["index"][answers].tolist(), strict=True)
         return {(index, self._annotators[n]): n for n, index in found}
 
+    def said(self, events: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets and seconds of some events, int64 (b,); of `NONE`, where there is no event."""
+        nothing = torch.full((1, *self._target_shape), NONE)
+        targets = torch.cat([nothing, self._events["target"]])[events + 1]
+        seconds = torch.cat([torch.tensor([math.nan]).double(), self._events["seconds"]])
+        return targets, seconds[events + 1]
+
     def events(self, first: int = 0) -> list[dict[str, Any]]:
         """The ledger from an event on, as plain values by name.
 

@@ -27,6 +27,9 @@ PLACES = ("root", "cache_dir")
 CONSENSUS = ("latest", "majority", "dawid_skene")
 """The rules of `dal.consensus`, which makes one label of several answers, by name."""
 
+BUDGETS = ("labels", "cost", "minutes")
+"""What a budget may count."""
+
 SHOWN = ("guess", "pictures", "sort_labels", "order", "host", "port", "open_browser")
 """Settings of an oracle that say what people are shown, and where."""
 
@@ -72,6 +75,10 @@ class Settings:
     )
     query_size: int = setting(10, "labels asked in a round", names=True)
     budget: int = setting(200, "labels asked in all, the initial ones not counted")
+    budget_in: str = setting(
+        "labels",
+        "what budget counts: labels; cost, as the oracle says; minutes, that people took to answer",
+    )
     max_rounds: int | None = setting(None, "at most so many queries; 0 fits once; null: no limit")
     consensus: str = setting(
         "majority",
@@ -114,6 +121,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}; give at least 1")
+        if self.budget_in not in BUDGETS:
+            raise ValueError(f"budget_in={self.budget_in}; give one of {', '.join(BUDGETS)}")
         if self.consensus not in CONSENSUS:
             raise ValueError(f"consensus={self.consensus}; give one of {', '.join(CONSENSUS)}")
         if self.threads is not None and self.threads > MOST_THREADS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ def check_answers(answers: Any, asked: Sequence[int], oracle: str) -> None:
 
     Raises:
         TypeError: It is no `Answers`, or holds something else than tensors.
-        ValueError: The samples answered are not those asked, in any order, each of them once.
+        ValueError: A sample was not asked about, or answered twice by one annotator; or a field
+            does not have one value an answer.
     """
     if not isinstance(answers, Answers):
         raise TypeError(
@@ -60,11 +62,23 @@ def check_answers(answers: Any, asked: Sequence[int], oracle: str) -> None:
             raise TypeError(
                 f"{oracle} collected {field} as a {type(value).__name__}; give a tensor"
             )
-    if sorted(found := answers.indices.tolist()) != sorted(asked):
+    found = answers.indices.tolist()
+    for field in ("targets", "abstained", "cost", "seconds", "annotators"):
+        value = getattr(answers, field)
+        if value is not None and len(value) != len(found):
+            raise ValueError(f"{oracle} collected {len(found)} indices and {len(value)} {field}")
+    if others := set(found) - set(asked):
         raise ValueError(
             f"{oracle} was asked about the samples {_some(asked)}, and answered about "
-            f"{_some(found)}; answer about each of those asked once"
+            f"{_some(list(others))} as well; answer about those asked"
         )
+    given = Counter(zip(found, answers.annotators or [oracle] * len(found), strict=True))
+    for (index, name), times in given.items():
+        if times > 1:
+            raise ValueError(
+                f"{oracle} collected {times} answers of {name} about sample {index}; give the "
+                "latest of each annotator"
+            )
 
 
 def _some(indices: Sequence[int]) -> str:

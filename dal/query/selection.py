@@ -16,18 +16,35 @@ BLOCK = 8192
 
 
 def check_query(query: Query, view: PoolView, size: int, strategy: str) -> None:
-    """Refuse a query that is not ``size`` distinct candidates.
+    """Refuse a query that is not ``size`` distinct candidates, with those asked again.
 
     Raises:
         ValueError: Naming the strategy.
     """
     indices = query.indices
+    size -= 0 if query.again is None else len(query.again)
     distinct = len(torch.unique(indices)) == len(indices) == size == len(query.scores)
     if not distinct or not _among(indices, view.indices):
         raise ValueError(
             f"{strategy} must return {size} distinct candidates with a score each; it returned "
             f"{len(indices)} indices and {len(query.scores)} scores"
         )
+
+
+def check_again(query: Query, asked: Tensor, strategy: str) -> None:
+    """Refuse to ask again about samples that have no answer, or twice about one.
+
+    Args:
+        query: Whose ``again`` names them.
+        asked: bool, (num_total,), the samples that have one.
+        strategy: Named in the error.
+
+    Raises:
+        ValueError: Naming the strategy.
+    """
+    again = torch.empty(0, dtype=torch.int64) if query.again is None else query.again
+    if len(torch.unique(again)) < len(again) or not asked[again].all():
+        raise ValueError(f"{strategy} must ask again about distinct samples that have an answer")
 
 
 def _among(few: Tensor, many: Tensor) -> bool:

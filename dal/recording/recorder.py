@@ -226,20 +226,21 @@ class Recorder:
 
     def _picks(self, state: State, pool: Pool, picked: Tensor) -> list[Pick]:
         """Some samples of the last query in words."""
-        assert state.pending is not None
-        asked = pool.queries(pool.num_queried - len(state.pending["indices"]))
-        found = {index: (score, target) for _, index, score, target in asked}
-        name, guesses = self.source.target_name, state.pending.get("guesses") or []
+        pending = state.pending
+        assert pending is not None
+        events = {event["index"]: event for event in pool.events(pending["since"])}
+        score_of = dict(zip(pending["indices"], pending["scores"], strict=True))
+        name, guesses = self.source.target_name, pending.get("guesses") or []
         guess_of = {
             index: f"{name(target)}, {probability:.2f}"
-            for index, (target, probability) in zip(state.pending["indices"], guesses, strict=False)
+            for index, (target, probability) in zip(pending["indices"], guesses, strict=False)
         }
         rows = self.source.train.original(picked)
         return [
             Pick(
                 row,
-                found[index][0],
-                name(found[index][1]),
+                score_of[index],
+                name(events[index]["target"]),
                 guess_of.get(index, ""),
                 self.source.content(index),
             )

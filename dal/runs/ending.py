@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dal.data.source import Source
+from dal.runs.budget import affordable
 from dal.runs.job import Job
 from dal.settings import Settings
 from dal.stopping import Criterion
@@ -64,7 +65,7 @@ def stop_reason(job: Job) -> str:
     settings = job.settings
     if job.parts.stopping and (said := current().broadcast(lambda: _said(job))):
         return said
-    if job.pool.num_queried >= settings.budget:
+    if affordable(job) < 1:
         return "budget"
     if settings.max_rounds is not None and job.state.round >= settings.max_rounds:
         return "max_rounds"

@@ -12,6 +12,7 @@ from dal.pool import TrainSet
 from dal.runs.job import Job
 from dal.training.context import FitState, Save
 from dal.utils.clock import clock
+from dal.utils.ranks import current
 from dal.utils.signals import PreemptedError
 
 
@@ -84,9 +85,10 @@ def _fitting(job: Job, train_set: TrainSet) -> RoundContext:
 
 def _after_epoch(job: Job, sizes: str, fitted: FitState, save: Save) -> None:
     """Record an epoch, then save if it is time to."""
+    number, values = fitted.epoch - 1, fitted.history[-1]
+    tell(job, epoch=number, values=values)
     if job.settings.record_epochs:
         step = job.state.steps + fitted.steps
-        number, values = fitted.epoch - 1, fitted.history[-1]
         job.recorder.epoch(job.state.round, number, step, values, sizes)
     _save_in_time(job, fitted, save)
 
@@ -111,3 +113,9 @@ def _save(job: Job, save: Save) -> None:
     job.state.fit = saved
     job.recorder.flush()  # a resumed run does not record these epochs again
     job.keeper.save(job.standing)
+
+
+def tell(job: Job, **news: Any) -> None:
+    """Tell those who wait for the next question what happens; see `Oracle.tell`."""
+    if current().is_main:
+        job.oracle.tell({"round": job.state.round, **news})

@@ -96,12 +96,16 @@ class Prepared:
         )
 
 
-def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
+def execute(
+    config: Mapping[str, Any], run_dir: Path, oracle: partial[Oracle] | None = None
+) -> Result:
     """Build everything from plain settings, run, and show the results.
 
     Args:
         config: Resolved settings, as ``conf/config.yaml`` composes them, in plain containers.
         run_dir: The run directory; a run that is in it goes on.
+        oracle: Makes another oracle than that of the settings, of those of the things at hand that
+            its parameters name. What the one of the settings was answered counts.
 
     Returns:
         The result.
@@ -127,13 +131,16 @@ def execute(config: Mapping[str, Any], run_dir: Path) -> Result:
         log.info(
             "%s: %s", source.name, ", ".join(f"{n} {part}" for part, n in source.sizes.items())
         )
+        makers = [make for make in (oracle, prepared.oracle) if make is not None]
+        oracles = [_oracle(make, run_dir, source, settings.seed) for make in makers]
         result = run(
             source,
             prepared.model,
             prepared.strategy,
             initial=start_of(prepared.initial, source, settings.seed),
             trainer=prepared.trainer,
-            oracle=_oracle(prepared.oracle, run_dir, source, settings.seed),
+            oracle=oracles[0],
+            earlier=oracles[1:],
             committee=prepared.committee,
             stopping=prepared.stopping,
             settings=settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +36,7 @@ class Job:
         recorder: Shows people what happens.
         keeper: Keeps where the run stands.
         interrupts: Knows whether a signal has come.
+        earlier: Oracles that were asked before this one, and may hold answers.
     """
 
     parts: Parts
@@ -43,6 +45,7 @@ class Job:
     recorder: Recorder
     keeper: Keeper
     interrupts: Interrupts
+    earlier: Sequence[Oracle] = ()
 
     @property
     def source(self) -> Source:
@@ -98,6 +101,7 @@ def begin(
     recorder: Recorder,
     interrupts: Interrupts,
     device: torch.device,
+    earlier: Sequence[Oracle] = (),
 ) -> Job:
     """A job that goes on from where the recorder's run directory says it stands.
 
@@ -109,6 +113,7 @@ def begin(
         recorder: Shows people what happens.
         interrupts: Knows whether a signal has come.
         device: Where the run works.
+        earlier: Oracles that were asked before this one, and may hold answers.
 
     Raises:
         ValueError: Data and settings do not fit each other, or the run that was left.
@@ -127,4 +132,4 @@ def begin(
     recorder.start(state, standing.pool, standing.numerics, device, begun, start)
     if begun and state.next != "fit":  # the learner is that of the last fit
         keeper.export(if_missing=True)
-    return Job(parts, standing, oracle, recorder, keeper, interrupts)
+    return Job(parts, standing, oracle, recorder, keeper, interrupts, earlier)

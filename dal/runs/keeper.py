@@ -140,7 +140,7 @@ class DiskKeeper(Keeper):
     def keep_question(self, state: State) -> None:
         """See `Keeper.keep_question`."""
         number = (state.pending or {}).get("round", state.round)
-        self._journals.keep_question(number, state.pending)
+        self._journals.keep_question(number, state.pending, state.tickets)
 
     def keep_model(self, state: State) -> None:
         """See `Keeper.keep_model`."""
@@ -208,7 +208,7 @@ class DiskKeeper(Keeper):
         question = self._journals.question(number)
         if not asked:
             question = question or self._journals.question(-1 - questions)
-        state = State(number, pending=question, rows=rows or [], steps=steps)
+        state = State(number, rows=rows or [], steps=steps, **question or {})
         _note_losses(state, lost)
         return Saved(events, state)
 

@@ -5,18 +5,19 @@
     predict   one pass over the pool computes everything the strategy needs
     remember  the prediction history keeps the class probabilities
     select    the strategy chooses
-    annotate  the oracle gives labels
+    annotate  the oracle gives labels, and corrects or adds to earlier ones
     record    metrics, queries, curves
 
 After the fit, the query and the answers the whole state is saved; a killed run resumes exactly.
-Where no label is known, people are asked about some samples before the first round.
+Where no label is known, people are asked about some samples before the first round. Answers that
+come late, or change, are learned from in the round after.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,13 +36,24 @@ from dal.pool import TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.base import in_blocks
 from dal.query.needs import Scores
-from dal.query.selection import check_query
+from dal.query.selection import check_again, check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
-from dal.runs.asking import ask_initial, collect, enter
+from dal.runs.asking import ask_initial
 from dal.runs.auditing import audited, with_audits
+from dal.runs.budget import affordable
+from dal.runs.collecting import (
+    as_earlier,
+    ask,
+    await_open,
+    check_questions,
+    collect,
+    opened,
+    revisit,
+    shown,
+)
 from dal.runs.ending import checked, stop_reason, watched
-from dal.runs.fitting import context_of, fit_and_test
+from dal.runs.fitting import context_of, fit_and_test, tell
 from dal.runs.host import current_host
 from dal.runs.job import Job, begin
 from dal.runs.parts import Parts
@@ -55,6 +67,9 @@ from dal.utils.ranks import current
 from dal.utils.seeding import generator
 
 log = logging.getLogger(__name__)
+
+NOTHING_LEFT = ("budget", "max_rounds", "pool_exhausted")
+"""Reasons to end that wait for answers which are still missing: nothing more is asked."""
 
 SHOWN = 2**20
 """Scores that a checkpoint holds at most, for the histogram of a round: 4 MB."""
@@ -96,6 +111,7 @@ def run(
     initial: Tensor | ColdStart,
     trainer: Trainer | None = None,
     oracle: Oracle | None = None,
+    earlier: Sequence[Oracle] = (),
     committee: Committee | None = None,
     stopping: Mapping[str, Criterion] | None = None,
     settings: Settings | None = None,
@@ -117,6 +133,8 @@ def run(
             before the first round; `dal.data.initial.ColdStart` says more.
         trainer: How the network is trained; None for a `Trainer` with its defaults.
         oracle: Who answers; None for the data set's own labels.
+        earlier: Oracles that the run asked before this one: what they were answered counts, and
+            what they were not is asked anew.
         committee: Who the members are, where the strategy asks for a committee; None for dropout
             samples.
         stopping: Criteria that may end the run before its budget is spent, by any names, which the
@@ -149,24 +167,25 @@ def run(
         Recorder(directory, source, config, host.count, settings.figures) as recorder,
     ):
         oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
-        oracle.open(source)
-        device = ranks.local_device(pick_device(settings.device))
-        learner = make_learner(
-            model,
-            trainer or Trainer(),
-            source,
-            source.task,
-            committee,
-            needs=strategy.needs,
-            seed=settings.seed,
-            device=device,
-            batch_size=settings.batch_size,
-        )
-        made_of = source, host.wrap(learner), strategy, initial.indices, committee, settings
-        criteria = checked(stopping or {}, source, settings)
-        parts = Parts(*made_of, per_class=initial.per_class, stopping=criteria)
-        job = begin(parts, oracle, recorder, interrupts, device)
-        status, reason = rounds(job)
+        with opened([oracle, *earlier], source):
+            device = ranks.local_device(pick_device(settings.device))
+            learner = make_learner(
+                model,
+                trainer or Trainer(),
+                source,
+                source.task,
+                committee,
+                needs=strategy.needs,
+                seed=settings.seed,
+                device=device,
+                batch_size=settings.batch_size,
+            )
+            made_of = source, host.wrap(learner), strategy, initial.indices, committee, settings
+            criteria = checked(stopping or {}, source, settings)
+            parts = Parts(*made_of, per_class=initial.per_class, stopping=criteria)
+            job = begin(parts, oracle, recorder, interrupts, device, earlier)
+            check_questions(job)
+            status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
 
 
@@ -179,14 +198,18 @@ def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
             fit(job)
             job.commit("query")
         if reason := stop_reason(job):
-            return finish(job, "complete", reason)
-        if job.state.next == "query":
-            if job.state.pending is None:  # or else it was asked before checkpoints were lost
-                select(job, remember(job, predict(job)))
-            job.commit("answers")
-        if not annotate(job):
-            job.keeper.keep_question(job.state)
-            return finish(job, "waiting", "answers")
+            late = learn_late(job, wait=reason in NOTHING_LEFT)
+            if late is None:
+                return finish(job, "waiting", "answers")
+            if not late:
+                return finish(job, "complete", reason)
+        else:
+            if job.state.next == "query":
+                if job.state.pending is None:  # or else it was asked before checkpoints were lost
+                    select(job, remember(job, predict(job)))
+                job.commit("answers")
+            if not annotate(job):
+                return finish(job, "waiting", "answers")
         job.commit("fit")
 
 
@@ -220,6 +243,7 @@ def fit(job: Job) -> None:
     job.recorder.fitted(state)
     job.keeper.keep_model(state)
     job.keeper.export()
+    tell(job, row=state.row)
 
 
 def _test(job: Job, logits: Tensor) -> dict[str, Any]:
@@ -259,63 +283,85 @@ def remember(job: Job, view: PoolView) -> PoolView:
 def select(job: Job, view: PoolView) -> None:
     """The strategy chooses; the query is sent to the oracle."""
     state, settings, source = job.state, job.settings, job.source
-    size = min(settings.query_size, settings.budget - job.pool.num_queried, len(view))
+    size = min(settings.query_size, affordable(job), len(view))
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
         query = current().broadcast(lambda: _choose(job, view, size, rng))
-    scores = query.scores.double()
+    scores, again = query.scores.double(), query.again
     state.row |= {
-        "query/size": len(query.indices),
-        "query/score_mean": float(scores.mean()),
-        "query/score_min": float(scores.min()),
+        "query/size": len(scores) + (0 if again is None else len(again)),
+        **_heights(scores),
+        **({} if again is None else {"query/again": len(again)}),
         **_appended(source),  # some may have come since the fit
         **{f"query/{name}": value for name, value in query.info.items()},
     }
     query = with_audits(job, view, query)
+    if again is not None:
+        indices = torch.cat([query.indices, again])
+        scores = torch.cat([query.scores.double(), torch.full((len(again),), math.nan)])
+        query = replace(query, indices=indices, scores=scores)
     with clock(state.row, "oracle_s"):
-        query = shown(job, view, query)
+        query = shown(job, query, view)
     if source.train.has_copies:
         asked = job.pool.asked_mask.nonzero().squeeze(1)
         state.row["query/redundant"] = source.train.redundant(query.indices, asked)
+    guesses = [] if query.probs is None else job.task.guess(query.probs)
     state.pending = {
-        "indices": query.indices.tolist(),
-        "scores": scores.tolist(),
+        **ask(job, query, state.round),
+        "guesses": guesses,
         "pool_scores": None if query.pool_scores is None else _some(query.pool_scores),
-        "guesses": [] if query.probs is None else job.task.guess(query.probs),
-        "ticket": current().broadcast(lambda: job.oracle.submit(query, state.round)),
     }
-
-
-def shown(job: Job, view: PoolView, query: Query) -> Query:
-    """The query with the model's probabilities, where they are at hand or shown to people.
-
-    They come from the pass where it computed them, else from a prediction of the picks: neither
-    draws anything, nor changes what the run computes.
-    """
-    probs = view.rows(Probs(), query.indices)
-    if probs is None and (job.oracle.wants_probs or Probs() in job.parts.strategy.needs):
-        logits = job.learner.predict(job.source.train.part(query.indices), context_of(job))
-        probs = job.task.probs(logits)
-    return query if probs is None else replace(query, probs=probs.float().cpu())
 
 
 def annotate(job: Job) -> bool:
     """Collect the answers, record the round and begin the next; False while answers are missing."""
-    state = job.state
-    assert state.pending is not None
-    answers = collect(job)
-    if answers is None:
+    state, entry = job.state, job.state.pending
+    assert entry is not None
+    if not collect(job):
         return False
-    state.row["query/wasted"] = int(answers.abstained.sum())
-    score_of = dict(zip(state.pending["indices"], state.pending["scores"], strict=True))
-    scores = [score_of[index] for index in answers.indices.tolist()]
-    enter(job, answers, state.round, "oracle", torch.tensor(scores, dtype=torch.float64))
+    asked, events = entry["indices"], job.pool.events(entry["since"])
+    state.row["query/wasted"] = sum(event["abstained"] for event in events)
+    answered = job.pool.asked_mask
+    if missing := [index for index in asked if not answered[index]]:
+        state.row["query/open"] = missing
+        log.info("round %d goes on without %d answers", state.round, len(missing))
+    if job.settings.budget_in == "minutes" and all(e["seconds"] is None for e in events):
+        log.warning("round %d: no answer says how many seconds it took", state.round)
     with clock(state.row, "record_s"):
-        job.recorder.round(state, job.pool, answers.indices)
+        picked = [index for index in asked if answered[index]]
+        job.recorder.round(state, job.pool, torch.tensor(picked))
+    revisit(job)
+    _next_round(job)
+    return True
+
+
+def learn_late(job: Job, wait: bool) -> bool | None:
+    """Enter what came late once nothing more is asked; whether there is anything to learn from it.
+
+    Args:
+        job: The run.
+        wait: Wait for answers that are still missing; None is given where nobody waits for them
+            in the process.
+    """
+    before = job.pool.num_events
+    revisit(job)
+    if wait and not await_open(job):
+        job.keeper.keep_question(job.state)
+        return None
+    if job.pool.num_events == before:
+        return False
+    job.recorder.round(job.state, job.pool)
+    _next_round(job)
+    return True
+
+
+def _next_round(job: Job) -> None:
+    state = job.state
+    if state.pending is not None:
+        state.tickets.append(as_earlier(state.pending))
     state.rows.append(state.row)
     state.row, state.pending = {}, None
     state.round += 1
-    return True
 
 
 def finish(
@@ -324,12 +370,19 @@ def finish(
     """Record the last model's results and how the run ended."""
     job.recorder.round(job.state, job.pool)
     job.recorder.finish(status, reason)
+    tell(job, status=status, reason=reason)
     return status, reason
 
 
 def _appended(source: Source) -> dict[str, int]:
     """How many candidates came after the run had begun, for a row; nothing where none did."""
     return {"appended": source.appended} if source.appended else {}
+
+
+def _heights(scores: Tensor) -> dict[str, float]:
+    """What a row says of the scores of a query; nothing where none was scored."""
+    found = {"mean": scores.mean(), "min": scores.min()} if len(scores) else {}
+    return {f"query/score_{name}": float(score) for name, score in found.items()}
 
 
 def _some(scores: Tensor) -> Tensor:
@@ -340,8 +393,11 @@ def _some(scores: Tensor) -> Tensor:
 def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
     """What the strategy chooses, on the CPU."""
     view = job.standing.with_labels(view, job.parts.strategy.needs)
-    query = job.parts.strategy.select(view, size, rng)
-    check_query(query, view, size, type(job.parts.strategy).__name__)
+    query, name = job.parts.strategy.select(view, size, rng), type(job.parts.strategy).__name__
+    if query.again is not None:
+        query = replace(query, again=query.again.cpu())
+        check_again(query, job.pool.asked_mask, name)
+    check_query(query, view, size, name)
     scores = None if query.pool_scores is None else query.pool_scores.float().cpu()
     return replace(
         query, indices=query.indices.cpu(), scores=query.scores.cpu(), pool_scores=scores

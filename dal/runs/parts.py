@@ -208,7 +208,7 @@ class Standing:
                 f"query_size={settings.query_size} but only {left} sample{'s' * (left > 1)} can be "
                 "chosen; lower it"
             )
-        if left < settings.budget:
+        if settings.budget_in == "labels" and left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
         return standing
 
@@ -216,7 +216,16 @@ class Standing:
     def candidates(self) -> Tensor:
         """int64, (N,), ascending: the unlabeled samples that the strategy may choose."""
         unlabeled = self.pool.unlabeled_idx
+        if self.state.tickets:
+            unlabeled = unlabeled[~self.is_open[unlabeled]]
         return unlabeled if self.among is None else unlabeled[self.among[unlabeled]]
+
+    @property
+    def is_open(self) -> Tensor:
+        """bool, (num_total,): samples that an earlier question asked about, to be answered yet."""
+        is_open = torch.zeros(self.pool.num_total, dtype=torch.bool)
+        is_open[[index for entry in self.state.tickets for index in entry["open"]]] = True
+        return is_open
 
     def with_history(self, view: PoolView, needs: Mapping[Need, int]) -> PoolView:
         """A view that shows the predictions of the last rounds too, so many for each need."""

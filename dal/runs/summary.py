@@ -90,7 +90,9 @@ def todo(result: Result, run_dir: Path) -> str:
     """What a run that waits for labels needs; empty for one that does not."""
     if result.status != "waiting":
         return ""
-    ticket = (result.job.state.pending or {}).get("ticket", {})
+    state = result.job.state
+    asked = state.pending or next((entry for entry in state.tickets if entry["open"]), {})
+    ticket = asked.get("ticket", {})
     if "file" not in ticket:  # an oracle that asks in another way
         return ": run the same command again when they are given"
     return f": fill in {run_dir / 'queries' / str(ticket['file'])} and run the same command again"

@@ -371,12 +371,16 @@ def test_run_answer_that_is_no_class_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: replace(a, indices=(a.indices + 1) % 30), "was asked about the samples .* once"),
-        (lambda a: replace(a, indices=a.indices[:-1]), "answer about each of those asked once"),
+        (
+            lambda a: replace(a, indices=(a.indices + 1) % 30),
+            "was asked about the samples .* as well",
+        ),
+        (lambda a: replace(a, indices=a.indices[:1].repeat(6)), "6 answers of Odd about sample"),
+        (lambda a: replace(a, indices=a.indices[:-1]), "collected 5 indices and 6 targets"),
         (lambda a: replace(a, targets=a.targets.tolist()), "targets as a list; give a tensor"),
         (vars, r"collected a dict; give dal\.oracles\.Answers"),
     ],
-    ids=["others", "too few", "a list", "a dict"],
+    ids=["others", "twice", "too few", "a list", "a dict"],
 )
 def test_run_answers_that_are_none_to_the_query_are_refused(
     change: Callable[[Answers], Any], message: str
