@@ -203,7 +203,7 @@ class PageOracle(Oracle):
             return None
         return self._answers(self._desk.given(question))
 
-    def revisit(self, ticket: dict[str, Any]) -> Answers | None:
+    def revisit(self, ticket: dict[str, Any]) -> Answers:
         """What was answered of it, late answers too, but for what is on the page now."""
         return self._answers(self._desk.given(self._question(ticket)))
 
@@ -240,17 +240,10 @@ class PageOracle(Oracle):
 
     def _question(self, ticket: dict[str, Any]) -> Question:
         """The question of a ticket, from memory, its file, or the ticket alone."""
-        key = ticket.get("question") or Path(str(ticket.get("file", ""))).stem
-        if not key:
-            raise ValueError(
-                f"the question that waits was asked in another way ({sorted(ticket)}); answer it "
-                "there"
-            )
-        found = self._questions.get(key) or self._read(key)
+        key = ticket["question"]
+        found = self._read(key)
         if found is None or sorted(found.indices) != sorted(ticket["indices"]):
-            kind, _, number = key.partition("_")
-            sign = -1 if kind == "initial" else 1
-            found = Question(key, int(ticket.get("round", sign * int(number))), ticket["indices"])
+            found = Question(key, ticket["round"], ticket["indices"])
         self._questions[key] = found
         return found
 
@@ -262,15 +255,15 @@ class PageOracle(Oracle):
             self._questions[key] = found
         return self._questions[key]
 
-    def _answers(self, given: list[tuple[int, str, Held]]) -> Answers | None:
-        if not given:
-            return None
-        targets = torch.tensor([self._target(one) for _, _, one in given], dtype=torch.int64)
+    def _answers(self, given: list[tuple[int, str, Held]]) -> Answers:
+        found = [self._target(one) for _, _, one in given]
+        shape = (-1, len(self.class_names)) if self.multilabel else (-1,)
+        targets = torch.tensor(found, dtype=torch.int64).reshape(shape)
         unsure = [one.answer is not None and "unsure" in one.answer for _, _, one in given]
         return Answers(
             indices=torch.tensor([index for index, _, _ in given], dtype=torch.int64),
             targets=targets,
-            abstained=torch.tensor(unsure),
+            abstained=torch.tensor(unsure, dtype=torch.bool),
             cost=torch.ones(len(given)),
             seconds=torch.tensor([one.seconds for _, _, one in given], dtype=torch.float64),
             annotators=[name for _, name, _ in given],
