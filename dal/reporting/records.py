@@ -97,7 +97,7 @@ class RunRecord:
     settings: Mapping[str, Any] = field(default_factory=dict)
     recall: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
-    rows: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Mapping[str, Any]] = field(default=(), compare=False, repr=False)
 
     @property
     def group(self) -> tuple[str, str, str]:
