@@ -11,6 +11,7 @@ import dal
 
 COMMANDS = {
     "train": ("config", "run active learning; given again, a command goes on where it stopped"),
+    "label": ("label", "label what a run waits for on a page in the browser; it goes on meanwhile"),
     "predict": ("predict", "predict files by the model of a run, into a table"),
     "labels": ("labels", "write the labels that a run knows as a table, for other runs and tools"),
     "status": ("status", "list runs with their state and, if they failed, the reason"),

@@ -50,8 +50,13 @@ def _is_complete(run: PlannedRun) -> bool:
     return True
 
 
-def run_alone(run: PlannedRun, sweep: bool) -> None:
+def run_alone(run: PlannedRun, sweep: bool, oracle: Mapping[str, Any] | None = None) -> None:
     """Do a run, unless it is complete.
+
+    Args:
+        run: The run.
+        sweep: Whether others follow, whatever becomes of it.
+        oracle: Settings of who answers now, in the place of whom the run asked before.
 
     Raises:
         SystemExit: It failed, or a signal came.
@@ -59,12 +64,14 @@ def run_alone(run: PlannedRun, sweep: bool) -> None:
     if _is_complete(run):
         return
     from dal.runs.from_config import execute  # the first import of torch
+    from dal.utils.build import factory
     from dal.utils.ranks import joined
     from dal.utils.signals import PreemptedError
 
     try:
         with working_for(run.name), joined():
-            execute(run.config, run.run_dir)
+            other = None if oracle is None else factory(oracle, "oracle", deep=True)
+            execute(run.config, run.run_dir, other)
     except PreemptedError as end:
         _report(end, run)
         raise SystemExit(128 + end.signum) from None

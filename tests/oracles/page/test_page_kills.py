@@ -1,0 +1,161 @@
+"""Whole rounds on the page, by processes that are killed at random moments."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import queue
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_client import Client
+from page_runs import go, source_of
+
+from dal.oracles import SimulatedOracle
+
+BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+"""What a client sees of a process that is killed."""
+
+
+class Runs:
+    """Processes of one run, one after the other; each lives for a random time."""
+
+    def __init__(self, folder: Path) -> None:
+        script = Path(__file__).parents[2] / "helpers/page_runs.py"
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), str(folder)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._said: queue.Queue[str] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self.ends: list[int] = []
+        self.address = ""
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(line.strip())
+
+    def start(self, lives_s: float | None) -> None:
+        """Start the run, and kill it after some seconds, unless None."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        kind, _, pid = self._said.get(timeout=120).partition(" ")
+        while kind != "pid":
+            kind, _, pid = self._said.get(timeout=120).partition(" ")
+        if lives_s is not None:
+            threading.Timer(lives_s, os.kill, (int(pid), signal.SIGKILL)).start()
+
+    def ended(self) -> bool:
+        """Whether the process has ended; its code is kept."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                kind, _, rest = self._said.get_nowait().partition(" ")
+                if kind == "label":
+                    self.address = rest.partition("here: ")[2]
+                if kind == "ended":
+                    self.ends.append(int(rest))
+                    return True
+        return False
+
+    def close(self) -> None:
+        """End the process that starts the others."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._listener.join()
+        self._process.stdout.close()
+
+
+class Person:
+    """Answers what is on the page; each answer is sent until it was confirmed."""
+
+    def __init__(self, truth: list[int], rng: random.Random) -> None:
+        self._truth, self._rng = truth, rng
+        self.confirmed: list[tuple[str, Any, str]] = []
+        self._todo: dict[str, list[tuple[Any, str]]] = {}
+
+    def work(self, client: Client) -> None:
+        """Answer a sample, or hand in; raises what a killed process leaves of the connection."""
+        state = client.state()
+        if state["phase"] != "ask":
+            time.sleep(0.01)
+            return
+        confirmed = {item for item, _, _ in self.confirmed}
+        for item in state["items"]:  # what was confirmed is there, whatever happened since
+            if item["id"] in confirmed and not self._todo.get(item["id"]):
+                assert item["mine"] == self._last(item["id"]), item
+        open_ = [item["id"] for item in state["items"] if self._plan(item["id"])]
+        if not open_:
+            client.hand_in(state["question"])
+            return
+        answer, nonce = self._todo[open_[0]][0]
+        status, found = client.answer(open_[0], answer, nonce=nonce)
+        if status == 200:
+            assert found["mine"] == answer
+            self.confirmed.append((open_[0], answer, nonce))
+            self._todo[open_[0]].pop(0)
+
+    def _plan(self, item: str) -> list[tuple[Any, str]]:
+        """What is still to be said of a sample: now and then wrong at first, and taken back."""
+        if item not in self._todo:
+            right = {"labels": [self._truth[int(item.rpartition("-")[2])]]}
+            wrong = [{"labels": [3]}, None] if self._rng.random() < 0.2 else []
+            self._todo[item] = [(answer, uuid.uuid4().hex) for answer in [*wrong, right]]
+        return self._todo[item]
+
+    def _last(self, item: str) -> Any:
+        return [answer for known, answer, _ in self.confirmed if known == item][-1]
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, kills: int) -> None:
+    source, rng = source_of(), random.Random(kills)
+    person = Person(source.train.targets.tolist(), rng)
+    runs = Runs(tmp_path / "page")
+    while 0 not in runs.ends:
+        left = len(runs.ends) < kills
+        # Some die before their page is there, some as they answer, some as they train.
+        runs.start(rng.choice([0.05, 0.3, 0.6, 0.9]) * rng.random() * 2 if left else None)
+        while not runs.ended():
+            with contextlib.suppress(*BROKEN):
+                client = Client(runs.address)
+                while runs.address:
+                    person.work(client)
+                    time.sleep(rng.random() * 0.03)
+    runs.close()
+    assert len(runs.ends) == kills + 1
+    assert set(runs.ends) == {0, -signal.SIGKILL}
+
+    lines = (tmp_path / "page/queries/answers.jsonl").read_text().splitlines()
+    written = [line for line in map(json.loads, lines) if "nonce" in line]
+    assert max(Counter(line["nonce"] for line in written).values()) == 1
+    assert {nonce for _, _, nonce in person.confirmed} == {line["nonce"] for line in written}
+
+    go(tmp_path / "whole", source, SimulatedOracle(source.train.targets))
+    answers = answered(tmp_path / "page")
+    assert len(answers) == 50
+    assert answers == answered(tmp_path / "whole")
+
+
+def answered(run_dir: Path) -> list[list[Any]]:
+    """What the ledger of a run holds of its questions, in the order of samples."""
+    lines = (run_dir / "ledger.jsonl").read_text().splitlines()
+    events = [event for event in map(json.loads, lines) if event.get("origin") == "oracle"]
+    same = ("round", "index", "target", "abstained", "score")
+    return sorted([event[name] for name in same] for event in events)
