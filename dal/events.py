@@ -115,7 +115,7 @@ def check_indices(rows: Mapping[str, Tensor], num_total: int) -> None:
 
 
 def check_chains(
-    rows: Mapping[str, Tensor], start: int, known: Mapping[int, int], guessed_before: Tensor
+    rows: Mapping[str, Tensor], start: int, known: Mapping[int, int], guessed: Tensor
 ) -> None:
     """Refuse an event that does not supersede the one before it of the same sample.
 
@@ -123,9 +123,8 @@ def check_chains(
         rows: The columns of new events.
         start: The position of the first of them.
         known: The latest event of each of their samples that has one.
-        guessed_before: bool, (start,), which of the events before them are guesses.
+        guessed: bool, (start + b,), which of the events, of the ledger and new ones, are guesses.
     """
-    guessed = torch.cat([guessed_before, is_one_of(rows["origin"], GUESSES)])
     events = zip(rows["index"].tolist(), rows["supersedes"].tolist(), strict=True)
     known = dict(known)
     for position, (index, said) in enumerate(events, start):
@@ -154,13 +153,6 @@ def _broken(position: int, index: int, said: int, before: int, repeated: bool) -
         return f"sample {index} has been labeled already; give another label of it by `again`"
     known = "there is none" if before == NONE else f"that is event {before}"
     return f"event {position} supersedes event {said}, not the latest of sample {index}: {known}"
-
-
-def highest(places: Tensor, values: Tensor, count: int) -> Tensor:
-    """int64, (count,): the highest of the values at each place, 0 to count - 1; each has one."""
-    return torch.zeros(count, dtype=torch.int64).scatter_reduce(
-        0, places, values, "amax", include_self=False
-    )
 
 
 def in_chains(indices: Tensor, known: Mapping[int, int], start: int) -> Tensor:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.consensus import Consensus, Votes
+from dal.consensus import Consensus
+from dal.decided import decided
 from dal.events import (
     COLUMNS,
     GUESSES,
@@ -27,7 +28,6 @@ from dal.events import (
     check_plain,
     check_shapes,
     column,
-    highest,
     in_chains,
     is_one_of,
     no_events,
@@ -110,6 +110,8 @@ class Pool:
         self._target_shape = () if num_labels is None else (num_labels,)
         self._events = no_events(self._target_shape)
         self._annotators: list[str] = []
+        self._answers: dict[int, dict[str, int]] = {}
+        self._changes = torch.zeros(0, dtype=torch.bool)
         self._kept: tuple[Tensor, Tensor] | None = None
 
     def label(
@@ -189,7 +191,15 @@ class Pool:
         check_numbers(rows)
         check_indices(rows, self.num_total)
         known = self._latest(rows["index"])
-        check_chains(rows, self.num_events, known, self._of(*GUESSES))
+        guessed = is_one_of(rows["origin"], GUESSES)
+        check_chains(rows, self.num_events, known, torch.cat([self._of(*GUESSES), guessed]))
+        numbered = zip(rows["index"].tolist(), annotators, guessed.tolist(), strict=True)
+        changes = []
+        for position, (index, name, guess) in enumerate(numbered, self.num_events):
+            answers = {} if guess else self._answers.setdefault(index, {})
+            changes.append(name in answers)
+            answers[name] = position
+        self._changes = torch.cat([self._changes, torch.tensor(changes, dtype=torch.bool)])
         self._annotators += annotators
         rows["target"] = rows["target"].clone()
         rows["target"][rows["abstained"]] = NONE
@@ -209,60 +219,14 @@ class Pool:
             int64, (M,), the latest event that bears on each; int64, (M,) or (M, C), its target.
         """
         if self._kept is None:
-            self._kept = self._decide()
+            self._kept = decided(self._events, self._annotators, self._consensus)
         return self._kept
-
-    def _decide(self) -> tuple[Tensor, Tensor]:
-        index, targets, last = self._events["index"], self._events["target"], self._last()
-        told = ~self._events["abstained"][last]
-        answers = index[~self._of(*GUESSES)]
-        if len(answers) == len(torch.unique(answers)):
-            events = last[told]
-            decided = targets[events]
-        else:
-            votes, who = self._votes()
-            samples, place = torch.unique(index[votes], return_inverse=True)
-            newest = highest(place, votes, len(samples))
-            voted = torch.isin(index[last], samples)
-            events = last[voted | (told & self._of(*GUESSES)[last])]
-            voted = torch.isin(index[events], samples)
-            at = torch.searchsorted(samples, index[events[voted]])
-            events[voted] = newest[at]
-            decided = targets[events]
-            if self._consensus is not None and len(votes):
-                found = self._consensus(Votes(index[votes], who, targets[votes]))
-                decided[voted] = found.targets[at]
-        measured = torch.isin(index[events], index[self._of("audit")])
-        return events[~measured], decided[~measured]
-
-    def _votes(self) -> tuple[Tensor, Tensor]:
-        """int64, (V,), the answers that stand, in order, and (V,), a number for who gave each."""
-        answers = (~self._of(*GUESSES)).nonzero().squeeze(1)
-        numbers: dict[str, int] = {}
-        who = torch.tensor(
-            [numbers.setdefault(self._annotators[n], len(numbers)) for n in answers.tolist()]
-        )
-        pairs = self._events["index"][answers] * len(numbers) + who
-        pairs, place = torch.unique(pairs, return_inverse=True)
-        stands = highest(place, torch.arange(len(answers)), len(pairs)).sort().values
-        stands = stands[~self._events["abstained"][answers[stands]]]
-        return answers[stands], who[stands]
 
     def _known(self) -> tuple[Tensor, Tensor]:
         """`_decided` without samples of none of the classes."""
         events, targets = self._decided()
         classed = ~is_rejected(targets)
         return events[classed], targets[classed]
-
-    def _last(self) -> Tensor:
-        """int64: the latest event of each sample, in the order of their first ones."""
-        index, supersedes = self._events["index"], self._events["supersedes"]
-        is_last = torch.ones(len(index), dtype=torch.bool)
-        is_last[supersedes[supersedes != NONE]] = False
-        first, last = (supersedes == NONE).nonzero().squeeze(1), is_last.nonzero().squeeze(1)
-        # Every sample has one of each, so that sorting both by sample pairs them.
-        first, last = first[index[first].argsort()], last[index[last].argsort()]
-        return last[first.argsort()]
 
     @property
     def asked_mask(self) -> Tensor:
@@ -320,15 +284,8 @@ class Pool:
         return float(self._events["seconds"][asked].nansum()) / 60
 
     def _free(self) -> Tensor:
-        """bool, one an event: it corrects an answer, and cost nothing."""
-        before = self._events["supersedes"]
-        free = (before != NONE) & (self._events["cost"] == 0)
-        return free & ~self._of(*GUESSES)[before.clamp(min=0)]
-
-    def num_answers(self, indices: Tensor) -> Tensor:
-        """int64, (b,): how many answers some samples have, abstentions and corrections too."""
-        index = self._events["index"][~self._of(*GUESSES)]
-        return torch.bincount(index, minlength=self.num_total)[indices]
+        """bool, one an event: it corrects an answer of the same annotator, and cost nothing."""
+        return self._changes & (self._events["cost"] == 0)
 
     @property
     def asked_before(self) -> tuple[int, int]:
@@ -379,16 +336,21 @@ class Pool:
 
     def latest_answers(self) -> dict[tuple[int, str], int]:
         """The latest event of each annotator on each sample that they answered, by both."""
-        answers = (~self._of(*GUESSES)).nonzero().squeeze(1)
-        found = zip(answers.tolist(), self._events["index"][answers].tolist(), strict=True)
-        return {(index, self._annotators[n]): n for n, index in found}
+        found = self._answers.items()
+        return {(index, name): n for index, events in found for name, n in events.items()}
+
+    def answers_about(self, index: int) -> Mapping[str, int]:
+        """The latest event of each annotator who answered about a sample, by name."""
+        return self._answers.get(index, {})
 
     def said(self, events: Tensor) -> tuple[Tensor, Tensor]:
         """Targets and seconds of some events, int64 (b,); of `NONE`, where there is no event."""
-        nothing = torch.full((1, *self._target_shape), NONE)
-        targets = torch.cat([nothing, self._events["target"]])[events + 1]
-        seconds = torch.cat([torch.tensor([math.nan]).double(), self._events["seconds"]])
-        return targets, seconds[events + 1]
+        there = events != NONE
+        targets = torch.full((len(events), *self._target_shape), NONE)
+        seconds = torch.full((len(events),), math.nan, dtype=torch.float64)
+        targets[there] = self._events["target"][events[there]]
+        seconds[there] = self._events["seconds"][events[there]]
+        return targets, seconds
 
     def events(self, first: int = 0) -> list[dict[str, Any]]:
         """The ledger from an event on, as plain values by name.

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dal import metrics
+from dal.events import NONE
+from dal.pool import REJECTED
 from dal.utils.softmax import softmax_cotangents
 
 
@@ -95,6 +97,10 @@ class Task(ABC):
     @abstractmethod
     def names(self, probs: Tensor, class_names: Sequence[str]) -> list[str] | list[list[str]]:
         """What is predicted by each row of probabilities (N, C), by name."""
+
+    @abstractmethod
+    def answer(self, held: Collection[int] | None) -> int | list[int]:
+        """The target that says which classes a sample has; None where nobody can tell."""
 
     @abstractmethod
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
@@ -186,6 +192,10 @@ class Multiclass(Task):
         """See `Task.names`: one name a sample."""
         return [class_names[c] for c in probs.argmax(1).tolist()]
 
+    def answer(self, held: Collection[int] | None) -> int:
+        """See `Task.answer`: `REJECTED` where it has none of the classes."""
+        return NONE if held is None else next(iter(held), REJECTED)
+
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions.
 
@@ -274,15 +284,7 @@ class Multilabel(Task):
         """Mean binary cross-entropy in nats: over the labels of a sample, then over samples.
 
         The mean over labels (not their sum) keeps learning rates and stopping rules comparable
-        whatever the number of labels.
-
-        Args:
-            logits: float, (B, C).
-            targets: int64, (B, C), 0 or 1.
-            weights: float, (B,), weight of each sample, or None for equal ones.
-
-        Returns:
-            A scalar; with weights, their weighted mean.
+        whatever the number of labels. Targets are int64, (B, C), 0 or 1; see `Task.loss`.
         """
         losses = self.losses(logits, targets)
         return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
@@ -328,6 +330,10 @@ class Multilabel(Task):
     def names(self, probs: Tensor, class_names: Sequence[str]) -> list[str] | list[list[str]]:
         """See `Task.names`: of each sample the labels more probable than not, none as well."""
         return [[class_names[c] for c in row.nonzero().flatten().tolist()] for row in probs > 0.5]
+
+    def answer(self, held: Collection[int] | None) -> list[int]:
+        """See `Task.answer`: 1 for each label that holds."""
+        return [NONE if held is None else int(c in held) for c in range(self.num_classes)]
 
     def evaluate(self, logits: Tensor, targets: Tensor) -> tuple[dict[str, float], Tensor]:
         """Metrics of predictions.

@@ -344,6 +344,8 @@ def test_answers_of_several_at_once_and_the_free_correction_of_one() -> None:
     free = torch.zeros(1)
     pool.label(2, ints(5), ints(0), origin="oracle", again=None, cost=free, annotator="eva")
     assert (pool.labels, pool.num_queried, pool.num_events) == (9, 7, 10)
+    pool.label(2, ints(6), ints(0), origin="oracle", again=None, cost=free, annotator="gift")
+    assert (pool.labels, pool.num_queried, pool.num_events) == (10, 8, 11)
     # The latest answer of each counts; eva's correction is the latest of all.
     train_set = pool.train_set()
     found = dict(zip(train_set.indices.tolist(), train_set.targets.tolist(), strict=True))

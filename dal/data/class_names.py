@@ -5,10 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from dal.pool import REJECTED
+
 ABSTAINED = "?"
 """How people write that no label can be given."""
 NO_LABEL = "-"
-"""How people write that none of the labels holds, where a sample may have several."""
+"""How people write that none of the labels holds, or that a sample is of none of the classes."""
 SEPARATOR = ";"
 """Stands between the names of a sample's labels."""
 
@@ -19,20 +21,40 @@ def target_name(target: int | list[int], names: Sequence[str]) -> str:
     """A target as people read and write it.
 
     Args:
-        target: A class number; or C numbers, 1 where a label holds and 0 where not; negative
-            where nobody could tell.
+        target: A class number, `REJECTED` for none of the classes; or C numbers, 1 where a label
+            holds and 0 where not; otherwise negative where nobody could tell.
         names: The C class names.
 
     Returns:
-        The name of the class; the names of the labels with ``;`` between them, ``-`` where none
-        holds; ``?`` where nobody could tell.
+        The name of the class; the names of the labels with ``;`` between them; ``-`` for none of
+        them; ``?`` where nobody could tell.
     """
     if isinstance(target, int):
-        return names[target] if target >= 0 else ABSTAINED
+        return names[target] if target >= 0 else NO_LABEL if target == REJECTED else ABSTAINED
     if min(target) < 0:
         return ABSTAINED
     held = [name for name, holds in zip(names, target, strict=True) if holds]
     return SEPARATOR.join(held) or NO_LABEL
+
+
+def names_written(text: str, class_names: Sequence[str], several: bool) -> list[str] | None:
+    """The names of classes that a person wrote, which need not be any of those there are.
+
+    Args:
+        text: What was written, without blanks around it.
+        class_names: A name that is one of these is meant as that one.
+        several: A sample may have several of them, written with ``;`` between them.
+
+    Returns:
+        None for ``?``; an empty list for ``-``, none of the classes.
+    """
+    if text == ABSTAINED:
+        return None
+    if text == NO_LABEL and text not in class_names:
+        return []
+    if not several:
+        return [text]
+    return [name.strip() for name in text.strip(SEPARATOR).split(SEPARATOR)]
 
 
 def check_class_names(names: Sequence[str], multilabel: bool, where: str) -> None:

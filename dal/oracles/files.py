@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dal.data.class_names import ABSTAINED, NO_LABEL, SEPARATOR, target_name
-from dal.data.source import UNKNOWN, Source
+from dal.data.class_names import (
+    ABSTAINED,
+    NO_LABEL,
+    SEPARATOR,
+    names_written,
+    target_name,
+)
+from dal.data.source import Source
 from dal.oracles.base import Answers, Oracle
 from dal.oracles.pictures import draw
 from dal.oracles.table import Row, read_answers
@@ -32,9 +38,13 @@ class FilesOracle(Oracle):
 
     What is asked before the first round, where no label is known, is ``initial_0001.csv``.
 
-    The run ends with status ``waiting``; the same command goes on when every row has a label: a
-    class name, or ``?`` where no label can be given. Where no class name looks like a number, the
-    number of a class, from 0, will do too. A file that was moved away is written anew.
+    The run ends with status ``waiting``; the same command goes on when every row has a label (or so
+    many as ``enough`` says): a class name, ``-`` where the sample is of none of the classes, or
+    ``?`` where nobody can tell. Where no class name looks like a number, the number of a class,
+    from 0, will do too. A file that was moved away is written anew.
+
+    Rows that are filled in later, and labels that are changed, count from the next round on: files
+    of earlier rounds are read again. One that is gone or damaged by then is warned about.
 
     Where a sample may have several labels, all that hold are written with ``;`` between them, such
     as ``joy;surprise``, and ``-`` where none holds. A row left empty has not been answered yet.
@@ -43,8 +53,9 @@ class FilesOracle(Oracle):
     the model's guess with its probability (of a set of labels: as if they were independent), and
     the strategy's score, each where there is one. Rows and columns may be put in another order, all
     columns but ``index`` and ``label`` taken out, and others added. Of these ``annotator``, a name,
-    and ``seconds``, how long the answer took, go into the ledger; their cells may be empty.
-    `read_answers` says which tables are understood.
+    and ``seconds``, how long the answer took, go into the ledger; their cells may be empty. Several
+    rows of a sample with different annotators are several answers. `read_answers` says which tables
+    are understood.
 
     Args:
         folder: Where the files go; created if it is missing.
@@ -55,6 +66,9 @@ class FilesOracle(Oracle):
         guess: Show the model's guess; without it people label uninfluenced.
         pictures: Write the picked images too: a folder ``round_0003`` of PNG files named by index,
             and a sheet of them, ``round_0003.png``.
+        enough: Share of the samples, above 0 up to 1, with whose answers the run goes on.
+        annotators_per_sample: So many rows are written for each sample, for people who put their
+            names into the column ``annotator``.
     """
 
     name = "files"
@@ -67,15 +81,23 @@ class FilesOracle(Oracle):
         multilabel: bool = False,
         guess: bool = True,
         pictures: bool = False,
+        enough: float = 1.0,
+        annotators_per_sample: int = 1,
     ) -> None:
         self.folder = Path(folder)
         self.class_names = class_names
         self.positions = positions
-        self.multilabel = multilabel
+        if annotators_per_sample < 1:
+            raise ValueError(
+                f"oracle.annotators_per_sample={annotators_per_sample}; give at least 1"
+            )
+        self.enough, self.answers_per_sample = enough, annotators_per_sample
         self._task = (Multilabel if multilabel else Multiclass)(len(class_names))
         self.wants_probs = guess
         self.pictures = pictures
         self._source: Source | None = None
+        self._unread: dict[str, str] = {}
+        self._earlier: dict[str, tuple[tuple[int, int], Answers]] = {}
         self._numbers = not any(_looks_like_a_number(name) for name in class_names)
 
     def open(self, source: Source) -> None:
@@ -118,35 +140,63 @@ class FilesOracle(Oracle):
         write_text_atomically(path, mark + text, sync=True)
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
-        """Read the file; None while a label is missing.
+        """Read the file: the answers so far; None while there is none.
 
         A file that is gone is written anew, without guesses and scores, which no ticket holds.
 
         Raises:
-            ValueError: A label is neither a class nor ``?``, the rows are not those asked for, or
-                the file cannot be read without guessing; names the line, and changes nothing.
+            ValueError: A label is no class, the rows are not those asked for, or the file cannot be
+                read without guessing; names the line, and changes nothing.
         """
         path = self.folder / ticket["file"]
-        samples: list[int] = ticket["samples"]
         if not path.exists():
             log.warning("%s was gone and is written anew, without any label", path)
             indices = torch.tensor(ticket["indices"], dtype=torch.int64)
             self._ask(ticket, Query(indices, torch.full(indices.shape, math.nan)))
-        rows = _rows_in_order(path, read_answers(path), samples)
-        self._check(path, rows)
-        targets = [self._answer(row) for row in rows if row.label]
-        if missing := len(rows) - len(targets):
+        rows = self._read(path, ticket)
+        if missing := sum(not row.label for _, row in rows):
             if not path.with_suffix(".png").exists():
                 self._draw(ticket)
             log.info("%s: %d of %d labels are missing", path, missing, len(rows))
-            return None
+        return self._answers(rows) if missing < len(rows) else None
+
+    def revisit(self, ticket: dict[str, Any]) -> Answers:
+        """What an earlier file says now; a file that cannot be read is warned about.
+
+        What it said before stands then: no label is taken back by an empty cell, or a lost file.
+        """
+        path = self.folder / ticket["file"]
+        try:
+            found = path.stat()
+            state = found.st_mtime_ns, found.st_size
+            if self._earlier.get(path.name, ((), ()))[0] != state:
+                self._earlier[path.name] = state, self._answers(self._read(path, ticket))
+        except (OSError, ValueError) as error:
+            fact = f"{path} is gone" if isinstance(error, FileNotFoundError) else str(error)
+            if self._unread.get(path.name) != fact:
+                log.warning("%s; what it said before stands", fact)
+            self._unread[path.name] = fact
+            return self._answers([])
+        return self._earlier[path.name][1]
+
+    def _read(self, path: Path, ticket: dict[str, Any]) -> list[tuple[int, Row]]:
+        """The rows of a file, each with the position of its sample, checked."""
+        rows = _rows_of(path, read_answers(path), ticket["samples"], ticket["indices"])
+        self._check(path, [row for _, row in rows])
+        return rows
+
+    def _answers(self, rows: Sequence[tuple[int, Row]]) -> Answers:
+        """What is written in those rows that have a label."""
+        given = [(index, row) for index, row in rows if row.label]
+        targets = [self._answer(row) for _, row in given]
+        shape = () if self._task.exclusive else (self._task.num_classes,)
         return Answers(
-            indices=torch.tensor(ticket["indices"], dtype=torch.int64),
-            targets=torch.tensor(targets),
-            abstained=torch.tensor([row.label == ABSTAINED for row in rows]),
-            cost=torch.ones(len(rows)),
-            seconds=torch.tensor([row.seconds for row in rows], dtype=torch.float64),
-            annotators=[row.annotator or self.name for row in rows],
+            indices=torch.tensor([index for index, _ in given], dtype=torch.int64),
+            targets=torch.tensor(targets, dtype=torch.int64).view(len(given), *shape),
+            abstained=torch.tensor([self._names(row) is None for _, row in given]).bool(),
+            cost=torch.ones(len(given)),
+            seconds=torch.tensor([row.seconds for _, row in given], dtype=torch.float64),
+            annotators=[row.annotator or self.name for _, row in given],
         )
 
     def _draw(self, ticket: dict[str, Any]) -> None:
@@ -166,16 +216,23 @@ class FilesOracle(Oracle):
             columns["guess"] = [target_name(target, self.class_names) for target, _ in guesses]
             columns["probability"] = [f"{probability:.4f}" for _, probability in guesses]
         if not query.scores.isnan().all():
-            columns["score"] = [f"{score:.6g}" for score in query.scores.tolist()]
+            scores = query.scores.tolist()
+            columns["score"] = ["" if math.isnan(score) else f"{score:.6g}" for score in scores]
         columns["label"] = [""] * len(samples)
-        return columns
+        if self.answers_per_sample > 1:
+            columns["annotator"] = [""] * len(samples)
+        times = range(self.answers_per_sample)
+        return {
+            name: [c for cell in column for c in [cell for _ in times]]
+            for name, column in columns.items()
+        }
 
     def _check(self, path: Path, rows: Sequence[Row]) -> None:
         """Refuse labels that are no classes, all of them at once."""
         wrong = [
             f"{name!r} in line {row.line}"
             for row in rows
-            for name in self._names(row)
+            for name in self._names(row) or ()
             if self._number(name) is None
         ]
         if not wrong:
@@ -190,25 +247,21 @@ class FilesOracle(Oracle):
             fact = f"label {listed} is not a class"
         raise ValueError(
             f"{path}: {fact}; give one of {names}"
-            f"{several if self.multilabel else ''}, or {ABSTAINED} where no label can be given"
+            f"{'' if self._task.exclusive else several}, or {ABSTAINED} where no label can be given"
+            f"{f' ({NO_LABEL} where it is none of them)' * self._task.exclusive}"
         )
 
     def _answer(self, row: Row) -> int | list[int]:
-        """What a person wrote as a target; -1 where they abstained."""
-        held = {self._number(name) for name in self._names(row)}
-        if not self.multilabel:
-            return next(number for number in held or {UNKNOWN} if number is not None)
-        if row.label == ABSTAINED:
-            return [UNKNOWN] * len(self.class_names)
-        return [int(number in held) for number in range(len(self.class_names))]
+        """What a person wrote as a target."""
+        names = self._names(row)
+        found = None if names is None else [n for n in map(self._number, names) if n is not None]
+        return self._task.answer(found)
 
-    def _names(self, row: Row) -> list[str]:
-        """The labels in a row; none where there is no answer yet, or a person abstained."""
-        if row.label in ("", ABSTAINED) or (self.multilabel and row.label == NO_LABEL):
+    def _names(self, row: Row) -> list[str] | None:
+        """The names of classes in a row; none where there is no answer, None for an abstention."""
+        if not row.label:
             return []
-        if not self.multilabel:
-            return [row.label]
-        return [name.strip() for name in row.label.strip(SEPARATOR).split(SEPARATOR)]
+        return names_written(row.label, self.class_names, not self._task.exclusive)
 
     def _number(self, name: str) -> int | None:
         """The class of a name, or of its number where no name looks like one; None for others."""
@@ -229,7 +282,8 @@ def _looks_like_a_number(name: str) -> bool:
 def _asks_for(path: Path, samples: list[int]) -> bool:
     """Whether a file asks for these samples; one without any label may be written anew."""
     rows = read_answers(path)
-    if Counter(row.index for row in rows) == Counter(samples):
+    found, asked = Counter(row.index for row in rows), Counter(samples)
+    if found.keys() == asked.keys() and found >= asked:
         return True
     if any(row.label for row in rows):
         raise ValueError(
@@ -239,25 +293,48 @@ def _asks_for(path: Path, samples: list[int]) -> bool:
     return False
 
 
-def _rows_in_order(path: Path, rows: list[Row], samples: list[int]) -> list[Row]:
-    """The rows in the order of the query; of copies of a sample, in that of the file.
+def _rows_of(
+    path: Path, rows: list[Row], samples: list[int], indices: list[int]
+) -> list[tuple[int, Row]]:
+    """The rows, each with the position of its sample, in the order of the query.
+
+    Rows of copies of a sample are taken in the order of the file. Where a sample has more rows than
+    were asked for, they are answers of different annotators.
+
+    Args:
+        path: The file, for errors.
+        rows: What it holds.
+        samples: The numbers that people know the samples by, in the order of the query.
+        indices: Their positions in the training part.
 
     Raises:
         ValueError: They are not those asked for.
     """
-    asked = Counter(samples)
-    found: defaultdict[int, deque[Row]] = defaultdict(deque)
-    for row in rows:
-        found[row.index].append(row)
-        if len(found[row.index]) > asked[row.index]:
-            raise ValueError(
-                f"{path}, line {row.line}: index {row.index} was asked for {asked[row.index]} "
-                "times; take out the rows that were not there and run the same command again"
-            )
-    for sample, times in asked.items():
-        if len(found[sample]) < times:
+    asked: defaultdict[int, list[int]] = defaultdict(list)
+    for sample, index in zip(samples, indices, strict=True):
+        asked[sample].append(index)
+    written = Counter(row.index for row in rows)
+    for sample, copies in asked.items():
+        if written[sample] < len(copies):
             raise ValueError(
                 f"{path}: the row of index {sample} is missing; put it back (with ? as its label "
                 "if nobody can tell) and run the same command again"
             )
-    return [found[sample].popleft() for sample in samples]
+    found: dict[int, list[Row]] = {index: [] for index in indices}
+    taken: Counter[tuple[int, str]] = Counter()
+    for row in rows:
+        copies, several = asked[row.index], written[row.index] > len(asked[row.index])
+        if several and copies and not row.label:
+            continue
+        who = row.annotator if several else ""
+        place = taken[row.index, who]
+        if place >= len(copies):
+            by = f" and answered by {who!r}" if who else ""
+            raise ValueError(
+                f"{path}, line {row.line}: index {row.index} was asked for {len(copies)} times"
+                f"{by}; take out the rows that were not there (several answers of a sample need "
+                "different names in the column annotator) and run the same command again"
+            )
+        taken[row.index, who] += 1
+        found[copies[place]].append(row)
+    return [(index, row) for index in indices for row in found[index] or [Row(0, index, "")]]

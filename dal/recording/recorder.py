@@ -269,7 +269,7 @@ class Recorder:
         latest = {index: target for _, index, _, target in pool.queries()}
         answers = torch.tensor(list(latest.values()), dtype=torch.int64)
         answers = answers.view(-1, *self.source.train.targets.shape[1:])
-        answers = answers[is_known(answers)]
+        answers = answers[is_known(answers) & ~is_rejected(answers)]
         counts = self.source.task.class_counts(answers)
         self._board.class_histogram(paid, counts, len(answers))
 

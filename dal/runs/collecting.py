@@ -212,8 +212,8 @@ def enter(job: Job, entry: dict[str, Any], answers: Answers, round_number: int) 
     """
     names = answers.annotators or [entry["name"]] * len(answers.indices)
     keys = list(zip(answers.indices.tolist(), names, strict=True))
-    known, later = job.pool.latest_answers(), _asked_anew(job, entry)
-    before = torch.tensor([known.get(key, NONE) for key in keys]).long()
+    later, known = _asked_anew(job, entry), job.pool.answers_about
+    before = torch.tensor([known(index).get(name, NONE) for index, name in keys]).long()
     fixed = before >= torch.tensor([later.get(index, LATE) for index, _ in keys]).long()
     targets_before, seconds_before = job.pool.said(before)
     targets = answers.targets.clone()
@@ -227,6 +227,8 @@ def enter(job: Job, entry: dict[str, Any], answers: Answers, round_number: int) 
     audited = torch.isin(answers.indices, torch.tensor(entry["audit"]).long())
     usual: Origin = "initial" if entry["round"] < 0 else "oracle"
     for origin, mine in ((usual, new & ~audited), ("audit", new & audited)):
+        if not mine.any():
+            continue
         places = mine.nonzero().squeeze(1)
         indices = answers.indices[places]
         scores = [score_of[index] for index in indices.tolist()]
@@ -317,10 +319,10 @@ def _enough(job: Job, entry: dict[str, Any], missing: dict[int, int]) -> bool:
 
 def _missing(job: Job, entry: dict[str, Any], answers: Answers | None = None) -> dict[int, int]:
     """How many answers each sample lacks that lacks some, in the ledger and among some more."""
-    who: dict[int, set[str]] = {index: set() for index in entry["indices"]}
-    for (index, name), event in job.pool.latest_answers().items():
-        if event >= entry["since"] and index in who:
-            who[index].add(name)
+    who = {
+        index: {n for n, e in job.pool.answers_about(index).items() if e >= entry["since"]}
+        for index in entry["indices"]
+    }
     if answers is not None:
         names = answers.annotators or [entry["name"]] * len(answers.indices)
         for index, name in zip(answers.indices.tolist(), names, strict=True):

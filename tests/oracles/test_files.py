@@ -16,6 +16,7 @@ import torch
 
 from dal.data import Dataset, make_source
 from dal.oracles import FilesOracle, SimulatedOracle
+from dal.pool import REJECTED
 from dal.query import Query
 
 NAMES = ("cat", "dog", "größe")
@@ -56,15 +57,92 @@ def test_file_lists_the_query_with_empty_labels(tmp_path: Path) -> None:
     assert json.loads(json.dumps(ticket)) == ticket
 
 
-def test_waiting_until_every_label_is_there(tmp_path: Path) -> None:
+def test_the_answers_so_far_are_those_of_the_rows_that_have_a_label(tmp_path: Path) -> None:
     oracle = FilesOracle(tmp_path, NAMES)
     ticket = oracle.submit(QUERY, 2)
     assert oracle.collect(ticket) is None
     path = tmp_path / "round_0002.csv"
     path.write_text(rows("cat", " ", "dog"), encoding="utf-8")
-    assert oracle.collect(ticket) is None
+    assert collected(oracle, ticket) == [(8, 0, "files"), (5, 1, "files")]
     path.write_text(rows("cat", "größe", "dog"), encoding="utf-8")
-    assert oracle.collect(ticket) is not None
+    assert collected(oracle, ticket) == [(8, 0, "files"), (3, 2, "files"), (5, 1, "files")]
+
+
+def collected(oracle: FilesOracle, ticket: dict, again: bool = False) -> list[tuple[int, Any, str]]:
+    answers = oracle.revisit(ticket) if again else oracle.collect(ticket)
+    assert answers is not None
+    assert answers.annotators is not None
+    assert answers.seconds is not None
+    assert len(answers.seconds) == len(answers.cost) == len(answers.abstained)
+    told = zip(
+        answers.indices.tolist(), answers.targets.tolist(), answers.annotators, strict=True
+    )  # fmt: skip
+    return list(told)
+
+
+def test_none_of_these_classes_is_an_answer_and_no_abstention(tmp_path: Path) -> None:
+    oracle, ticket = answered(tmp_path, rows("-", "?", "dog"))
+    answers = oracle.collect(ticket)
+    assert answers is not None
+    assert answers.targets.tolist() == [REJECTED, -1, 1]
+    assert answers.abstained.tolist() == [False, True, False]
+
+
+def test_a_class_may_be_named_by_a_dash(tmp_path: Path) -> None:
+    oracle = FilesOracle(tmp_path, ("+", "-"))
+    ticket = oracle.submit(QUERY, 2)
+    (tmp_path / "round_0002.csv").write_text(rows("-", "+", "-"))
+    assert [target for _, target, _ in collected(oracle, ticket)] == [1, 0, 1]
+
+
+def test_rows_of_different_annotators_are_several_answers(tmp_path: Path) -> None:
+    text = "index,label,annotator\n8,cat,eva\n3,,\n8,dog,max\n3,cat,eva\n5,dog,\n8,?,\n"
+    oracle, ticket = answered(tmp_path, text)
+    assert collected(oracle, ticket) == [
+        (8, 0, "eva"), (8, 1, "max"), (8, -1, "files"), (3, 0, "eva"), (5, 1, "files")
+    ]  # fmt: skip
+    (tmp_path / "round_0002.csv").write_text(text + "8,cat,max\n")
+    with pytest.raises(ValueError, match="line 8: index 8 was .* 1 times and answered by 'max'"):
+        oracle.collect(ticket)
+
+
+def test_a_row_is_written_for_each_annotator_wanted(tmp_path: Path) -> None:
+    oracle = FilesOracle(tmp_path, NAMES, annotators_per_sample=2)
+    ticket = oracle.submit(QUERY, 2)
+    path = tmp_path / "round_0002.csv"
+    assert path.read_text().splitlines() == [
+        "index,score,label,annotator", "8,0.9,,", "8,0.9,,", "3,0.5,,", "3,0.5,,", "5,0.25,,",
+        "5,0.25,,",
+    ]  # fmt: skip
+    assert oracle.answers_per_sample == 2
+    assert oracle.collect(ticket) is None
+    path.write_text("index,label,annotator\n8,cat,eva\n8,dog,max\n3,cat,eva\n3,,\n5,,\n5,,\n")
+    assert collected(oracle, ticket) == [(8, 0, "eva"), (8, 1, "max"), (3, 0, "eva")]
+    with pytest.raises(ValueError, match=r"oracle\.annotators_per_sample=0; give at least 1"):
+        FilesOracle(tmp_path, NAMES, annotators_per_sample=0)
+
+
+def test_earlier_files_are_read_again_where_they_changed(tmp_path: Path) -> None:
+    oracle, ticket = answered(tmp_path, rows("cat", "", "dog"))
+    path = tmp_path / "round_0002.csv"
+    assert collected(oracle, ticket, again=True) == [(8, 0, "files"), (5, 1, "files")]
+    path.write_text(rows("dog", "cat", "dog"))
+    assert [target for _, target, _ in collected(oracle, ticket, again=True)] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("text", [None, "index,label\n8,cat\n", "index,label\n8,fox\n3,\n5,\n"])
+def test_an_earlier_file_that_is_lost_is_warned_about_once_and_not_rewritten(
+    tmp_path: Path, text: str | None, several: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    oracle = FilesOracle(tmp_path, NAMES, multilabel=several)
+    ticket, path = oracle.submit(QUERY, 2), tmp_path / "round_0002.csv"
+    path.unlink() if text is None else path.write_text(text)
+    for _ in range(2):
+        answers = oracle.revisit(ticket)
+        assert answers.targets.shape == ((0, 3) if several else (0,))
+    assert caplog.text.count("what it said before stands") == 1
+    assert path.exists() == (text is not None)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -224,7 +302,7 @@ def test_waiting_says_how_many_labels_are_missing(
 ) -> None:
     oracle, ticket = answered(tmp_path, rows("cat", "", ""))
     with caplog.at_level("INFO"):
-        assert oracle.collect(ticket) is None
+        oracle.collect(ticket)
     assert "round_0002.csv: 2 of 3 labels are missing" in caplog.text
 
 
@@ -343,7 +421,7 @@ def test_files_multilabel_answers_are_rows(tmp_path: Path, label: str, target: l
 
 def test_files_multilabel_empty_label_is_still_waited_for(tmp_path: Path) -> None:
     oracle, ticket = multilabel(tmp_path, "cat", "", "-")
-    assert oracle.collect(ticket) is None
+    assert collected(oracle, ticket) == [(8, [1, 0, 0], "files"), (5, [0, 0, 0], "files")]
 
 
 @pytest.mark.parametrize("label", ["cat;fox", "3", "cat;?", "-;cat", ";", "cat;;dog", "cat,dog"])
@@ -354,9 +432,8 @@ def test_files_multilabel_wrong_names_are_named(tmp_path: Path, label: str) -> N
         oracle.collect(ticket)
 
 
-@pytest.mark.parametrize("label", ["-", "cat;dog"])
-def test_files_one_class_a_sample_takes_no_sets(tmp_path: Path, label: str) -> None:
-    oracle, ticket = answered(tmp_path, rows(label, "dog", "dog"))
+def test_files_one_class_a_sample_takes_no_sets(tmp_path: Path) -> None:
+    oracle, ticket = answered(tmp_path, rows("cat;dog", "dog", "dog"))
     with pytest.raises(ValueError, match=r"is not a class; give one of cat, dog, größe, or \?"):
         oracle.collect(ticket)
 
