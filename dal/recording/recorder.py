@@ -15,6 +15,7 @@ from torch import Tensor
 from dal.data.source import Source, is_known
 from dal.journals import METRICS, row_lines
 from dal.metrics import aubc
+from dal.pool import Pool, is_rejected
 from dal.recording.figures import learning_curve
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.samples import keep_samples
@@ -35,7 +36,6 @@ from dal.utils.numerics import environment
 from dal.utils.safe_files import csv_text
 
 if TYPE_CHECKING:
-    from dal.pool import Pool
     from dal.state import State
 
 log = logging.getLogger(__name__)

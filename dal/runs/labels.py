@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dal.consensus import CONSENSUS
 from dal.data.class_names import target_name
 from dal.data.source import Source, Split
-from dal.events import GUESSES
 from dal.journals import LEDGER, Journals
+from dal.pool import Pool
 from dal.recording.samples import Known
 from dal.runs.replay import data_of, read_config
+from dal.settings import Settings
 
 HEADER = ("label", "split", "round", "annotator")
 """Columns behind the one that names samples."""
@@ -28,8 +31,9 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
     Returns:
         What names the samples: ``file_name`` of picture files, ``content`` where the data say what
         each sample is, else ``index``, its row in the data's own arrays. And a row a label: that
-        name, and `HEADER`; the last answer of a sample that has several. Answers without a label
-        (``?``) and guesses of models are left out.
+        name, and `HEADER`; of a sample with several answers what the run's ``consensus`` makes of
+        them, with round and annotator of the last. Answers without a label (``?``, and ``-`` for
+        none of the classes) and guesses of models are left out.
 
     Raises:
         FileNotFoundError: There is no such run.
@@ -38,12 +42,11 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
     if not (run_dir / "status.json").exists():
         raise FileNotFoundError(f"{run_dir} holds no run; give the directory of one")
     config = read_config(run_dir / "config.yaml")
-    _, source = data_of(config, plugins, Known.read(run_dir).listing)
+    settings, source = data_of(config, plugins, Known.read(run_dir).listing)
     events = Journals(run_dir, source.fingerprint()).all_events()
     if events is None:
         raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it")
-    last = {event["index"]: event for event in events if event["origin"] not in GUESSES}
-    answered = [event for _, event in sorted(last.items()) if not event["abstained"]]
+    answered = _answered(source, settings, events)
     names = _names(source, source.train, [event["index"] for event in answered])
     told = [[event["target"], "train", event["round"], event["annotator"]] for event in answered]
     for split, part in (("validation", source.validation), ("test", source.test)):
@@ -55,6 +58,25 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
         for name, (target, *rest) in zip(names, told, strict=True)
     ]
     return _title(source), rows
+
+
+def _answered(
+    source: Source, settings: Settings, events: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """The last answer about each sample that has a label, with that label, in their order."""
+    targets = source.train.targets
+    num_labels = targets.shape[1] if targets.ndim == 2 else None
+    pool = Pool(len(targets), num_labels, CONSENSUS[settings.consensus])
+    pool.extend(events)
+    standing = sorted(pool.latest_answers().values())
+    last = {events[n]["index"]: events[n] for n in standing if not events[n]["abstained"]}
+    train_set, none = pool.train_set(), set(pool.rejected_idx.tolist())
+    agreed = dict(zip(train_set.indices.tolist(), train_set.targets.tolist(), strict=True))
+    return [
+        {**event, "target": agreed.get(index, event["target"])}
+        for index, event in sorted(last.items())
+        if index not in none
+    ]
 
 
 def _names(source: Source, part: Split, indices: list[int]) -> list[Any]:
