@@ -102,7 +102,7 @@ def test_rows_of_different_annotators_are_several_answers(tmp_path: Path) -> Non
         (8, 0, "eva"), (8, 1, "max"), (8, -1, "files"), (3, 0, "eva"), (5, 1, "files")
     ]  # fmt: skip
     (tmp_path / "round_0002.csv").write_text(text + "8,cat,max\n")
-    with pytest.raises(ValueError, match="line 8: index 8 was .* 1 times and answered by 'max'"):
+    with pytest.raises(ValueError, match=r"line 8: index 8 was .* 1 times and answered by 'max'"):
         oracle.collect(ticket)
 
 
