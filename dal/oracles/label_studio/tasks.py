@@ -57,7 +57,7 @@ def deliver(
     samples: Sequence[int],
     task_of: Callable[[Sequence[int]], Sequence[Mapping[str, Any]]],
 ) -> int:
-    """Import the tasks of a question that are not there, and remove those that are there twice.
+    """Import the tasks of a question that are not there, and remove all that are there twice.
 
     A killed process may have left a request behind that the server is still working on: its tasks
     come later, so whoever sees their number change calls this again.
@@ -83,8 +83,8 @@ def deliver(
         client.post(f"/api/projects/{project}/import", tasks)
     if missing:
         there = listed(client, project, run)
-    for (asked, _), (_, *doubles) in there.items():
-        for number in doubles if asked == question else ():
+    for _, *doubles in there.values():
+        for number in doubles:
             _remove(client, number)
     return len(missing)
 
