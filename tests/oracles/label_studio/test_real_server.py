@@ -88,26 +88,24 @@ def killed(process: subprocess.Popen[str]) -> bool:
     """Kill a process; whether it was still at work."""
     at_work = process.poll() is None
     process.kill()
-    process.communicate()
     return at_work
 
 
 def test_killed_while_it_asks_a_process_makes_no_task_twice(url: str, tmp_path: Path) -> None:
-    rng, kills, number, longest, doubled = random.Random(0), 0, 0, 2.0, 0
+    rng, kills, number, longest = random.Random(0), 0, 0, 2.0
     people = job.People(url, TOKEN)
     while kills < KILLS or number < 3:
-        process = begun("ask", url, tmp_path, number)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        start = time.monotonic()
-        try:
-            process.wait(rng.uniform(0, longest) if kills < KILLS else None)
-            assert process.returncode == 0
-            longest = (longest + 1.2 * (time.monotonic() - start)) / 2
-            number += 1
-        except subprocess.TimeoutExpired:
-            kills += killed(process)
-        process.communicate()
+        with begun("ask", url, tmp_path, number) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            start = time.monotonic()
+            try:
+                process.wait(rng.uniform(0, longest) if kills < KILLS else None)
+                assert process.returncode == 0
+                longest = (longest + 1.2 * (time.monotonic() - start)) / 2
+                number += 1
+            except subprocess.TimeoutExpired:
+                kills += killed(process)
     found = Counter((task["question"], task["sample"]) for task in people.tasks())
     doubled = sum(found.values()) - len(found)
     print(f"{kills} kills, {number} questions, {doubled} tasks twice before the last look")
@@ -130,19 +128,18 @@ def test_killed_at_any_moment_a_run_loses_no_answer_and_enters_none_twice(
     rng, kills, answered = random.Random(1), 0, 0
     people, rounds = job.People(url, TOKEN), 2 if KILLS < 10 else 4
     while kills < KILLS:
-        process = begun("run", url, tmp_path, rounds)
-        end = time.monotonic() + rng.uniform(2, 9)
-        while (left := end - time.monotonic()) > 0 and process.poll() is None:
-            if answered < rounds * job.QUERY * (kills + 1) / (KILLS + 1):
-                answered += people.work(1)
-            time.sleep(min(left, 0.02))
-        assert process.poll() in (None, 0)
-        kills += killed(process)
-    process = begun("run", url, tmp_path, rounds)
-    while process.poll() is None:
-        answered += people.work(5)
-        time.sleep(0.1)
-    process.communicate()
+        with begun("run", url, tmp_path, rounds) as process:
+            end = time.monotonic() + rng.uniform(2, 9)
+            while (left := end - time.monotonic()) > 0 and process.poll() is None:
+                if answered < rounds * job.QUERY * (kills + 1) / (KILLS + 1):
+                    answered += people.work(1)
+                time.sleep(min(left, 0.02))
+            assert process.poll() in (None, 0)
+            kills += killed(process)
+    with begun("run", url, tmp_path, rounds) as process:
+        while process.poll() is None:
+            answered += people.work(5)
+            time.sleep(0.1)
     result = job.run(url, tmp_path, rounds)
     assert result.reason == "budget"
     job.check(result, people, rounds)
