@@ -1,0 +1,304 @@
+"""People answer on the labeling page: what keys, buttons and fingers do, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from browser import Asking, chromium, enter, press, text_source, wait_for_item
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+def _note(page: Any) -> str:
+    return str(page.inner_text("#note"))
+
+
+def test_keys_answer_and_advance_and_the_run_gets_the_answers(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path, rounds=2) as asking:
+        page = enter(browser, asking)
+        keys = [str(digit) for digit in asking.targets[:3]]
+        press(page, *keys, "n", " ")
+        assert page.inner_text("#between h2") == "All 5 items of yours are answered"
+        assert [entry.get("labels", entry) for entry in asking.said] == [
+            *([key] for key in keys), {"none": True}, {"unsure": True},
+        ]  # fmt: skip
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-mode=train]")
+        page.wait_for_selector("#epoch")
+        assert page.inner_text("#epoch") == "epoch 3 · train loss 0.25"
+        asking.train.set()
+        wait_for_item(page)
+        page.wait_for_function(
+            "() => document.querySelector('#note').textContent.includes('round 1')"
+        )
+        assert page.inner_text("#count") == "0 of 5"
+        assert "0.5 at 10, 0.75 at 15 labels" in page.inner_text("#curve")
+        press(page, "1", "2", "3", "4", "5")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body[data-mode=done]")
+        assert "the budget is spent" in page.inner_text("#between")
+    first = asking.answers[0]
+    assert first.targets.tolist() == [*asking.targets[:3], -2, first.targets[4].item()]
+    assert first.abstained is not None
+    assert first.abstained.tolist() == [False] * 4 + [True]
+    assert first.annotators == ["Ada"] * 5
+    assert first.seconds is not None
+    assert bool(torch.all(first.seconds > 0))
+    assert len(asking.answers) == 2
+
+
+def test_the_next_item_comes_after_the_server_has_the_answer(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        held: list[Any] = []
+        page.route("**/api/answer", lambda route: held.append(route))
+        page.keyboard.press("7")
+        page.wait_for_selector("#classes button[aria-pressed=true]")
+        assert _note(page) == "Saving: 7 …"
+        page.keyboard.press("3")  # the next one is not seen yet: it cannot be meant
+        page.wait_for_timeout(300)
+        assert len(held) == 1
+        assert page.get_attribute("#stage", "aria-label") == "Item 1 of 5"
+        held[0].continue_()
+        page.wait_for_selector("#stage[aria-label='Item 2 of 5']")
+        assert _note(page) == "Saved: 7."
+        assert asking.said == [{"labels": ["7"]}]
+
+
+def test_undo_goes_back_without_limit_and_restores_what_was_changed(
+    browser: Any, tmp_path: Path
+) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        press(page, "1", "2", "3")
+        page.click("#strip li:nth-child(2) button")  # the second answer
+        page.wait_for_selector("#stage[aria-label='Item 2 of 5']")
+        assert page.inner_text("#classes button[aria-pressed=true] .name") == "2"
+        press(page, "9")
+        assert page.get_attribute("#stage", "aria-label") == "Item 4 of 5"
+        page.keyboard.press("Backspace")
+        page.wait_for_selector("#stage[aria-label='Item 2 of 5']")
+        assert page.inner_text("#classes button[aria-pressed=true] .name") == "2"
+        for place in (3, 2, 1):
+            page.keyboard.press("Backspace")
+            page.wait_for_selector(f"#stage[aria-label='Item {place} of 5']")
+        page.wait_for_function("() => document.querySelector('#count').textContent === '0 of 5'")
+        page.keyboard.press("Backspace")
+        page.wait_for_function(
+            "() => document.querySelector('#note').textContent.includes('nothing')"
+        )
+        said = [entry and entry["labels"][0] for entry in asking.said]
+        assert said == ["1", "2", "3", "9", "2", None, None, None]
+
+
+def test_undo_works_after_the_page_was_loaded_anew(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        press(page, "1", "2")
+        page.reload()
+        wait_for_item(page)
+        assert page.get_attribute("#stage", "aria-label") == "Item 3 of 5"
+        page.keyboard.press("Backspace")
+        page.wait_for_selector("#stage[aria-label='Item 2 of 5']")
+        assert asking.said[-1] is None
+
+
+def test_held_keys_and_keys_for_others_answer_nothing(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        for event in (
+            {"key": "1", "ctrlKey": True},
+            {"key": "1", "altKey": True},
+            {"key": "1", "metaKey": True},
+            {"key": "1", "isComposing": True},
+            {"key": "Process", "keyCode": 229},
+            {"key": "1", "repeat": True},
+        ):
+            page.evaluate(
+                """event => document.querySelector('#stage').dispatchEvent(
+                    new KeyboardEvent('keydown', {bubbles: true, cancelable: true, ...event}))""",
+                event,
+            )
+        page.wait_for_timeout(150)
+        assert asking.said == []
+        page.keyboard.down("4")  # a held key: down again and again, with repeat
+        page.wait_for_selector("#stage[aria-label='Item 2 of 5']")
+        for _ in range(3):
+            page.keyboard.down("4")
+        page.wait_for_timeout(150)
+        page.keyboard.up("4")
+        assert asking.said == [{"labels": ["4"]}]
+
+
+def test_keys_of_other_keyboards(browser: Any, tmp_path: Path) -> None:
+    names = tuple("abcdefghij")
+    with Asking(tmp_path, class_names=names) as asking:
+        page = enter(browser, asking)
+        meaning = """([event, digits]) => import('/static/keys.js').then(({meaning}) => {
+            const names = digits ? '0123456789' : 'abcdefghij';
+            const classes = [...names].map((name) => ({name, key: name}));
+            const keys = {none: ['n', '-'], unsure: [' '], undo: ['Backspace'], next: ['Enter']};
+            return meaning(event, {classes, keys}, '');
+        })"""
+
+        def means(digits: bool, **event: Any) -> Any:
+            return page.evaluate(meaning, [event, digits])
+
+        assert means(False, key="C", code="KeyC") == {"do": "class", "label": 2}  # caps lock
+        assert means(False, key="с", code="KeyC") == {"do": "class", "label": 2}  # Cyrillic
+        assert means(True, key="à", code="Digit0") == {"do": "class", "label": 0}  # French
+        assert means(True, key="-", code="Minus") == {"do": "zoom", "factor": 0.8}
+        assert means(True, key="N", code="KeyN") == {"do": "none"}
+        assert means(True, key="F5", code="F5") is None
+
+
+def test_several_labels_toggle_and_enter_goes_on(browser: Any, tmp_path: Path) -> None:
+    names = ("sky", "water", "road", *"abcdefg")
+    with Asking(tmp_path, class_names=names, multilabel=True) as asking:
+        page = enter(browser, asking)
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            "() => document.querySelector('#note').textContent.startsWith('Nothing')"
+        )
+        for key in "1233":
+            page.keyboard.press(key)
+        assert page.locator("#classes button[aria-pressed=true]").count() == 2
+        press(page, "Enter", "n", " ")
+        assert asking.said == [{"labels": ["sky", "water"]}, {"none": True}, {"unsure": True}]
+
+
+def test_more_classes_than_keys_are_found_by_typing(browser: Any, tmp_path: Path) -> None:
+    names = ("cat", "cattle", "streetcar", "Café", *(f"other {letter}" for letter in "abcdef"))
+    names = (*names, *(f"thing {a}{b}" for a in "abcdefg" for b in "abcd"))
+    with Asking(tmp_path, class_names=names, size=6) as asking:
+        page = enter(browser, asking)
+        page.keyboard.type("cat")
+        shown = page.locator("#classes button .name").all_inner_texts()
+        assert shown == ["cat", "cattle"]
+        press(page, "Enter")
+        page.keyboard.type("cat")
+        press(page, "2")  # the second that is shown
+        page.keyboard.type("cafe")
+        page.keyboard.press("Backspace")  # takes a letter, not an answer
+        assert page.input_value("#filter") == "caf"
+        press(page, "Enter", " ", "0")
+        assert asking.said == [
+            {"labels": ["cat"]}, {"labels": ["cattle"]}, {"labels": ["Café"]},
+            {"unsure": True}, {"none": True},
+        ]  # fmt: skip
+        page.keyboard.press("Backspace")  # nothing is typed: undo
+        page.wait_for_selector("#stage[aria-label='Item 5 of 6']")
+
+
+def test_names_and_texts_of_others_are_shown_as_text(browser: Any, tmp_path: Path) -> None:
+    evil = "<script>window.hurt = 1</script>", "<img src=x onerror=window.hurt=1>"
+    source = text_source("<b onmouseover=window.hurt=1>bold</b>")
+    with Asking(tmp_path, source, class_names=evil) as asking:
+        page = enter(browser, asking, name="<i>Eve</i>")
+        assert page.locator("#classes .name").all_inner_texts() == list(evil)
+        assert "<b onmouseover=window.hurt=1>bold</b>" in page.inner_text("#stage p.text")
+        press(page, "1", "2")
+        assert page.inner_text("#note") == f"Saved: {evil[1]}."
+        assert page.locator("#strip li .name").all_inner_texts() == list(reversed(evil))
+        assert page.evaluate("window.hurt") is None
+        assert page.locator("main b, main i, main script").count() == 0
+
+
+def test_two_people_share_and_see_where_they_disagree(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path, size=2, annotators_per_sample=2) as asking:
+        ada, bea = enter(browser, asking, "Ada"), enter(browser, asking, "Bea")
+        press(ada, "1", "2")
+        assert "wait" in ada.inner_text("#between")  # Bea's answers are missing
+        press(bea, "1", "3")
+        bea.wait_for_selector("#differ:not([hidden])")
+        ada.wait_for_selector("#differ:not([hidden])")
+        assert ada.locator("#differences li").all_inner_texts() == ["Ada: 2 · Bea: 3"]
+        assert bea.locator("#persons li").count() == 2
+        bea.click("#differences button")
+        bea.wait_for_selector("#stage[aria-label='Item 2 of 2']")
+        press(bea, "2")
+        ada.wait_for_selector("#differ", state="hidden")
+        ada.wait_for_selector("#give")
+        ada.keyboard.press("Enter")
+        ada.wait_for_selector("body[data-mode=train]")
+        bea.wait_for_selector("body[data-mode=train]")
+    assert sorted(asking.answers[0].annotators or []) == ["Ada", "Ada", "Bea", "Bea"]
+
+
+def test_one_question_is_divided_among_people(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path, size=6) as asking:
+        ada, bea = enter(browser, asking, "Ada"), enter(browser, asking, "Bea")
+        bea.wait_for_selector("#people:not([hidden])")
+        while ada.get_attribute("body", "data-mode") == "ask":
+            press(ada, "1")
+            if bea.get_attribute("body", "data-mode") == "ask":
+                press(bea, "2")
+            ada.wait_for_timeout(800)  # the news of who has what
+        assert {entry["name"] for entry in asking.log} == {"Ada", "Bea"}
+        assert len(asking.said) == 6
+
+
+def test_handing_in_early_says_what_is_missing(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path, size=10, enough=0.8) as asking:
+        page = enter(browser, asking)
+        press(page, "1", "2")
+        page.click("#end")
+        assert page.inner_text("#between h2") == "8 items of yours have no answer yet"
+        assert page.locator("#anyway").count() == 0  # two may stay open, not eight
+        page.keyboard.press("Enter")  # goes on, and does not hand in
+        wait_for_item(page)
+        press(page, *"345678")
+        page.click("#end")
+        page.click("#anyway")
+        page.wait_for_selector("body[data-mode=train]")
+    assert len(asking.answers[0].indices) == 8
+
+
+def test_a_page_left_open_moves_to_the_new_question(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        asking.train.set()
+        old, new = enter(browser, asking), enter(browser, asking)
+        press(new, *"12345")
+        new.keyboard.press("Enter")
+        old.wait_for_function("() => document.querySelector('#count').textContent === '0 of 5'")
+        wait_for_item(old)
+        old.wait_for_function(
+            "() => document.querySelector('#note').textContent.includes('round 1')"
+        )
+        press(old, "6")
+        assert asking.log[-1]["question"] == "round_0001"
+
+
+def test_an_item_answered_in_another_window_is_not_asked_again(
+    browser: Any, tmp_path: Path
+) -> None:
+    with Asking(tmp_path) as asking:
+        one, two = enter(browser, asking), enter(browser, asking)
+        press(one, "1")
+        two.wait_for_selector("#stage[aria-label='Item 2 of 5']")
+        assert "another window" in _note(two)
+
+
+def test_guesses_are_off_until_somebody_wants_them(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path, guess=True, sort_labels=True) as asking:
+        page = enter(browser, asking)
+        assert page.locator(".guess:visible").count() == 0
+        first = page.locator("#classes .name").first
+        assert first.inner_text() == "0"
+        page.click("#options")
+        assert "anchors people" in page.inner_text("#options-dialog")
+        page.check("#show-guess")
+        page.check("#sort-guess")
+        page.keyboard.press("Escape")
+        assert page.locator(".guess:visible").all_inner_texts() == ["guess 90 %"]
+        assert first.inner_text() == "9"
+        press(page, "0")  # keys stay with their classes
+        assert asking.said == [{"labels": ["0"]}]
