@@ -2,6 +2,7 @@
 
 from inspect import isfunction
 
+from dal.query.activelab import ActiveLab, activelab
 from dal.query.badge import Badge
 from dal.query.base import BatchStrategy, PoolView, Query, ScoreStrategy, Strategy
 from dal.query.batchbald import BatchBALD, batchbald
@@ -69,6 +70,7 @@ from dal.utils.arrays import takes_arrays
 
 __all__ = [
     "BALD",
+    "ActiveLab",
     "Badge",
     "BatchBALD",
     "BatchStrategy",
@@ -119,6 +121,7 @@ __all__ = [
     "UHerding",
     "VariationRatio",
     "VoteEntropy",
+    "activelab",
     "bald",
     "batchbald",
     "consensus_entropy",

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from dal.query.base import PoolView, Query, Strategy, check_need
+from dal.query.logistic import Logistic
 from dal.query.needs import Features, Labels, Needs, of_candidates
-from dal.query.selection import blocks, check_size
+from dal.query.selection import check_size
 
 PROBE: Needs = frozenset({Features(), Features("labeled"), Features("rejected"), Labels()})
 """What `reject_probs` is made of."""
-STEPS = 200
-"""Iterations of L-BFGS at most; a few dozen are usual."""
 
 
 def reject_probs(
@@ -23,11 +22,9 @@ def reject_probs(
 ) -> Tensor:
     """Probability that each candidate is none of the classes.
 
-    By logistic regression on features with one class more than there are, for what was rejected:
-    it tells junk from each class, where a line between junk and all classes together often cannot
-    be drawn. Features are centered and scaled by one number, so that their units play no part; the
-    squared weights cost one half each, the intercepts nothing. O((M + R) D C) an iteration and
-    O(N D C) for the candidates, in float64 on the CPU.
+    By logistic regression on features (`Logistic`) with one class more than there are, for what
+    was rejected: it tells junk from each class, where a plane between junk and all classes together
+    often does not exist. O(N D C) besides the fit.
 
     Args:
         labeled_MD: float, (M, D), features of the labeled samples, M >= 1.
@@ -38,39 +35,9 @@ def reject_probs(
     Returns:
         float64, (N,), in [0, 1], on the CPU.
     """
-    rows = torch.cat([labeled_MD, rejected_RD]).cpu().double()
-    mean = rows.mean(0)
-    scale = float((rows - mean).square().mean().sqrt()) or 1.0  # of rows that are all the same
-    classes, numbers = torch.unique(labels_M.cpu(), return_inverse=True)
-    reject = torch.full((len(rejected_RD),), len(classes))
-    weights, intercepts = _fitted((rows - mean) / scale, torch.cat([numbers, reject]))
-    found = [
-        (((block.cpu().double() - mean) / scale) @ weights + intercepts).softmax(1)[:, -1]
-        for _, block in blocks(candidates_ND)
-    ]
-    return torch.cat(found)
-
-
-def _fitted(rows_MD: Tensor, classes_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (D, C) and intercepts (C,) of the penalized logistic regression; float64."""
-    count = int(classes_M.max()) + 1
-    weights = torch.zeros(rows_MD.shape[1], count, dtype=torch.float64, requires_grad=True)
-    intercepts = torch.zeros(count, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weights, intercepts], max_iter=STEPS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        logits = rows_MD @ weights + intercepts
-        value = torch.nn.functional.cross_entropy(logits, classes_M, reduction="sum")
-        value = value + weights.square().sum() / 2
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach(), intercepts.detach()
+    last = torch.full((len(rejected_RD),), int(labels_M.max()) + 1)
+    rows, classes = torch.cat([labeled_MD, rejected_RD]), torch.cat([labels_M.cpu(), last])
+    return Logistic(rows, classes).probs(candidates_ND)[:, -1]
 
 
 class Pure(Strategy):

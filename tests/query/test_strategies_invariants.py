@@ -43,7 +43,9 @@ def answer(need: Need, size: int, classes: int, coarse: bool, rng: torch.Generat
         case Labels():
             return torch.arange(3) % classes
         case AnswersSoFar():
-            return torch.tensor([[0, 90, 0, 1], [1, 91, 1, 0], [0, 90, 1, 0], [2, 92, 0, 0]])
+            said = torch.tensor([[0, 1, 0, 1], [1, 2, 1, 0], [0, 1, 1, 0], [2, 3, 0, 0]])
+            said[:, 1] = size + 7 - said[:, 1]
+            return said
         case Features():
             return numbers(size, 4)
         case Members():
@@ -102,12 +104,13 @@ def test_invariants_hold_for_any_view(name: str, data: st.DataObject) -> None:
         return chooser.select(seen, query_size, torch.Generator().manual_seed(seed))
 
     query = select(view)
-    assert query.indices.shape == query.scores.shape == (query_size,)
-    assert len(set(query.indices.tolist())) == query_size
+    again = [] if query.again is None else query.again.tolist()
+    assert query.indices.shape == query.scores.shape == (query_size - len(again),)
+    assert len(set(query.indices.tolist())) == len(query.indices)
+    assert set(again) <= {size + 7 - n for n in (1, 2, 3)}
     assert set(query.indices.tolist()) <= set(view.indices.tolist())
     assert bool(torch.isfinite(query.scores).all())
-    again = select(view)
-    assert torch.equal(again.indices, query.indices)
+    assert torch.equal(select(view).indices, query.indices)
     order = torch.randperm(size, generator=torch.Generator().manual_seed(seed + 1))
     other = select(shuffled(view, strategy, order))
     assert torch.equal(other.indices, query.indices)
