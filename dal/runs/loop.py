@@ -32,7 +32,7 @@ from dal.data.source import Source
 from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
-from dal.pool import TrainSet
+from dal.pool import REJECTED, TrainSet
 from dal.query import PoolView, Probs, Query, Strategy
 from dal.query.base import in_blocks
 from dal.query.needs import Scores
@@ -320,7 +320,7 @@ def annotate(job: Job) -> bool:
     if not collect(job):
         return False
     asked, events = entry["indices"], job.pool.events(entry["since"])
-    state.row["query/wasted"] = sum(event["abstained"] for event in events)
+    state.row["query/wasted"] = sum(e["abstained"] or e["target"] == REJECTED for e in events)
     answered = job.pool.asked_mask
     if missing := [index for index in asked if not answered[index]]:
         state.row["query/open"] = missing

@@ -11,6 +11,7 @@ from typing import Any
 import named_inputs
 import pytest
 import torch
+from rejecting import Rejecting
 from torch import Tensor, nn
 
 import dal
@@ -22,7 +23,8 @@ from dal.lockstep import Lockstep, Replica
 from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
 from dal.models import MLP, LeNet5, LogisticRegression, Output
-from dal.query import BALD, Entropy, Instability, Margin, Random, Strategy
+from dal.oracles import Oracle
+from dal.query import BALD, Entropy, Instability, Margin, Pure, Random, Strategy
 from dal.runs.host import hosted_by
 from dal.runs.loop import Result
 from dal.training.early_stopping import EarlyStopping
@@ -37,6 +39,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "margin": Margin,
     "instability": Instability,
     "bald": BALD,
+    "pure": lambda: Pure(Entropy()),
 }
 
 
@@ -165,7 +168,10 @@ class Experiment:
     Attributes:
         spoiled: By seed a training sample, and the value that its inputs have.
         done: What has been done for how many at once, `Lockstep.done`.
+        oracle: Makes who answers; None for the labels of the data.
     """
+
+    oracle: Callable[[Tensor], Oracle] | None = None
 
     def __init__(
         self,
@@ -198,6 +204,7 @@ class Experiment:
             STRATEGIES[name](),
             initial=initial_labels(source.train.targets, seed=seed, count=9),
             trainer=self.trainer,
+            oracle=None if self.oracle is None else self.oracle(source.train.targets),
             settings=dal.Settings(seed=seed, batch_size=64, **{**self.settings, **more}),
             run_dir=folder / f"{name}{seed}",
         )
@@ -318,6 +325,15 @@ def test_lockstep_scans_alone_where_a_strategy_needs_members(tmp_path: Path) -> 
     experiment, runs = CASES["mlp"], [("bald", 0), ("random", 0), ("entropy", 0)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
     assert experiment.done[("scan", 1)] == experiment.done[("scan", 2)] == 3
+
+
+def test_lockstep_scans_rejected_samples_of_all(tmp_path: Path) -> None:
+    experiment = Experiment(MLP, Trainer(5, 8))
+    experiment.oracle = Rejecting
+    runs = [("pure", 0), ("pure", 1), ("random", 1)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    assert experiment.done[("scan", 3)] == 3
+    assert all("query/pure" in row for row in rows(tmp_path / "together" / "pure0")[1:3])
 
 
 REFUSALS = {

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from run_parts import INITIAL, SOURCE, parts
 
 import dal
 from dal.learners import RoundContext, Rounds
 from dal.models import MLP
-from dal.query import BALD, Entropy, Instability, Random, Strategy
-from dal.query.needs import Decision, History, Members, Need, Probs
+from dal.pool import REJECTED
+from dal.query import BALD, Entropy, Instability, PoolView, Random, Strategy
+from dal.query.needs import AnswersSoFar, Decision, History, Labels, Members, Need, Needs, Probs
 from dal.runs.parts import Standing, digests
 from dal.training.trainer import Trainer
 from dal.utils.seeding import generator
@@ -82,3 +85,41 @@ def test_digests_tell_which_part_of_a_start_differs() -> None:
     fewer = parts(Random(), settings={"candidates": 20})
     other = digests(fewer, Standing.at_start(fewer))
     assert {name for name in first if first[name] != other[name]} == {"candidates"}
+
+
+def test_a_strategy_sees_who_said_what_of_labeled_samples_and_of_no_others() -> None:
+    class Curious(Random):
+        needs: Needs = frozenset({AnswersSoFar(), Labels()})
+
+    made = parts(Curious())
+    assert made.scan_needs == frozenset()
+    pool, standing = made.pool(), Standing.at_start(made)
+    standing.pool = pool
+
+    def say(round_number: int, who: str, answers: dict[int, int], **more: Any) -> None:
+        indices, targets = torch.tensor([*answers]), torch.tensor([*answers.values()])
+        pool.label(round_number, indices, targets, annotator=who, again=None, **more)
+
+    say(0, "", {7: 0, 5: 1}, origin="initial")
+    say(0, "ann", {9: 2, 11: 0, 13: REJECTED}, origin="oracle")
+    say(1, "bob", {9: 1, 7: 2}, origin="oracle")
+    say(1, "ann", {9: 1}, origin="oracle")  # a second thought
+    say(1, "bob", {15: 0}, origin="audit")
+    say(1, "bob", {17: 0, 11: 0}, origin="oracle", abstained=torch.tensor([True, True]))
+    say(1, "model", {19: 0}, origin="pseudo")
+    view = PoolView(standing.candidates, {}, num_total=pool.num_total, num_classes=3)
+    view = standing.with_labels(view, made.strategy.needs)
+    train_set = pool.train_set()
+    row_of = {index: row for row, index in enumerate(train_set.indices.tolist())}
+    assert torch.equal(view[Labels()], train_set.targets)
+    names = {"": 0, "ann": 1, "bob": 2}
+    want = [("", 7, 0), ("", 5, 1), ("ann", 11, 0), ("bob", 9, 1), ("bob", 7, 2), ("ann", 9, 1)]
+    said = {(row, index, who, target) for row, index, who, target in view[AnswersSoFar()].tolist()}
+    assert said == {(row_of[index], index, names[who], target) for who, index, target in want}
+    assert len(view[AnswersSoFar()]) == len(want)
+
+
+def test_needs_of_the_ledger_are_answered_where_they_are_asked_for_alone() -> None:
+    standing = Standing.at_start(parts(Random()))
+    view = PoolView(standing.candidates, {}, num_total=standing.pool.num_total, num_classes=3)
+    assert standing.with_labels(view, frozenset()) is view
