@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -187,16 +188,16 @@ def fit_crowd(votes: Votes, person: float = PERSON, row: float = ROW) -> Crowd:
     return Crowd(annotators, classes, frequencies, rates, samples, probs, steps, settled)
 
 
-def dawid_skene(votes: Votes) -> Decided:
+def dawid_skene(votes: Votes, person: float = PERSON, row: float = ROW) -> Decided:
     """The likeliest of the classes that people gave, each answer weighed by how good its person is.
 
-    `fit_crowd` says how; multi-label answers are weighed label by label. Of equally likely ones it
+    `fit_crowd` says how, and what the numbers are; multi-label answers are weighed label by label. Of equally likely ones it
     is the one that was given last. The confidence is the label's probability; of a sample with one
     answer, how often its person is right, or the mean person where nothing tells of that one.
     """
     if votes.targets.ndim == 2:
-        return _by_label(dawid_skene, votes)
-    decided, crowd = majority(votes), fit_crowd(votes)
+        return _by_label(partial(dawid_skene, person=person, row=row), votes)
+    decided, crowd = majority(votes), fit_crowd(votes, person, row)
     if not crowd.settled:
         log.warning(
             "Dawid and Skene's EM has not come to rest after %d steps; its last labels are taken",
