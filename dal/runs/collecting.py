@@ -8,7 +8,7 @@ round waits for answers, then among `State.tickets`, since answers may come late
 - ``indices``, ``scores``: the samples, and by which score each was picked, NaN for none.
 - ``audit``, ``again``: those of them that are measured by, and those that had an answer before.
 - ``since``: the length of the ledger when it was asked: later events are what is known of it.
-- ``per_sample``: how many annotators each sample was meant for.
+- ``per_sample``: how many annotators each sample was meant for; of those again, one more.
 - ``open``: how many answers are missing, by sample.
 """
 
@@ -119,9 +119,11 @@ def ask(job: Job, query: Query, number: int, guesses: Sequence[Any] = ()) -> dic
         number: The round, or a negative number before the first.
         guesses: What the model thinks they are, see `dal.task.Task.guess`.
     """
+    query = replace(query, before=job.pool.num_answers(query.indices))
     with clock(job.state.row, "oracle_s"):
         ticket = current().broadcast(lambda: job.oracle.submit(query, number))
     indices, per_sample = query.indices.tolist(), job.oracle.answers_per_sample
+    again = [] if query.again is None else query.again.tolist()
     return {
         "round": number,
         "name": job.oracle.name,
@@ -129,10 +131,10 @@ def ask(job: Job, query: Query, number: int, guesses: Sequence[Any] = ()) -> dic
         "indices": indices,
         "scores": query.scores.tolist(),
         "audit": [] if query.audit is None else query.audit.tolist(),
-        "again": [] if query.again is None else query.again.tolist(),
+        "again": again,
         "since": job.pool.num_events,
         "per_sample": per_sample,
-        "open": dict.fromkeys(indices, per_sample),
+        "open": dict.fromkeys(indices, per_sample) | dict.fromkeys(again, 1),
         "guesses": list(guesses),
     }
 
@@ -327,8 +329,8 @@ def _missing(job: Job, entry: dict[str, Any], answers: Answers | None = None) ->
         names = answers.annotators or [entry["name"]] * len(answers.indices)
         for index, name in zip(answers.indices.tolist(), names, strict=True):
             who[index].add(name)
-    wanted = entry["per_sample"]
-    return {index: wanted - len(names) for index, names in who.items() if len(names) < wanted}
+    wanted = dict.fromkeys(who, entry["per_sample"]) | dict.fromkeys(entry["again"], 1)
+    return {n: wanted[n] - len(names) for n, names in who.items() if len(names) < wanted[n]}
 
 
 def _asked_anew(job: Job, entry: dict[str, Any]) -> dict[int, int]:
