@@ -74,7 +74,7 @@ def answers_of(source: Source, crowd: str, each: int, seed: int) -> tuple[Votes,
 
 
 def cleanlab(source: Source, votes: Votes) -> Decided:
-    """cleanlab's CROWDLAB: people weighed against a model's out-of-sample predictions.
+    """What cleanlab's CROWDLAB decides: people weighed against a model's out-of-sample predictions.
 
     The model is a logistic regression, in 5 folds, on the labels of the majority.
     """
@@ -94,8 +94,8 @@ def cleanlab(source: Source, votes: Votes) -> Decided:
     table[place, votes.annotators] = votes.targets
     table = table[:, ~np.isnan(table).all(0)]
     found = get_label_quality_multiannotator(table, probs, verbose=False)["label_quality"]
-    decided = torch.tensor(found["consensus_label"].to_numpy().astype(np.int64))
-    return Decided(first.samples, decided, torch.tensor(found["consensus_quality_score"].to_numpy()))
+    label, quality = (found[f"consensus_{key}"].to_numpy() for key in ("label", "quality_score"))
+    return Decided(first.samples, torch.tensor(label.astype(np.int64)), torch.tensor(quality))
 
 
 def compare(rules: Mapping[str, Callable[[Votes], Decided]], source: Source, first: int) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-PERSON, ROW = 10.0, 5.0
+PERSON, ROW = 4.0, 2.0
 """Answers that the assumptions of `fit_crowd` weigh as much as: that a person is right as often as
 the crowd, and that a person's errors of each true class go to all others alike."""
 
@@ -191,9 +191,10 @@ def fit_crowd(votes: Votes, person: float = PERSON, row: float = ROW) -> Crowd:
 def dawid_skene(votes: Votes, person: float = PERSON, row: float = ROW) -> Decided:
     """The likeliest of the classes that people gave, each answer weighed by how good its person is.
 
-    `fit_crowd` says how, and what the numbers are; multi-label answers are weighed label by label. Of equally likely ones it
-    is the one that was given last. The confidence is the label's probability; of a sample with one
-    answer, how often its person is right, or the mean person where nothing tells of that one.
+    `fit_crowd` says how, and what the numbers are; multi-label answers are weighed label by label.
+    Of equally likely ones it is the one that was given last. The confidence is the label's
+    probability; of a sample with one answer, how often its person is right, or the mean person
+    where nothing tells of that one.
     """
     if votes.targets.ndim == 2:
         return _by_label(partial(dawid_skene, person=person, row=row), votes)
@@ -215,12 +216,12 @@ def dawid_skene(votes: Votes, person: float = PERSON, row: float = ROW) -> Decid
     # Of samples with several answers, the likeliest of those given.
     several = torch.isin(votes.samples, crowd.samples)
     shared = votes.where(several)
-    row = torch.searchsorted(crowd.samples, shared.samples)
-    probs = crowd.probs[row, torch.searchsorted(crowd.classes, shared.targets)]
+    of = torch.searchsorted(crowd.samples, shared.samples)
+    probs = crowd.probs[of, torch.searchsorted(crowd.classes, shared.targets)]
     best = torch.zeros(len(crowd.samples), dtype=torch.float64)
-    best.scatter_reduce_(0, row, probs, "amax")
-    tied = probs > best[row] - EQUAL
-    last = tied.nonzero().squeeze(1)[_last(row[tied], len(crowd.samples))]
+    best.scatter_reduce_(0, of, probs, "amax")
+    tied = probs > best[of] - EQUAL
+    last = tied.nonzero().squeeze(1)[_last(of[tied], len(crowd.samples))]
     there = torch.searchsorted(decided.samples, crowd.samples)
     targets[there], confidence[there] = shared.targets[last], best
     return Decided(decided.samples, targets, confidence)

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    ("utils", "consensus", "decided", "events", "pool", "settings", "metrics"),
+    ("utils", "agreement", "consensus", "decided", "events", "pool", "settings", "metrics"),
     ("models", "query", "stopping", "task", "checkpoint", "state", "journals"),
     ("data", "training", "inference"),
     ("recording", "oracles", "export"),

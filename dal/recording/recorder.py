@@ -17,6 +17,7 @@ from dal.journals import METRICS, row_lines
 from dal.metrics import aubc
 from dal.pool import Pool, is_rejected
 from dal.recording.figures import learning_curve
+from dal.recording.people import keep_people
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.samples import keep_samples
 from dal.recording.tensorboard import (
@@ -169,6 +170,8 @@ class Recorder:
             pool: Who is labeled.
             picked: int64, (b,), queried samples, or None.
         """
+        if self.directory is not None and picked is None:
+            keep_people(self.directory, pool, self.source, self.config)
         if self._board is None or not state.fitted:  # it waits for its first labels
             return
         labels = state.row["labels"]
