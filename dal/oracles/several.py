@@ -75,12 +75,35 @@ class Several(Oracle):
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
         """The answers of everybody, as far as they are there."""
         tickets = ticket["tickets"].items()
-        return _together({name: self.people[name].collect(inner) for name, inner in tickets})
+        return self._together({name: self.people[name].collect(inner) for name, inner in tickets})
 
     def revisit(self, ticket: dict[str, Any]) -> Answers | None:
         """The answers of everybody to an earlier ticket."""
         tickets = ticket["tickets"].items()
-        return _together({name: self.people[name].revisit(inner) for name, inner in tickets})
+        return self._together({name: self.people[name].revisit(inner) for name, inner in tickets})
+
+    def _together(self, answers: Mapping[str, Answers | None]) -> Answers | None:
+        """The answers of all in a drawn order, since the latest may count; None for none."""
+        found = {name: given for name, given in answers.items() if given is not None}
+        parts = list(found.values())
+        if not parts:
+            return None
+        times = [
+            torch.full((len(part.indices),), torch.nan) if part.seconds is None else part.seconds
+            for part in parts
+        ]
+        names = [name for name, part in found.items() for _ in part.indices]
+        indices = torch.cat([part.indices for part in parts])
+        rows = list(zip(indices.tolist(), names, strict=True))
+        order = sorted(range(len(rows)), key=lambda n: derive(self.seed, "answered", *rows[n]))
+        return Answers(
+            indices=indices[order],
+            targets=torch.cat([part.targets for part in parts])[order],
+            abstained=torch.cat([part.abstained for part in parts])[order],
+            cost=torch.cat([part.cost.double() for part in parts])[order],
+            seconds=torch.cat([time.double() for time in times])[order],
+            annotators=[names[n] for n in order],
+        )
 
     def wait(self, ticket: dict[str, Any], seconds: float) -> bool:
         """Wait for one after the other; whether anybody is worth it."""
@@ -98,23 +121,3 @@ class Several(Oracle):
         """Let go of everybody."""
         for oracle in self.people.values():
             oracle.close()
-
-
-def _together(answers: Mapping[str, Answers | None]) -> Answers | None:
-    """The answers of several people as one; None where nobody has answered."""
-    found = {name: given for name, given in answers.items() if given is not None}
-    if not found:
-        return None
-    parts = list(found.values())
-    times = [
-        torch.full((len(part.indices),), torch.nan) if part.seconds is None else part.seconds
-        for part in parts
-    ]
-    return Answers(
-        indices=torch.cat([part.indices for part in parts]),
-        targets=torch.cat([part.targets for part in parts]),
-        abstained=torch.cat([part.abstained for part in parts]),
-        cost=torch.cat([part.cost.double() for part in parts]),
-        seconds=torch.cat([time.double() for time in times]),
-        annotators=[name for name, part in found.items() for _ in part.indices],
-    )
