@@ -236,6 +236,11 @@ class Pool:
         mask[asked[asked < self.num_total]] = True
         return mask
 
+    def num_answers(self, indices: Tensor) -> Tensor:
+        """int64, (b,): how many answers some samples have, abstentions and corrections too."""
+        index = self._events["index"][~self._of(*GUESSES)]
+        return torch.bincount(index, minlength=self.num_total)[indices]
+
     @property
     def unlabeled_idx(self) -> Tensor:
         """int64, (N,), ascending: the candidates."""

@@ -508,3 +508,16 @@ def test_values_of_other_types_are_refused_by_event_and_name(change: dict[str, A
     del second[key]
     with pytest.raises(ValueError, match=f"event 1 of the ledger lacks {key}, .*; restore it"):
         Pool(9).extend([first, second])
+
+
+def test_answers_are_counted_whatever_they_say() -> None:
+    pool = Pool(4)
+    pool.label(0, torch.tensor([0]), torch.tensor([1]), origin="pseudo")
+    pool.label(0, torch.tensor([1, 2]), torch.tensor([1, 1]), origin="initial")
+    gone = torch.tensor([True, False])
+    both = torch.tensor([2, 2])
+    names = ["ann", "bob"]
+    pool.label(
+        1, both, torch.ones(2).long(), origin="oracle", again=None, abstained=gone, annotator=names
+    )
+    assert pool.num_answers(torch.tensor([3, 2, 1, 0])).tolist() == [0, 3, 1, 0]
