@@ -19,6 +19,7 @@ from dal.models import MLP
 from dal.oracles import Oracle, PageOracle
 from dal.query import Margin
 from dal.training.trainer import Trainer
+from dal.utils.signals import PreemptedError
 
 
 def source_of() -> Source:
@@ -53,9 +54,13 @@ def main(folder: str) -> None:
         child = os.fork()
         if not child:
             oracle = PageOracle(Path(folder) / "queries", source.class_names, open_browser=False)
-            go(Path(folder), source, oracle)
+            try:
+                go(Path(folder), source, oracle)
+                code = 0
+            except PreemptedError as end:
+                code = 128 + end.signum
             sys.stdout.flush()
-            os._exit(0)
+            os._exit(code)
         sys.stdout.write(f"pid {child}\n")
         sys.stdout.flush()
         _, status = os.waitpid(child, 0)

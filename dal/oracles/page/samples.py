@@ -28,6 +28,8 @@ LARGEST = 2000
 """Longest side of a picture in pixels, at most."""
 CELLS = 100
 """Numbers of a sample without words that are shown, at most."""
+PATIENCE = 5.0
+"""Seconds after which a page that waits for a sample is told that the run is at work."""
 Kind = Literal["image", "text", "table", "path"]
 
 
@@ -50,7 +52,7 @@ class Samples:
         self._known = is_known(source.train.targets)
         self._encoded: OrderedDict[int, tuple[bytes, str]] = OrderedDict()
 
-    def _borrow(self, seconds: float = 5.0) -> None:
+    def _borrow(self, seconds: float = PATIENCE) -> None:
         if not self.lock.acquire(timeout=seconds):
             raise BusyError("the run is at work; ask again with the next question")
 
@@ -95,14 +97,18 @@ class Samples:
             content = content.replace("\\", "/").rpartition("/")[2]
         return content or None
 
-    def image(self, index: int) -> tuple[bytes, str]:
+    def image(self, index: int, seconds: float = PATIENCE) -> tuple[bytes, str]:
         """The pixels of a training sample, encoded anew, and their media type.
+
+        Args:
+            index: Which.
+            seconds: To wait for the run, at most.
 
         Raises:
             BusyError: The run reads the data just now.
             LookupError: The sample is no picture.
         """
-        self._borrow()
+        self._borrow(seconds)
         try:
             if index not in self._encoded:
                 self._encoded[index] = _encoded(self._pixels(index))

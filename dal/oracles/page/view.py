@@ -10,7 +10,7 @@ from typing import Any
 from dal.oracles.page.desk import AWAY, Desk, Item, Sheet
 from dal.oracles.page.keys import NEXT, UNDO, UNSURE, class_keys, none_keys
 
-NUMBERS = 200_000
+NUMBERS = 20_000
 """Probabilities that the state holds, at most; of more, each sample tells its own."""
 
 TRAINED = "train/accuracy"

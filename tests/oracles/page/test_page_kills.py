@@ -49,8 +49,8 @@ class Runs:
         for line in self._process.stdout:
             self._said.put(line.strip())
 
-    def start(self, lives_s: float | None) -> None:
-        """Start the run, and kill it after some seconds, unless None."""
+    def start(self, lives_s: float | None, by: int = signal.SIGKILL) -> None:
+        """Start the run, and end it by a signal after some seconds, unless None."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -58,7 +58,7 @@ class Runs:
         while kind != "pid":
             kind, _, pid = self._said.get(timeout=120).partition(" ")
         if lives_s is not None:
-            threading.Timer(lives_s, os.kill, (int(pid), signal.SIGKILL)).start()
+            threading.Timer(lives_s, os.kill, (int(pid), by)).start()
 
     def ended(self) -> bool:
         """Whether the process has ended; its code is kept."""
@@ -128,19 +128,18 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, k
     source, rng = source_of(), random.Random(kills)
     person = Person(source.train.targets.tolist(), rng)
     runs = Runs(tmp_path / "page")
+    runs.start(2.0, signal.SIGTERM)  # asked to end, it saves where it stands
+    while not runs.ended():
+        answer_on(runs, person, rng)
+    assert json.loads((tmp_path / "page/status.json").read_text())["status"] == "preempted"
     while 0 not in runs.ends:
-        left = len(runs.ends) < kills
+        left = len(runs.ends) <= kills
         # Some die before their page is there, some as they answer, some as they train.
         runs.start(rng.choice([0.05, 0.3, 0.6, 0.9]) * rng.random() * 2 if left else None)
         while not runs.ended():
-            with contextlib.suppress(*BROKEN):
-                client = Client(runs.address)
-                while runs.address:
-                    person.work(client)
-                    time.sleep(rng.random() * 0.03)
+            answer_on(runs, person, rng)
     runs.close()
-    assert len(runs.ends) == kills + 1
-    assert set(runs.ends) == {0, -signal.SIGKILL}
+    assert runs.ends == [128 + signal.SIGTERM, *[-signal.SIGKILL] * kills, 0]
 
     lines = (tmp_path / "page/queries/answers.jsonl").read_text().splitlines()
     written = [line for line in map(json.loads, lines) if "nonce" in line]
@@ -151,6 +150,16 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, k
     answers = answered(tmp_path / "page")
     assert len(answers) == 50
     assert answers == answered(tmp_path / "whole")
+
+
+def answer_on(runs: Runs, person: Person, rng: random.Random) -> None:
+    """Answer on the page of a process as long as that lives."""
+    with contextlib.suppress(*BROKEN):
+        client = Client(runs.address)
+        while runs.address:
+            person.work(client)
+            time.sleep(rng.random() * 0.03)
+    time.sleep(0.01)
 
 
 def answered(run_dir: Path) -> list[list[Any]]:
