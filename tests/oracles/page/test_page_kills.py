@@ -49,16 +49,17 @@ class Runs:
         for line in self._process.stdout:
             self._said.put(line.strip())
 
-    def start(self, lives_s: float | None, by: int = signal.SIGKILL) -> None:
-        """Start the run, and end it by a signal after some seconds, unless None."""
+    def start(self, lives_s: float | None) -> None:
+        """Start the run, and kill it after some seconds, unless None."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         kind, _, pid = self._said.get(timeout=120).partition(" ")
         while kind != "pid":
             kind, _, pid = self._said.get(timeout=120).partition(" ")
+        self.pid = int(pid)
         if lives_s is not None:
-            threading.Timer(lives_s, os.kill, (int(pid), by)).start()
+            threading.Timer(lives_s, os.kill, (self.pid, signal.SIGKILL)).start()
 
     def ended(self) -> bool:
         """Whether the process has ended; its code is kept."""
@@ -128,9 +129,13 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, k
     source, rng = source_of(), random.Random(kills)
     person = Person(source.train.targets.tolist(), rng)
     runs = Runs(tmp_path / "page")
-    runs.start(2.0, signal.SIGTERM)  # asked to end, it saves where it stands
+    runs.start(None)
+    while len(person.confirmed) < 3:
+        runs.ended()  # learns where the page is
+        answer_on(runs, person, rng, stop=3)
+    os.kill(runs.pid, signal.SIGTERM)  # asked to end, it saves where it stands
     while not runs.ended():
-        answer_on(runs, person, rng)
+        time.sleep(0.01)
     assert json.loads((tmp_path / "page/status.json").read_text())["status"] == "preempted"
     while 0 not in runs.ends:
         left = len(runs.ends) <= kills
@@ -152,11 +157,11 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, k
     assert answers == answered(tmp_path / "whole")
 
 
-def answer_on(runs: Runs, person: Person, rng: random.Random) -> None:
-    """Answer on the page of a process as long as that lives."""
+def answer_on(runs: Runs, person: Person, rng: random.Random, stop: int | None = None) -> None:
+    """Answer on the page of a process as long as that lives, or until so many are confirmed."""
     with contextlib.suppress(*BROKEN):
         client = Client(runs.address)
-        while runs.address:
+        while runs.address and len(person.confirmed) != stop:
             person.work(client)
             time.sleep(rng.random() * 0.03)
     time.sleep(0.01)
