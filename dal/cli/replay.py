@@ -55,7 +55,8 @@ def _replay(given: argparse.Namespace) -> Path:
     own = ["--config-dir", given.config_dir] if given.config_dir else []
     folders = with_own(config_dir(), own)
     settings = {name: strategy_settings(folders, name) for name in given.against}
-    from dal.runs.replay import Replay, draw_cards, write_table  # the first import of torch
+    from dal.runs.cards import draw_cards, write_table  # the first import of torch
+    from dal.runs.replay import Replay
     from dal.utils.build import build
     from dal.utils.safe_files import make_folder
 

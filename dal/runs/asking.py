@@ -40,6 +40,8 @@ def ask_initial(job: Job) -> bool:
             job.commit("fit")
         if not collect(job):
             return False
+        if missing := list(state.pending["open"]):
+            state.row["initial/open"] = [*state.row.get("initial/open", ()), *missing]
         state.tickets.append(as_earlier(state.pending))
         state.pending = None
         job.commit("fit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,13 +16,12 @@ from torch import Tensor, nn
 from dal import checkpoint
 from dal.data.initial import ColdStart, start_of
 from dal.data.source import Source, Split
+from dal.events import GUESSES, NONE
 from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext, make_learner
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.network import TorchLearner
 from dal.query import PoolView, PredictionHistory, Probs, Query, Strategy
-from dal.recording.figures import prediction_history, save
-from dal.recording.pictures import end_of
 from dal.recording.run_directory import read_status
 from dal.recording.samples import Known
 from dal.runs.from_config import source_of
@@ -31,7 +31,7 @@ from dal.settings import Settings
 from dal.utils.build import TARGET, build, factory
 from dal.utils.inputs import Inputs, map_tensors
 from dal.utils.numerics import own_threads
-from dal.utils.safe_files import DamagedError, csv_text, write_text_atomically
+from dal.utils.safe_files import DamagedError
 from dal.utils.seeding import generator
 
 PLAIN = {"seed": int, "difficulty": dict, "split": dict}
@@ -106,12 +106,13 @@ class Replay:
         if events is None:
             raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it, or {_ANEW}")
         self._ledger = self._parts.pool(events)
-        rows = journals.rows_shown(1 + max(self.numbers, default=-1)) or []
-        found = [row.get("appended", 0) for row in rows]
+        self._rows = journals.rows_shown(1 + max((e["round"] for e in events), default=-1)) or []
+        found = [row.get("appended", 0) for row in self._rows]
         self._appended = defaultdict(lambda: self.source.appended, enumerate(found))
+        self._picks = _picks(events, self._rows)
         history = self._parts.history(keep=None, dtype=torch.float64)
         self._standing = Standing.at_start(self._parts, history)
-        self._standing.pool.extend([event for event in events if event["round"] < 0])
+        self._label(0)
         self.others, self.skipped = dict(others or {}), {}
         for name in list(self.others):
             if reason := self._why_not(name):
@@ -131,7 +132,7 @@ class Replay:
     @property
     def numbers(self) -> list[int]:
         """The rounds that have a query, ascending."""
-        return sorted({number for number, *_ in self._queries()})
+        return sorted(self._picks)
 
     def rounds(self) -> Iterator[ReplayedRound]:
         """Replay query after query.
@@ -144,11 +145,6 @@ class Replay:
                 torch.set_num_threads(self._parts.settings.threads or torch.get_num_threads())
                 replayed = self._round(number)
             yield replayed
-            self._label(number)
-
-    def _queries(self) -> list[list[Any]]:
-        """What strategies asked for; a correction has no score, as nobody's query asked for it."""
-        return [query for query in self._ledger.queries() if query[2] is not None]
 
     def _load_model(self, number: int) -> None:
         path = self.run_dir / MODELS / f"round_{number:04d}.pt"
@@ -168,6 +164,7 @@ class Replay:
 
     def _round(self, number: int) -> ReplayedRound:
         self._load_model(number)
+        self._label(number)
         parts, standing = self._parts, self._standing
         asked = map(parts.asked_of_learner, [parts.strategy, *self.others.values()])
         needs = frozenset({Probs()}).union(*asked)
@@ -175,17 +172,18 @@ class Replay:
         context = RoundContext(number, rejected=standing.pool.rejected_idx)
         view = parts.learner.scan(candidates, needs, context, train_set)
         standing.history.append(number, candidates, view[Probs()])
-        recorded = [query for query in self._queries() if query[0] == number]
-        picked = [index for _, index, _, _ in recorded]
-        size = len(picked)
+        offered = set(candidates.tolist())  # a sample to measure by is not
+        recorded = [pick for pick in self._picks[number] if pick[0] in offered]
+        picked = [index for index, _, _ in recorded]
+        size = len(picked) + self._row(number).get("query/again", 0)
         query = self._select(parts.strategy, view, size, number)
         scores = dict(zip(query.indices.tolist(), query.scores.tolist(), strict=True))
-        known = [abs(scores[i] - score) for _, i, score, _ in recorded if i in scores]
+        known = [abs(scores[i] - score) for i, score, _ in recorded if i in scores]
         return ReplayedRound(
             number=number,
-            size=size,
+            size=len(picked),
             confirmed=len(known),
-            difference=max(known) if known else None,
+            difference=max((d for d in known if not math.isnan(d)), default=None),
             shortfall=_shortfall(query, candidates, [i for i in picked if i not in scores]),
             overlap={
                 name: len(set(self._select(s, view, size, number).indices.tolist()) & set(picked))
@@ -207,10 +205,16 @@ class Replay:
         return strategy.select(view, size, generator(self._parts.settings.seed, number, "query"))
 
     def _label(self, number: int) -> None:
-        """Give the pool the answers of a round."""
-        events = self._ledger.events()
-        mine = [event for event in events if event["round"] == number]
-        self._standing.pool.extend([event for event in mine if event["origin"] != "initial"])
+        """Give the pool the answers that had come when a round began, and no others."""
+        pool, state = self._standing.pool, self._standing.state
+        events = self._ledger.events(pool.num_events)
+        pool.extend([event for event in events if event["round"] < number])
+        earlier = [self._row(before).get("query/open", ()) for before in range(number)]
+        asked = [self._row(0).get("initial/open", ()), *earlier]
+        state.tickets = [{"open": dict.fromkeys(indices, 1)} for indices in asked]
+
+    def _row(self, number: int) -> dict[str, Any]:
+        return self._rows[number] if number < len(self._rows) else {}
 
     def _why_not(self, name: str) -> str:
         try:
@@ -220,70 +224,28 @@ class Replay:
         return ""
 
 
-def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int) -> list[Path]:
-    """Draw why the first picks of a round were picked: image, predictions so far, score, rank.
+def _picks(
+    events: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> dict[int, list[tuple[int, float, Any]]]:
+    """What strategies asked for, by round: sample, score and first answer.
 
-    Args:
-        replay: The run, replayed up to this round.
-        replayed: The round.
-        folder: Where to; created if missing.
-        count: How many picks, best first.
-
-    Returns:
-        The files.
-
-    Raises:
-        OSError: A file cannot be written.
+    An answer that came late belongs to the round that asked for it. Of what nobody answered the
+    score is NaN. What has no score was not picked by one: it corrects, or was asked once more.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    query, source = replayed.query, replay.source
-    names = dict(zip(replayed.picked, replayed.labels, strict=True))
-    paths = []
-    for place in range(min(count, len(query.indices))):
-        index, score = int(query.indices[place]), float(query.scores[place])
-        (sample,) = source.train.original(torch.tensor([index]))
-        content = source.content(index)
-        named = end_of(content, 40) if content else f"sample {sample}"
-        title = f"round {replayed.number}, pick {place + 1}: {named}"
-        title += f", label {names[index]}" if index in names else ""
-        title += f"\nscore {score:.4g}"
-        if query.pool_scores is not None:
-            rank = 1 + int((query.pool_scores > score).sum())
-            title += f", rank {rank} of {len(query.pool_scores)}"
-        figure = prediction_history(
-            replay.history.of_sample(index),
-            source.class_names,
-            rounds=replay.history.rounds,
-            image=source.train.image(index),
-            title=title,
-        )
-        paths.append(folder / f"round_{replayed.number:03d}_pick_{place + 1:02d}.png")
-        save(figure, paths[-1])
-    return paths
-
-
-def write_table(rounds: Sequence[ReplayedRound], folder: Path) -> str:
-    """Write ``replay.csv``; gives the same as a Markdown table.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    names = list(rounds[0].overlap) if rounds else []
-    header = ["round", "picked", "confirmed", "largest difference", "shortfall", *names]
-    rows = [
-        [
-            str(r.number),
-            str(r.size),
-            str(r.confirmed),
-            _text(r.difference),
-            _text(r.shortfall),
-            *(str(r.overlap[name]) for name in names),
-        ]
-        for r in rounds
-    ]
-    write_text_atomically(folder / "replay.csv", csv_text([header, *rows]))
-    lines = [header, ["---:"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    first: dict[int, Mapping[str, Any]] = {}
+    for event in events:
+        if event["origin"] not in GUESSES:
+            first.setdefault(event["index"], event)
+    open_in = {i: n for n, row in enumerate(rows) for i in row.get("query/open", ())}
+    found: defaultdict[int, list[tuple[int, float, Any]]] = defaultdict(list)
+    for index, event in first.items():
+        if event["origin"] == "oracle" and event["score"] is not None:
+            number = open_in.get(index, event["round"])
+            found[number].append((index, event["score"], event["target"]))
+    for index, number in open_in.items():
+        if index not in first:
+            found[number].append((index, math.nan, NONE))
+    return dict(found)
 
 
 class _Double(Split):
@@ -377,7 +339,3 @@ def _shortfall(query: Query, candidates: Tensor, missing: Collection[int]) -> fl
     place = {index: number for number, index in enumerate(candidates.tolist())}
     best = max(float(query.pool_scores[place[index]]) for index in missing)
     return float(query.scores.min()) - best
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"

@@ -21,8 +21,10 @@ from omegaconf import OmegaConf
 from dal import checkpoint
 from dal.cli.config import compose
 from dal.query import Entropy, Margin, MultilabelMargin
+from dal.runs.cards import draw_cards
 from dal.runs.from_config import execute
-from dal.runs.replay import Replay, draw_cards
+from dal.runs.replay import Replay
+from dal.utils.safe_files import csv_text
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -95,6 +97,52 @@ def test_picks_of_a_run_are_confirmed_in_float64(tmp_path: Path, options: tuple[
     assert replay.history.last(1, torch.arange(3)).dtype == torch.float64
     if options[2] == "strategy=margin":
         assert [r.overlap["margin"] for r in rounds] == [5, 5, 5]
+
+
+def answer(folder: Path, number: int, label: Callable[[int, int], str]) -> None:
+    """Fill in a file: a label by place and row of the data, nothing where it is empty."""
+    path = folder / "queries" / f"round_{number:04d}.csv"
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    for place, row in enumerate(rows):
+        row["label"] = label(place, int(row["index"])) or row["label"]
+    path.write_text(csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
+
+
+def test_each_round_is_replayed_with_what_had_been_answered_then(tmp_path: Path) -> None:
+    """Late, changed and rejected answers come in rounds after the one that asked."""
+    names = ("setosa", "versicolor", "virginica")
+    options = ("data=iris", "model=mlp", "strategy=margin", "oracle=files", "oracle.enough=0.6")
+    run = made(tmp_path / "run", *options)
+    answer(run, 0, lambda place, row: "" if place > 2 else names[row // 50])
+    made(run, *options)
+    answer(run, 1, lambda place, row: "" if place == 2 else "-" if place == 4 else names[row // 50])
+    answer(run, 0, lambda place, row: "setosa" if place == 0 else names[row // 50])  # 3 and 4: late
+    made(run, *options)
+    answer(run, 2, lambda place, row: names[row // 50])
+    answer(run, 0, lambda place, row: names[row // 50])  # 0 was wrong
+    made(run, *options)
+    assert json.loads((run / "status.json").read_text())["status"] == "waiting"
+    late = Replay(run)
+    assert [(r.size, r.confirmed, r.labels.count("?")) for r in late.rounds()] == [
+        (5, 5, 0),
+        (5, 5, 1),
+        (5, 5, 0),
+    ]
+    answer(run, 1, lambda place, row: "" if place == 4 else names[row // 50])
+    made(run, *options)
+    assert json.loads((run / "status.json").read_text())["status"] == "complete"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [len(row.get("query/open", ())) for row in rows] == [2, 1, 0, 0, 0]
+    replay = Replay(run, {"margin": Margin()})
+    for replayed in replay.rounds():
+        assert (replayed.size, replayed.confirmed, replayed.overlap["margin"]) == (5, 5, 5)
+        assert replayed.difference is not None
+        assert replayed.difference < 1e-5
+        open_then = [row.get("query/open", []) for row in rows[: replayed.number]]
+        for index in (i for indices in open_then for i in indices):
+            assert index not in replayed.query.indices
+    assert replay.numbers == [0, 1, 2]
 
 
 def test_other_picks_are_not_confirmed(run_dir: Path) -> None:
