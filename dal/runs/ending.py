@@ -45,8 +45,11 @@ def watched(job: Job, logits: Tensor | None) -> dict[str, float]:
     Args:
         job: The run; its state keeps what is predicted, for the next round.
         logits: Those of the stop set, by the model just fitted: float32, (S, C); None without one.
+
+    Returns:
+        The columns; none where a prediction is infinite or NaN.
     """
-    if logits is None:
+    if logits is None or not logits.isfinite().all():
         job.state.stopping = {}
         return {}
     before = job.state.stopping.get("predicted")

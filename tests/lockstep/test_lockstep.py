@@ -279,7 +279,8 @@ CASES = {
 def test_lockstep_equals_separate_runs(case: str, tmp_path: Path) -> None:
     experiment, runs = CASES[case], [("entropy", 0), ("entropy", 1), ("instability", 1)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
-    assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
+    # Test part and stop set are predicted in each round.
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 8, ("scan", 3): 3}
 
 
 def assert_lockstep_equals_separate_runs(
@@ -316,7 +317,7 @@ def test_lockstep_early_stopping_ends_fits_at_different_epochs(tmp_path: Path) -
     experiment = CASES["early"]
     runs = [("random", seed) for seed in range(4)]
     assert experiment.lockstep(tmp_path, runs) == [None] * 4
-    assert experiment.done == {("fit", 4): 4, ("predict", 4): 4, ("scan", 4): 3}
+    assert experiment.done == {("fit", 4): 4, ("predict", 4): 8, ("scan", 4): 3}
     ends = {tuple(r["fit/epochs"] for r in rows(tmp_path / f"random{s}")) for s in range(4)}
     assert len(ends) > 1
 
@@ -349,7 +350,7 @@ def test_lockstep_network_that_cannot_be_stacked_goes_on_one_by_one(
     model, reason = REFUSALS[case]
     experiment = Experiment(model, Trainer(2, 4), budget=6)
     assert_lockstep_equals_separate_runs(experiment, [("entropy", 0), ("entropy", 1)], tmp_path)
-    assert experiment.done == {("fit", 1): 6, ("predict", 1): 6, ("scan", 1): 4}
+    assert experiment.done == {("fit", 1): 6, ("predict", 1): 12, ("scan", 1): 4}
     told = [r.message for r in caplog.records if "cannot be stacked" in r.message]
     assert len(told) == 3  # once for fits, for tests, for passes
     assert all(f"one by one, as they cannot be stacked: RuntimeError: {reason}" in t for t in told)
@@ -360,7 +361,7 @@ def test_lockstep_in_half_precision_goes_on_one_by_one(
 ) -> None:
     experiment = Experiment(LogisticRegression, Trainer(2, 4, precision="bfloat16"), budget=3)
     assert_lockstep_equals_separate_runs(experiment, [("entropy", 0), ("entropy", 1)], tmp_path)
-    assert experiment.done == {("fit", 1): 4, ("predict", 1): 4, ("scan", 1): 2}
+    assert experiment.done == {("fit", 1): 4, ("predict", 1): 8, ("scan", 1): 2}
     (told,) = [r.message for r in caplog.records if "cannot be stacked" in r.message]
     assert told.endswith("cannot be stacked: trainer.precision=bfloat16; float32 can be")
 
@@ -370,7 +371,7 @@ def test_lockstep_without_memory_for_all_at_once_goes_on_one_by_one(
 ) -> None:
     experiment = Experiment(Hungry, Trainer(2, 4), budget=6)
     assert_lockstep_equals_separate_runs(experiment, [("entropy", 0), ("entropy", 1)], tmp_path)
-    assert experiment.done == {("fit", 1): 6, ("predict", 1): 6, ("scan", 1): 4}
+    assert experiment.done == {("fit", 1): 6, ("predict", 1): 12, ("scan", 1): 4}
     assert caplog.text.count("memory ran out for 2 networks at once; these runs go on one") == 3
     assert "cannot be stacked" not in caplog.text
 
@@ -416,7 +417,8 @@ def test_lockstep_embedding_equals_that_of_each(tmp_path: Path) -> None:
     experiment = Experiment(Lookup, Trainer(4, 4, sgd(0.5)))
     runs = [("entropy", 0), ("entropy", 1), ("entropy", 2)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
-    assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
+    # Test part and stop set are predicted in each round.
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 8, ("scan", 3): 3}
 
 
 @pytest.mark.parametrize("case", list(named_inputs.CASES))
@@ -432,14 +434,15 @@ def test_lockstep_on_inputs_by_name_equals_separate_runs(case: str, tmp_path: Pa
     experiment = Named(make, Trainer(4, 4, adam(0.01)), validation=9)
     runs = [("entropy", 0), ("instability", 1), ("margin", 2)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
-    assert experiment.done == {("fit", 3): 4, ("predict", 3): 4, ("scan", 3): 3}
+    # Test part and stop set are predicted in each round.
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 8, ("scan", 3): 3}
 
 
 def test_lockstep_fits_to_the_optimum_are_done_one_by_one(tmp_path: Path) -> None:
     """`FullBatch` has no epochs that could be stacked; Adam in its place would look much alike."""
     experiment, runs = Experiment(LogisticRegression, FullBatch()), [("margin", 0), ("margin", 1)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
-    assert experiment.done == {("fit", 1): 8, ("predict", 1): 8, ("scan", 1): 6}
+    assert experiment.done == {("fit", 1): 8, ("predict", 1): 16, ("scan", 1): 6}
     for seed in (0, 1):
         assert rows(tmp_path / f"together/margin{seed}")[0]["fit/stopped"] == "converged"
 
@@ -468,7 +471,8 @@ def test_lockstep_failure_of_one_leaves_the_others_alone(
 ) -> None:
     """A sample with which training fails is drawn in the first query of one run."""
     model, value, kind, reason, stacked = SPOILED[case]
-    experiment = Experiment(model, Trainer(5, 4, sgd(0.05)))
+    # Without a stop set, which would read the sample before it is drawn.
+    experiment = Experiment(model, Trainer(5, 4, sgd(0.05)), stop_set=0)
     runs = [("random", seed) for seed in range(3)]
     for name, seed in runs:
         experiment.run(tmp_path / "alone", name, seed)
@@ -518,7 +522,7 @@ def test_lockstep_stopped_between_batches_resumes_together_and_alone(
     for name, seed in runs:
         experiment.run(tmp_path / "alone", name, seed)
     together, within = tmp_path / "together", 0
-    for looks in range(4, 12):
+    for looks in range(4, 16):
         errors = experiment.lockstep(together, runs, StopWithin(looks))
         assert {type(error) for error in errors} == {PreemptedError}
         newest = max((together / "entropy0" / "checkpoints").glob("*.pt"))

@@ -154,6 +154,17 @@ def test_run_that_was_ended_goes_on_without_the_criterion(tmp_path: Path) -> Non
     assert of_stop_set(gone_on) == of_stop_set(once)
 
 
+def test_model_that_predicts_no_numbers_has_no_columns() -> None:
+    inputs = dataset().inputs.clone()
+    inputs[:, 0] = 0
+    source = make_source(dataclasses.replace(dataset(), inputs=inputs), seed=0)
+    spoiled = int(parts(Random(), source, settings={"stop_set": 10}).stop_set[0])
+    source.train.store.inputs[source.train.rows[spoiled]] = float("nan")
+    assert spoiled not in INITIAL.tolist()
+    result = run(source=source, strategy=Random(), stop_set=10, budget=6)
+    assert of_stop_set(result) == [{}, {}]
+
+
 def test_another_stop_set_has_nothing_before_it(tmp_path: Path) -> None:
     run(tmp_path, budget=12)
     found = of_stop_set(run(tmp_path, stop_set=20))
