@@ -169,13 +169,17 @@ class Desk:
         with self.changed:
             items = [Item(question, index) for index in order]
             for other in earlier:
-                items += [i for i in self._items(other) if len(self.decided(i)) < self.per_sample]
-            shares = Shares([i.id for i in items], self.per_sample, self._before(items))
+                items += [i for i in self._items(other) if len(self.decided(i)) < self._wanted(i)]
+            shares = Shares({i.id: self._wanted(i) for i in items}, self._before(items))
             for item in items:
                 for name in self.decided(item):
                     shares.answer(name, item.id, True)
             self.sheet = Sheet(question, {i.id: i for i in items}, shares)
             self.bump()
+
+    def _wanted(self, item: Item) -> int:
+        """How many people a sample is meant for: of one asked once more, one more."""
+        return 1 if item.index in item.question.again else self.per_sample
 
     def _items(self, question: Question) -> list[Item]:
         return [Item(question, index) for index in question.indices]

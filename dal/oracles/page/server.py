@@ -232,8 +232,12 @@ class Server:
             return self._sample(item)
         if kind == "image" and item:
             data, media = self._samples.image(self._index(item))
-            lasting = {"Cache-Control": "private, max-age=86400"}
-            return Response(data, mimetype=media, headers=lasting)
+            # Another run at this address has other pictures under the same names.
+            response = Response(
+                data, mimetype=media, headers={"Cache-Control": "private, no-cache"}
+            )
+            response.add_etag()
+            return response.make_conditional(request)
         raise LookupError("there is no such page")
 
     def _state(self, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 
 class Shares:
@@ -13,23 +13,20 @@ class Shares:
     a question evenly without anybody saying how many they are, and nobody waits for one who left.
 
     Args:
-        items: The samples of the question, in the order to show.
-        per_sample: How many people each is meant for.
+        wanted: How many people each sample of the question is meant for, in the order to show.
         before: Who answered a sample in an earlier question, which is asked once more: others are
             asked first.
     """
 
     def __init__(
         self,
-        items: Sequence[str],
-        per_sample: int,
+        wanted: Mapping[str, int],
         before: Mapping[str, Collection[str]] | None = None,
     ) -> None:
-        self.items = list(items)
-        self.per_sample = per_sample
+        self.wanted, self.items = dict(wanted), list(wanted)
         self.before = before or {}
         self.held: dict[str, dict[str, None]] = {}
-        self.answered: dict[str, set[str]] = {item: set() for item in items}
+        self.answered: dict[str, set[str]] = {item: set() for item in wanted}
 
     def of(self, name: str, others: Collection[str]) -> list[str]:
         """What somebody has answered or is to answer, in order; more is taken where nothing is.
@@ -57,7 +54,7 @@ class Shares:
 
     def is_done(self, item: str) -> bool:
         """Whether a sample has as many answers as it is meant to have."""
-        return len(self.answered[item]) >= self.per_sample
+        return len(self.answered[item]) >= self.wanted[item]
 
     def count(self, name: str) -> tuple[int, int]:
         """How many somebody has answered, and how many are theirs in all."""
@@ -70,7 +67,7 @@ class Shares:
         for own in self.held.values():
             for item in own:
                 takers[item] += 1
-        room = [n for n in may if takers[n] + len(self.answered[n]) < self.per_sample]
+        room = [n for n in may if takers[n] + len(self.answered[n]) < self.wanted[n]]
         return room or self._from_another(name, set(may), others)
 
     def _may(self, name: str, item: str, others: Collection[str]) -> bool:

@@ -122,8 +122,9 @@ class View:
             return nothing | counts | {"people": people, "seconds_left": None}
         own = sheet.shares.of(name, desk.at_work(name)) if name else []
         numbers = len(own) * len(desk.class_names) <= NUMBERS
-        answered = sum(min(len(n), desk.per_sample) for n in sheet.shares.answered.values())
-        asked = len(sheet.items) * desk.per_sample
+        wanted, given = sheet.shares.wanted, sheet.shares.answered
+        answered = sum(min(len(names), wanted[item]) for item, names in given.items())
+        asked = sum(wanted.values())
         held = {item.id: desk.decided(item) for item in sheet.items.values()}
         return {
             "question": sheet.question.key,

@@ -335,6 +335,14 @@ def test_a_sample_asked_once_more_goes_to_somebody_else(open_page: Any) -> None:
     assert rows(page.oracle.collect(ticket)) == {(1, "Bob", 2, False), (5, "Ann", 2, False)}
 
 
+def test_of_a_sample_asked_once_more_one_more_answer_is_wanted(open_page: Any) -> None:
+    page = open_page(annotators_per_sample=2)
+    page.ask(Query(torch.tensor([5, 1]), torch.zeros(2), again=torch.tensor([1])), 1)
+    assert page.client.state()["asked"] == 3
+    page.client.answer("round_0001-1", {"labels": [2]})
+    assert page.client.state()["missing"] == 1
+
+
 def test_a_full_disk_loses_nothing(
     open_page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,6 +408,11 @@ def test_pictures_are_shown_only_while_the_run_waits(open_page: Any) -> None:
     )
     assert (image[0], image[2]["Content-Type"]) == (200, "image/png")
     assert image[1].startswith(b"\x89PNG")
+    # Another run at this address has other pictures: no browser may take its own for granted.
+    assert "no-cache" in image[2]["Cache-Control"]
+    same = {"Cookie": client.cookie, "If-None-Match": image[2]["ETag"]}
+    path = "/api/image/round_0000-2"
+    assert page.served(ticket, lambda: client.send("GET", path, None, same))[0] == 304
     assert client.get("/api/image/round_0000-3")[0] == 404
     client.answer("round_0000-2", {"labels": [0]})
     client.hand_in("round_0000")

@@ -55,7 +55,7 @@ def test_shares_end_with_all_answered_and_nobody_has_too_much(
     count: int, wanted: int, moves: list[tuple[int, bool, bool]]
 ) -> None:
     items = [str(number) for number in range(count)]
-    shares = Shares(items, wanted)
+    shares = Shares(dict.fromkeys(items, wanted))
     for who, back, alone in moves:
         name = PEOPLE[who]
         others = [] if alone else [other for other in PEOPLE if other != name]
@@ -83,17 +83,17 @@ def test_shares_end_with_all_answered_and_nobody_has_too_much(
 
 
 def test_who_left_does_not_keep_samples() -> None:
-    shares = Shares(list("abcd"), 1)
+    shares = Shares(dict.fromkeys("abcd", 1))
     assert shares.of("Ann", []) == list("abcd")
     assert shares.of("Bob", []) == list("abcd")  # Ann is away
     assert shares.of("Ann", ["Bob"]) == list("cd")
 
 
 def test_a_sample_asked_again_is_not_kept_from_the_only_person_there_is() -> None:
-    shares = Shares(list("ab"), 1, {"a": {"Ann"}})
+    shares = Shares(dict.fromkeys("ab", 1), {"a": {"Ann"}})
     assert shares.of("Ann", ["Bob"]) == ["b"]
-    assert Shares(list("ab"), 1, {"a": {"Ann"}}).of("Ann", []) == ["a", "b"]
-    assert Shares(list("ab"), 1, {"a": {"Ann", "Bob"}}).of("Ann", ["Bob"]) == ["a", "b"]
+    assert Shares(dict.fromkeys("ab", 1), {"a": {"Ann"}}).of("Ann", []) == ["a", "b"]
+    assert Shares(dict.fromkeys("ab", 1), {"a": {"Ann", "Bob"}}).of("Ann", ["Bob"]) == ["a", "b"]
 
 
 def test_a_chain_goes_to_the_nearest_that_is_left() -> None:
