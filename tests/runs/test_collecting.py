@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from resume_job import dataset
+from resume_job import answer_partly, dataset, run_partly, run_partly_and_die
 from run_parts import SOURCE
+from test_resume import assert_same, finish
 
 import dal
 from dal.data import make_source
@@ -453,3 +456,39 @@ def test_files_late_changed_and_lost(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert result.status == "complete"
     assert caplog.text.count("what it said before stands") == 2 + 2 * (answered > 99)
     assert not (tmp_path / "queries" / "round_0000.csv").exists()
+
+
+def killed_and_whole(tmp_path: Path, seeds: range) -> int:
+    """A run killed at random events, and the same run in one go: how often the first was killed."""
+    whole, killed, deaths = tmp_path / "whole", tmp_path / "killed", 0
+    while run_partly(whole).status == "waiting":
+        assert answer_partly(whole)
+    for seed in seeds:
+        code = finish(run_partly_and_die, killed, seed)
+        assert code in (0, -signal.SIGKILL)
+        deaths += code != 0
+        if code == 0 and not answer_partly(killed):
+            break
+    assert_same(killed, whole)
+    ledgers = [(folder / "ledger.jsonl").read_text() for folder in (killed, whole)]
+    assert ledgers[0] == ledgers[1]
+    events = [json.loads(line) for line in ledgers[0].splitlines()[1:]]
+    answers = [event for event in events if event["origin"] == "oracle"]
+    assert len({event["index"] for event in answers}) == 12
+    assert sum(event["supersedes"] is not None for event in answers) == 3
+    assert sum(event["cost"] for event in answers) == 12
+    return deaths
+
+
+def test_a_run_killed_among_late_and_changed_answers_has_the_same_ledger(tmp_path: Path) -> None:
+    assert killed_and_whole(tmp_path, range(200)) >= 3
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_and_double_no_answer(tmp_path: Path) -> None:
+    deaths = 0
+    for number in range(12):
+        deaths += killed_and_whole(
+            tmp_path / str(number), range(1000 * number, 1000 * number + 200)
+        )
+    assert deaths >= 50
