@@ -26,7 +26,7 @@ from dal.pool import REJECTED
 from dal.query.base import Query
 from dal.utils.logs import CONSOLE_ONLY, REPLICA
 from dal.utils.ranks import current
-from dal.utils.safe_files import make_folder
+from dal.utils.safe_files import make_folder, saving
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class PageOracle(Oracle):
         self._desk = Desk(
             self._log, self.class_names, self.multilabel, self.answers_per_sample, self.enough
         )
-        run = {"name": self.run_name, "data": source.name, "strategy": None, "model": None}
+        run = {"name": self.run_name, "data": source.name}
         self._view = View(
             self._desk, run, source.headline, self.guess, self.sort_labels, self.order,
             _rows(self.folder.parent / METRICS),
@@ -323,10 +323,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def _write_own(path: Path, text: str) -> None:
     """Write a file that its owner alone can read, at no moment anybody else."""
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
+    with saving(path):
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
 
 
 def _has_screen() -> bool:

@@ -22,7 +22,7 @@ class View:
 
     Args:
         desk: Where people answer.
-        run: What is known of the run: name, data, strategy, model.
+        run: What pages show of it: its ``name``, and that of its ``data``.
         headline: The metric that rows show.
         guess: Show the model's guess.
         sort_labels: Show the labels sorted by the model's probabilities.
@@ -99,7 +99,6 @@ class View:
                 },
                 "per_sample": desk.per_sample,
                 "order": self._order,
-                "number_of_rounds": None,
                 **self._asked(sheet, name),
                 "training": self._training,
                 "rows": [self._rows[number] for number in sorted(self._rows)],

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import string
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 
 from dal.oracles.page.keys import class_keys, none_keys
 from dal.oracles.page.order import along, chain
 from dal.oracles.page.samples import cells, cells_of
 from dal.oracles.page.shares import Shares
+from dal.settings import differing
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_digits_are_their_own_keys() -> None:
@@ -123,6 +128,15 @@ def test_many_are_ordered_along_what_differs_most() -> None:
 )
 def test_cells_of_a_text(text: str, found: Any) -> None:
     assert cells_of(text) == found
+
+
+def test_what_people_are_shown_and_where_makes_no_other_run() -> None:
+    usual = yaml.safe_load((ROOT / "conf/oracle/page.yaml").read_text())
+    apart = {"guess": True, "sort_labels": True, "order": "alike", "host": "0.0.0.0", "port": 1}
+    config = {"oracle": usual | apart | {"open_browser": False}}
+    assert differing(config, {"oracle": usual}) == {}
+    others = {"oracle": usual | {"annotators_per_sample": 2}}
+    assert differing(others, {"oracle": usual}) == {"oracle.annotators_per_sample": 2}
 
 
 def test_cells_that_features_were_made_of() -> None:
