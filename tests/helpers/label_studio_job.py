@@ -7,6 +7,7 @@ the number of a question, for that question alone.
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -56,13 +57,16 @@ def run(url: str, run_dir: Path, rounds: int) -> dal.runs.loop.Result:
 
 
 def ask(url: str, run_dir: Path, number: int) -> None:
-    """Ask one question, and wait for no answer."""
+    """Ask one question, and wait for no answer; says when it begins, and how long it took."""
     data = source()
     asking = LabelStudioOracle(run_dir / "queries", data.class_names, url=url, wait=False)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
+    start = time.monotonic()
     asking.open(data)
     asking.submit(asked(number), number)
+    sys.stdout.write(f"{time.monotonic() - start}\n")
+    sys.stdout.flush()
 
 
 def asked(number: int) -> Query:

@@ -215,8 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(text)
+        self.wfile.write(text)
 
     def _body(self, data: bytes) -> Any:
         kind = self.headers.get("Content-Type", "")
@@ -232,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         return files
 
 
-for _method in ("GET", "POST", "PATCH", "DELETE", "HEAD"):
+for _method in ("GET", "POST", "DELETE"):
     setattr(_Handler, f"do_{_method}", _Handler._answer)
 
 

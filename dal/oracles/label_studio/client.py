@@ -134,7 +134,7 @@ class Client:
     def is_there(self, path: str) -> bool:
         """Whether something has this address; see `get`."""
         try:
-            self._send("HEAD", path)
+            self._send("GET", path, peek=True)
         except RefusedError as error:
             if error.status != 404:
                 raise
@@ -154,12 +154,14 @@ class Client:
         body = b"".join([*parts, f"--{boundary}--\r\n".encode()])
         return self._send("POST", path, body, f"multipart/form-data; boundary={boundary}")
 
-    def _send(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> Any:
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "", peek: bool = False
+    ) -> Any:
         for last in (False, True):
             if not self._header:
                 self._renew()
             try:
-                return self._once(method, path, body, kind, self._header)
+                return self._once(method, path, body, kind, self._header, peek)
             except RefusedError as error:
                 if error.status != 401 or last or not self._renewable:
                     raise
@@ -174,14 +176,16 @@ class Client:
             raise UnreachableError(f"{self.url} gave a key that is none")
         self._header = f"Bearer {access}"
 
-    def _once(self, method: str, path: str, body: bytes | None, kind: str, key: str) -> Any:
+    def _once(
+        self, method: str, path: str, body: bytes | None, kind: str, key: str, peek: bool = False
+    ) -> Any:
         headers = {"Accept": "application/json"}
         headers |= {"Content-Type": kind} if kind else {}
         headers |= {"Authorization": key} if key else {}
         request = Request(self.url + path, body, headers, method=method)
         try:
             with self._opener.open(request, timeout=PATIENCE) as reply:
-                return self._parsed(reply.read(LARGEST + 1))
+                return None if peek else self._parsed(reply.read(LARGEST + 1))
         except HTTPError as error:
             with error:
                 raise self._fault(error) from None

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 UNCHANGED_S = 60.0
 """Seconds after which answers are read although no new one was counted: some may be corrected."""
+LONG_S = 1.0
+"""Seconds of a look at the server after which it is left in peace for as long."""
 _EPOCH = -1e9
 
 
@@ -224,6 +226,7 @@ class LabelStudioOracle(Oracle):
     @contextmanager
     def _patience(self) -> Iterator[None]:
         """Where the process waits, a server that is gone is waited for, with a word."""
+        began = time.monotonic()
         try:
             yield
             self._said = ""
@@ -238,6 +241,8 @@ class LabelStudioOracle(Oracle):
             self._pause = min(2 * self._pause, self.pauses[1])
         finally:
             self._looked_at = time.monotonic()
+            if (took := self._looked_at - began) > LONG_S:
+                self._pause = max(self._pause, took)
 
     def _look(self) -> None:
         """Put on the server what is missing there of the question, and read what is new."""

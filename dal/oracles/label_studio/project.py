@@ -191,7 +191,7 @@ class OwnProject:
     def _create(self, mark: str) -> None:
         ending = f" (dal {mark})"
         title = f"{self._run_name[: _TITLE - len(ending)]}{ending}"
-        about = f"Questions of an active-learning run. dal finds this project by the mark {mark}."
+        about = f"Questions of the run {self._run_name}. dal knows this project by the mark {mark}."
         settings = {"title": title, "description": about, **self._settings}
         try:
             self.client.post("/api/projects/", settings)
