@@ -93,6 +93,8 @@ def todo(result: Result, run_dir: Path) -> str:
     state = result.job.state
     asked = state.pending or next((entry for entry in state.tickets if entry["open"]), {})
     ticket = asked.get("ticket", {})
+    if "where" in ticket:
+        return f": give them at {ticket['where']} and run the same command again"
     if "file" not in ticket:  # an oracle that asks in another way
         return ": run the same command again when they are given"
     return f": fill in {run_dir / 'queries' / str(ticket['file'])} and run the same command again"

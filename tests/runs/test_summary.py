@@ -92,6 +92,7 @@ def test_short_report_shows_the_worst_classes() -> None:
     ("ticket", "wanted"),
     [
         ({"file": "round_0002.csv"}, "fill in run/queries/round_0002.csv and run the same command"),
+        ({"where": "http://a.org/7"}, "give them at http://a.org/7 and run the same command"),
         ({"id": 7}, ": run the same command again when they are given"),
     ],
 )

@@ -94,8 +94,6 @@ class LabelStudioOracle(Oracle):
         enough: float = 1.0,
         annotators_per_sample: int = 1,
     ) -> None:
-        if not 0 < enough <= 1:
-            raise ValueError(f"oracle.enough={enough}; give a share above 0, at most 1")
         if annotators_per_sample < 1:
             raise ValueError(
                 f"oracle.annotators_per_sample={annotators_per_sample}; give at least 1"
@@ -165,7 +163,8 @@ class LabelStudioOracle(Oracle):
         if self.wants_probs and query.probs is not None:
             ticket["guesses"] = [list(guess) for guess in self._task.guess(query.probs)]
         self._refresh(ticket)
-        return ticket
+        where = {"where": self._project.address(self._seen)} if self._seen else {}
+        return ticket | where
 
     def collect(self, ticket: dict[str, Any]) -> Answers | None:
         """The answers so far; None while there is none.

@@ -89,6 +89,7 @@ def test_samples_become_tasks_in_the_order_of_the_query(
         for i, score in ((8, pytest.approx(0.9)), (3, 0.5), (5, 0.25))
     ]  # fmt: skip
     assert all(task["predictions"] == [] for task in studio.tasks)
+    assert ticket["where"] == f"{studio.url}/projects/1/data"
 
 
 def test_names_with_marks_are_choices_as_they_are(studio: LabelStudio, tmp_path: Path) -> None:
@@ -392,7 +393,6 @@ def test_pictures_may_be_read_by_the_server_itself(studio: LabelStudio, tmp_path
         ({"document_root": "/data", "images": "/other"}, "not a folder below"),
         ({}, "needs oracle.document_root"),
         ({"pictures": "inline"}, "use upload or local"),
-        ({"enough": 0}, "oracle.enough=0"),
         ({"annotators_per_sample": 0}, "annotators_per_sample=0"),
     ],
 )
