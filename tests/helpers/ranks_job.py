@@ -10,12 +10,15 @@ from typing import Any
 import named_inputs
 import torch
 from omegaconf import OmegaConf
+from run_parts import SOURCE
+from scripted_people import People
 from torch import Tensor, nn
 
+import dal
 from dal.cli.config import compose
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.pool_pass import pool_pass, predict_logits
-from dal.models import BayesianCNN, LeNet5
+from dal.models import MLP, BayesianCNN, LeNet5
 from dal.query import Margin
 from dal.query.needs import Features, GradNorms, Heights, Members, Probs, Scores
 from dal.runs.from_config import execute
@@ -206,6 +209,31 @@ def estimator(run_dir: Path) -> str:
     return "nothing"
 
 
+def waiting() -> dict[str, Any]:
+    """A run that waits for people: half of the answers come after two turns, the others last.
+
+    They are asked in the first process alone.
+    """
+    people = People(patience=1000, enough=0.5)
+
+    def at_wait(number: int) -> None:
+        if people.waited % 3 == 0:
+            people.say(number, slice(None if people.said[number] else 2))
+
+    people.at_wait = at_wait
+    result = dal.run(
+        SOURCE,
+        MLP,
+        Margin(),
+        initial=torch.arange(9),
+        trainer=Trainer(epochs=1),
+        oracle=people,
+        settings=dal.Settings(query_size=4, budget=8, batch_size=64, figures=False, threads=1),
+    )
+    calls = people.opened, people.waited, people.closed, len(people.asked), len(people.news) > 0
+    return {"status": result.status, "events": result.job.pool.events(), "calls": calls}
+
+
 class _EndedError(Exception):
     """The process would end here."""
 
@@ -289,6 +317,7 @@ if __name__ == "__main__":
         found["main_first"] = ranks.main_first(
             lambda: (current().world_size, scan(20, 8)["Probs()"])
         )
+        found["waiting"] = waiting()
         found["estimator"] = estimator(folder / "refused")
         execute_with(folder / "whole")
         found["together"] = current() is ranks

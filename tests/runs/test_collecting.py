@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 import torch
 from resume_job import answer_partly, dataset, run_partly, run_partly_and_die
 from run_parts import SOURCE
+from scripted_people import TRUE, People
 from test_resume import assert_same, finish
 
 import dal
@@ -22,72 +23,14 @@ from dal.data import make_source
 from dal.data.initial import ColdStart
 from dal.data.source import UNKNOWN
 from dal.models import MLP
-from dal.oracles import Answers, FilesOracle, Oracle
+from dal.oracles import FilesOracle, Oracle
 from dal.pool import REJECTED
 from dal.query import Margin, PoolView, Query, Strategy
 from dal.training.trainer import Trainer
 from dal.utils.safe_files import csv_text
+from dal.utils.signals import PreemptedError
 
-TRUE = SOURCE.train.targets
 INITIAL = torch.arange(9)
-
-
-class People(Oracle):
-    """People made of a function: what they said until now, by question, sample and name."""
-
-    name = "people"
-
-    def __init__(self, patience: int = 0, enough: float = 1.0, per_sample: int = 1) -> None:
-        self.enough, self.answers_per_sample = enough, per_sample
-        self.patience = patience
-        self.said: dict[int, dict[tuple[int, str], int]] = {}
-        self.seconds, self.cost = 2.0, 1.0
-        self.asked: dict[int, list[int]] = {}
-        self.news: list[dict[str, Any]] = []
-        self.opened = self.closed = self.waited = 0
-        self.at_wait: Callable[[int], None] = lambda number: None
-
-    def open(self, source: Any) -> None:
-        self.opened += 1
-
-    def close(self) -> None:
-        self.closed += 1
-
-    def submit(self, query: Query, round_number: int) -> dict[str, Any]:
-        self.asked[round_number] = query.indices.tolist()
-        self.said.setdefault(round_number, {})
-        return {"number": round_number}
-
-    def say(self, number: int, places: slice = slice(None), name: str = "eva", by: int = 0) -> None:
-        """Answer some of a question, by the true class or another one."""
-        for index in self.asked[number][places]:
-            self.said[number][index, name] = (int(TRUE[index]) + by) % 3
-
-    def collect(self, ticket: dict[str, Any]) -> Answers | None:
-        said = self.said[ticket["number"]]
-        if not said:
-            return None
-        targets = torch.tensor(list(said.values()))
-        return Answers(
-            torch.tensor([index for index, _ in said]),
-            targets,
-            targets == -1,
-            torch.full((len(said),), self.cost),
-            torch.full((len(said),), self.seconds, dtype=torch.float64),
-            [name for _, name in said],
-        )
-
-    def revisit(self, ticket: dict[str, Any]) -> Answers | None:
-        return self.collect(ticket)
-
-    def wait(self, ticket: dict[str, Any], seconds: float) -> bool:
-        assert 0 < seconds <= 2
-        self.waited += 1
-        self.at_wait(ticket["number"])
-        return self.waited <= self.patience
-
-    def tell(self, news: Mapping[str, Any]) -> None:
-        self.news.append(dict(news))
 
 
 def run(
@@ -278,7 +221,7 @@ def test_samples_of_none_of_the_classes_are_answered_and_not_learned_from(tmp_pa
     result = run(people, tmp_path)
     assert result.job.pool.rejected_idx.tolist() == [junk]
     assert (result.rows[-1]["trained_on"], result.rows[-1]["rejected"]) == (12, 1)
-    assert result.rows[0]["query/wasted"] == 0
+    assert result.rows[0]["query/wasted"] == 1
     with (tmp_path / "queries.csv").open() as file:
         assert [row["label"] for row in csv.DictReader(file)][1] == "-"
 
@@ -492,3 +435,21 @@ def test_fifty_kills_lose_and_double_no_answer(tmp_path: Path) -> None:
             tmp_path / str(number), range(1000 * number, 1000 * number + 200)
         )
     assert deaths >= 50
+
+
+def test_a_signal_ends_the_wait_and_no_answer_is_lost(tmp_path: Path) -> None:
+    people = People(patience=100)
+
+    def interrupted(number: int) -> None:
+        people.say(number, slice(2))
+        signal.raise_signal(signal.SIGTERM)
+
+    people.at_wait = interrupted
+    with pytest.raises(PreemptedError):
+        run(people, tmp_path)
+    assert (people.waited, people.closed) == (1, 1)
+    assert people.news[-1]["status"] == "preempted"
+    people.at_wait = people.say
+    result = run(people, tmp_path)
+    assert result.status == "complete"
+    assert [e[1] for e in events(result)][:4] == people.asked[0]

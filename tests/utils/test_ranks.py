@@ -127,6 +127,17 @@ def test_signal_to_one_ends_a_pass_in_all(shared: list[dict[str, Any]]) -> None:
     assert [found["preempted"] for found in shared] == [signal.SIGUSR1] * 2
 
 
+def test_people_are_asked_by_the_first_process_and_waited_for_by_all(
+    shared: list[dict[str, Any]],
+) -> None:
+    first, other = (found["waiting"] for found in shared)
+    assert first["status"] == other["status"] == "complete"
+    assert first["events"] == other["events"]
+    assert len(first["events"]) == 9 + 8
+    assert first["calls"] == (1, 12, 1, 2, True)
+    assert other["calls"] == (0, 0, 0, 0, False)
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_what_is_made_in_turn_is_made_by_each_alone(shared: list[dict[str, Any]]) -> None:
     """Such as features of a network that is not trained: the others wait meanwhile."""
