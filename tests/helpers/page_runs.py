@@ -1,4 +1,4 @@
-"""Starts a run with a labeling page for every line on standard input: ``python page_runs.py DIR``.
+"""Starts a run with a page for every line on standard input: ``page_runs.py DIR QUESTIONS``.
 
 Each is a process of its own, that may be killed; this one has imported everything before.
 """
@@ -31,7 +31,7 @@ def source_of() -> Source:
     )
 
 
-def go(run_dir: Path, source: Source, oracle: Oracle, questions: int = 2) -> None:
+def go(run_dir: Path, source: Source, oracle: Oracle, questions: int) -> None:
     """Do the run, or go on with it."""
     torch.set_num_threads(1)
     dal.run(
@@ -46,7 +46,7 @@ def go(run_dir: Path, source: Source, oracle: Oracle, questions: int = 2) -> Non
     )
 
 
-def main(folder: str) -> None:
+def main(folder: str, questions: str) -> None:
     """Say ``pid NUMBER`` of each run, where its page is, and ``ended CODE``."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     source = source_of()
@@ -55,7 +55,7 @@ def main(folder: str) -> None:
         if not child:
             oracle = PageOracle(Path(folder) / "queries", source.class_names, open_browser=False)
             try:
-                go(Path(folder), source, oracle)
+                go(Path(folder), source, oracle, int(questions))
                 code = 0
             except PreemptedError as end:
                 code = 128 + end.signum
@@ -69,4 +69,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -16,6 +16,9 @@ NUMBERS = 20_000
 TRAINED = "train/accuracy"
 """What rows show of data without a test part."""
 
+EVERY = 0.5
+"""Seconds between two epochs that pages which wait are told of."""
+
 
 class View:
     """Makes the state that pages show.
@@ -47,6 +50,7 @@ class View:
         self._guess, self._sort, self._order = guess, sort_labels, order
         self._rows = {row["round"]: self._row(row) for row in rows if "round" in row}
         self._training: dict[str, Any] | None = None
+        self._bumped = -math.inf
         self._end: tuple[str, str | None] | None = None
 
     def _row(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +68,9 @@ class View:
                 self._training = {
                     "round": news.get("round"), "epoch": news["epoch"], "values": values,
                 }  # fmt: skip
+                if time.monotonic() - self._bumped < EVERY:
+                    return  # small networks do hundreds of epochs a second
+                self._bumped = time.monotonic()
             elif "status" in news:
                 done = news["status"] == "complete"
                 self._end = ("done" if done else "failed", news.get("reason") or news["status"])
@@ -74,11 +81,6 @@ class View:
         with self._desk.changed:
             self._end = self._end or ("failed", "the run has ended; start it again to go on")
             self._desk.bump()
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing more to come."""
-        return self._end is not None
 
     def state(self, name: str) -> dict[str, Any]:
         """See ``GET /api/state``."""

@@ -441,6 +441,16 @@ def test_pages_see_the_training_and_the_end(open_page: Any, tmp_path: Path) -> N
     assert (seen[0]["phase"], seen[0]["reason"]) == ("done", "budget")
 
 
+def test_epochs_do_not_keep_pages_busy(open_page: Any) -> None:
+    page = open_page()
+    before = page.client.state()["version"]
+    for epoch in range(200):
+        page.oracle.tell({"round": 0, "epoch": epoch, "values": {}})
+    state = page.client.state()
+    assert state["training"]["epoch"] == 199
+    assert state["version"] - before < 20
+
+
 def test_like_next_to_like(open_page: Any) -> None:
     page = open_page(order="alike")
     page.ask(query(9, 1, 10, 2))

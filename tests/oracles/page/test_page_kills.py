@@ -32,10 +32,10 @@ BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
 class Runs:
     """Processes of one run, one after the other; each lives for a random time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, questions: int) -> None:
         script = Path(__file__).parents[2] / "helpers/page_runs.py"
         self._process = subprocess.Popen(
-            [sys.executable, str(script), str(folder)],
+            [sys.executable, str(script), str(folder), str(questions)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._said: queue.Queue[str] = queue.Queue()
@@ -124,11 +124,15 @@ class Person:
         return [answer for known, answer, _ in self.confirmed if known == item][-1]
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(
+    ("kills", "questions"), [(4, 2), pytest.param(50, 4, marks=pytest.mark.slow)]
+)
+def test_killed_at_random_moments_no_answer_is_lost_or_doubled(
+    tmp_path: Path, kills: int, questions: int
+) -> None:
     source, rng = source_of(), random.Random(kills)
     person = Person(source.train.targets.tolist(), rng)
-    runs = Runs(tmp_path / "page")
+    runs = Runs(tmp_path / "page", questions)
     runs.start(None)
     while len(person.confirmed) < 3:
         runs.ended()  # learns where the page is
@@ -138,11 +142,12 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, k
         time.sleep(0.01)
     assert json.loads((tmp_path / "page/status.json").read_text())["status"] == "preempted"
     while 0 not in runs.ends:
-        left = len(runs.ends) <= kills
-        # Some die before their page is there, some as they answer, some as they train.
-        runs.start(rng.choice([0.05, 0.3, 0.6, 0.9]) * rng.random() * 2 if left else None)
+        # Some die before their page is there or as they train, every second one as it is answered.
+        number = len(runs.ends)
+        runs.start(rng.random() if number <= kills and number % 2 else None)
+        doom = rng.randint(0, 2) if number <= kills and number % 2 == 0 else None
         while not runs.ended():
-            answer_on(runs, person, rng)
+            answer_on(runs, person, rng, doom=doom)
     runs.close()
     assert runs.ends == [128 + signal.SIGTERM, *[-signal.SIGKILL] * kills, 0]
 
@@ -151,19 +156,31 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(tmp_path: Path, k
     assert max(Counter(line["nonce"] for line in written).values()) == 1
     assert {nonce for _, _, nonce in person.confirmed} == {line["nonce"] for line in written}
 
-    go(tmp_path / "whole", source, SimulatedOracle(source.train.targets))
+    go(tmp_path / "whole", source, SimulatedOracle(source.train.targets), questions)
     answers = answered(tmp_path / "page")
-    assert len(answers) == 50
+    assert len(answers) == 25 * questions
     assert answers == answered(tmp_path / "whole")
 
 
-def answer_on(runs: Runs, person: Person, rng: random.Random, stop: int | None = None) -> None:
-    """Answer on the page of a process as long as that lives, or until so many are confirmed."""
+def answer_on(
+    runs: Runs,
+    person: Person,
+    rng: random.Random,
+    stop: int | None = None,
+    doom: int | None = None,
+) -> None:
+    """Answer on the page of a process as long as that lives, or until so many are confirmed.
+
+    With ``doom`` it is killed a moment after so many answers, whatever is done then.
+    """
     with contextlib.suppress(*BROKEN):
         client = Client(runs.address)
         while runs.address and len(person.confirmed) != stop:
             person.work(client)
-            time.sleep(rng.random() * 0.03)
+            if doom == 0:
+                threading.Timer(rng.random() * 0.02, os.kill, (runs.pid, signal.SIGKILL)).start()
+            doom = None if doom is None else doom - 1
+            time.sleep(rng.random() * 0.01)
     time.sleep(0.01)
 
 
