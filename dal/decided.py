@@ -17,7 +17,7 @@ def decided(
     """What is known of the samples that have a label, in the order of first labeling.
 
     The latest answer of each annotator who could tell stands; a guess does where there is no
-    answer. Samples with an answer to measure by are left out.
+    answer.
 
     Args:
         events: The columns of a ledger.
@@ -45,9 +45,29 @@ def decided(
         if consensus is not None and len(votes):
             agreed = consensus(Votes(index[votes], who, targets[votes]))
             found[voted] = agreed.targets[at]
-    measured = index[events["origin"] == ORIGINS.index("audit")]
-    kept = ~torch.isin(index[bearing], measured)
-    return bearing[kept], found[kept]
+    return bearing, found
+
+
+def measured(
+    events: Mapping[str, Tensor], bearing: Tensor, found: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The samples that are measured by, in the order of their first answers.
+
+    Args:
+        events: The columns of a ledger.
+        bearing: int64, (m,); with ``found`` what `decided` gives of those that have a label.
+        found: int64, (m,) or (m, C).
+
+    Returns:
+        See `dal.pool.Pool.audits`.
+    """
+    of_audit = events["origin"] == ORIGINS.index("audit")
+    first = (of_audit & (events["supersedes"] == NONE)).nonzero().squeeze(1)
+    samples, known = events["index"][first], events["index"][bearing]
+    targets = torch.full((len(samples), *found.shape[1:]), NONE)
+    rows, labels = (samples[:, None] == known).nonzero().unbind(1)
+    targets[rows] = found[labels]
+    return samples, targets, events["score"][first]
 
 
 def votes_of(events: Mapping[str, Tensor], annotators: Sequence[str]) -> tuple[Tensor, Tensor]:

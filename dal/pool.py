@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dal.consensus import Consensus
-from dal.decided import decided
+from dal.decided import decided, measured
 from dal.events import (
     COLUMNS,
     GUESSES,
@@ -210,8 +210,8 @@ class Pool:
         """bool, one an event: whether it comes from one of these."""
         return is_one_of(self._events["origin"], origins)
 
-    def _decided(self) -> tuple[Tensor, Tensor]:
-        """What is known of the samples that have a label, in the order of first labeling.
+    def _decided(self, audits: bool = False) -> tuple[Tensor, Tensor]:
+        """What is known of the labeled samples, or of the audits, in the order of first labeling.
 
         Kept until there is another event, since a consensus takes its time.
 
@@ -220,13 +220,24 @@ class Pool:
         """
         if self._kept is None:
             self._kept = decided(self._events, self._annotators, self._consensus)
-        return self._kept
+        (events, targets), index = self._kept, self._events["index"]
+        mine = torch.isin(index[events], index[self._of("audit")]) == audits
+        return events[mine], targets[mine]
 
     def _known(self) -> tuple[Tensor, Tensor]:
         """`_decided` without samples of none of the classes."""
         events, targets = self._decided()
         classed = ~is_rejected(targets)
         return events[classed], targets[classed]
+
+    def audits(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The samples that are measured by, in the order of their first answers.
+
+        Returns:
+            int64, (M,), the samples; int64, (M,) or (M, C), the label of each, `NONE` where nobody
+            gave one; float64, (M,), the score by which each was drawn.
+        """
+        return measured(self._events, *self._decided(audits=True))
 
     @property
     def asked_mask(self) -> Tensor:
@@ -331,12 +342,14 @@ class Pool:
 
         Returns:
             ``[round, index, score, target]`` of each; a multi-label target is a list of C numbers.
-            Score None: no strategy asked for it. Target -1, or -1 everywhere: the annotator
-            abstained; `REJECTED`: none of the classes.
+            Score None: no strategy asked for it, as of samples to measure by. Target -1, or -1
+            everywhere: the annotator abstained; `REJECTED`: none of the classes.
         """
         asked = self._of("oracle", "audit").nonzero().squeeze(1)[first:]
         keys = ("round", "index", "score", "target")
         columns = [plain(key, self._events[key][asked]) for key in keys]
+        drawn = self._of("audit")[asked].tolist()
+        columns[2] = [None if d else score for d, score in zip(drawn, columns[2], strict=True)]
         return [list(query) for query in zip(*columns, strict=True)]
 
     def latest_answers(self) -> dict[tuple[int, str], int]:

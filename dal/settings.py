@@ -30,6 +30,9 @@ CONSENSUS = ("latest", "majority", "dawid_skene")
 BUDGETS = ("labels", "cost", "minutes")
 """What a budget may count."""
 
+AUDITS = ("random", "loss")
+"""How labels to measure by are drawn; see `dal.risk`."""
+
 SHOWN = ("guess", "pictures", "sort_labels", "order", "host", "port", "open_browser")
 """Settings of an oracle that say what people are shown, and where."""
 
@@ -107,6 +110,17 @@ class Settings:
         "choose among so many samples only, drawn by the seed; null for the whole pool",
         names=True,
     )
+    audit: float = setting(
+        0.0, "share of each query that is asked about to measure by, not to learn from", names=True
+    )
+    audit_by: str = setting(
+        "random", "how these are drawn: random; loss, where the model doubts", names=True
+    )
+    audit_reserve: float | None = setting(
+        None,
+        "share of the candidates kept for audits, out of the strategy's reach; null: by audit",
+        names=True,
+    )
     keep_models: bool = setting(False, "keep the model of every round, for dal replay")
     record_epochs: bool = setting(
         True,
@@ -125,6 +139,12 @@ class Settings:
             raise ValueError(f"budget_in={self.budget_in}; give one of {', '.join(BUDGETS)}")
         if self.consensus not in CONSENSUS:
             raise ValueError(f"consensus={self.consensus}; give one of {', '.join(CONSENSUS)}")
+        if not 0 <= self.audit < 1:
+            raise ValueError(f"audit={self.audit:g}; give a share, from 0 to below 1")
+        if self.audit_by not in AUDITS:
+            raise ValueError(f"audit_by={self.audit_by}; give one of {', '.join(AUDITS)}")
+        if self.audit_reserve is not None and not 0 < self.audit_reserve < 1:
+            raise ValueError(f"audit_reserve={self.audit_reserve:g}; give a share, between 0 and 1")
         if self.threads is not None and self.threads > MOST_THREADS:
             raise ValueError(f"threads={self.threads}; give at most {MOST_THREADS}")
         if self.max_rounds is not None and self.max_rounds < 0:

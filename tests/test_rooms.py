@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    ("utils", "agreement", "consensus", "decided", "events", "pool", "settings", "metrics"),
+    ("utils", "agreement", "consensus", "decided", "events", "pool", "settings", "metrics", "risk"),
     ("models", "query", "stopping", "task", "checkpoint", "state", "journals"),
     ("data", "training", "inference"),
     ("recording", "oracles", "export"),

@@ -57,7 +57,7 @@ def _wanted(job: Job) -> Tensor:
         return first
     questions, answers = pool.asked_before
     others = pool.unlabeled_idx
-    others = others[~job.standing.is_open[others]]
+    others = others[~job.standing.is_open[others] & ~torch.isin(others, job.standing.reserve)]
     size = min(len(parts.initial), len(others))
     if parts.per_class is not None:
         size = min(size, MOST * parts.per_class * job.source.num_classes - answers)

@@ -103,7 +103,8 @@ def shown(job: Job, query: Query, view: PoolView | None = None) -> Query:
     They come from the pass where it computed them, else from a prediction of the picks: neither
     draws anything, nor changes what the run computes.
     """
-    probs = None if view is None or query.again is not None else view.rows(Probs(), query.indices)
+    within = view is not None and query.again is None and query.audit is None
+    probs = view.rows(Probs(), query.indices) if view is not None and within else None
     if probs is None and (job.oracle.wants_probs or Probs() in job.parts.strategy.needs):
         logits = job.learner.predict(job.source.train.part(query.indices), context_of(job))
         probs = job.task.probs(logits)
@@ -120,8 +121,11 @@ def ask(job: Job, query: Query, number: int, guesses: Sequence[Any] = ()) -> dic
         guesses: What the model thinks they are, see `dal.task.Task.guess`.
     """
     query = replace(query, before=job.pool.num_answers(query.indices))
+    told = query
+    if query.audit is not None:  # by their scores people could tell them apart
+        told = replace(query, audit=None, scores=torch.full_like(query.scores, math.nan))
     with clock(job.state.row, "oracle_s"):
-        ticket = current().broadcast(lambda: job.oracle.submit(query, number))
+        ticket = current().broadcast(lambda: job.oracle.submit(told, number))
     indices, per_sample = query.indices.tolist(), job.oracle.answers_per_sample
     again = [] if query.again is None else query.again.tolist()
     return {

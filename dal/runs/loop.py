@@ -40,7 +40,7 @@ from dal.query.selection import check_again, check_query
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.asking import ask_initial
-from dal.runs.auditing import audited, with_audits
+from dal.runs.auditing import audited, blocks_due, with_audits
 from dal.runs.budget import affordable
 from dal.runs.collecting import (
     as_earlier,
@@ -284,18 +284,19 @@ def select(job: Job, view: PoolView) -> None:
     """The strategy chooses; the query is sent to the oracle."""
     state, settings, source = job.state, job.settings, job.source
     size = min(settings.query_size, affordable(job), len(view))
+    blocks = blocks_due(job, size)
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
-        query = current().broadcast(lambda: _choose(job, view, size, rng))
+        query = current().broadcast(lambda: _choose(job, view, size - len(blocks), rng))
     scores, again = query.scores.double(), query.again
     state.row |= {
-        "query/size": len(scores) + (0 if again is None else len(again)),
+        "query/size": len(scores) + len(blocks) + (0 if again is None else len(again)),
         **_heights(scores),
         **({} if again is None else {"query/again": len(again)}),
         **_appended(source),  # some may have come since the fit
         **{f"query/{name}": value for name, value in query.info.items()},
     }
-    query = with_audits(job, view, query)
+    query = with_audits(job, query, blocks)
     if again is not None:
         indices = torch.cat([query.indices, again])
         scores = torch.cat([query.scores.double(), torch.full((len(again),), math.nan)])
@@ -392,6 +393,8 @@ def _some(scores: Tensor) -> Tensor:
 
 def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
     """What the strategy chooses, on the CPU."""
+    if size == 0:  # the query consists of labels to measure by
+        return Query(torch.empty(0, dtype=torch.int64), torch.empty(0))
     view = job.standing.with_labels(view, job.parts.strategy.needs)
     query, name = job.parts.strategy.select(view, size, rng), type(job.parts.strategy).__name__
     if query.again is not None:

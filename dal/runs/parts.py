@@ -23,6 +23,7 @@ from dal.pool import Pool, TrainSet
 from dal.query import History, Members, Need, Needs, PoolView, PredictionHistory, Probs, Strategy
 from dal.query.needs import AnswersSoFar, Labels
 from dal.query.selection import random_keys
+from dal.runs.reserve import reserved, with_copies
 from dal.settings import Settings
 from dal.state import State
 from dal.stopping import Criterion
@@ -175,6 +176,7 @@ class Standing:
         state: Round, what comes next in it, metrics, the open query.
         among: bool, (num_total,), the samples among which strategies choose; None for all.
         numerics: What decides the bits of the results; empty before the first fit.
+        reserve: int64, (blocks, K), what no strategy may choose; see `dal.runs.reserve`.
     """
 
     pool: Pool
@@ -182,6 +184,7 @@ class Standing:
     state: State = field(default_factory=State)
     among: Tensor | None = None
     numerics: dict[str, Any] = field(default_factory=dict)
+    reserve: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.int64))
 
     @classmethod
     def at_start(cls, parts: Parts, history: PredictionHistory | None = None) -> Standing:
@@ -201,7 +204,8 @@ class Standing:
         pool = parts.pool()
         pool.label(0, parts.initial[known], targets[known], origin="initial")
         history = parts.history() if history is None else history
-        standing = cls(pool, history, among=_drawn(parts, pool))
+        reserve = reserved(parts.source, parts.initial, parts.settings)
+        standing = cls(pool, history, among=_drawn(parts, pool, reserve), reserve=reserve)
         left, settings = len(standing.candidates) - int((~known).sum()), parts.settings
         if 0 < left < settings.query_size:
             raise ValueError(
@@ -302,19 +306,22 @@ def _of_beginning(parts: Parts, indices: Tensor) -> Tensor:
     return indices[indices < source.begun] if source.appended else indices
 
 
-def _drawn(parts: Parts, pool: Pool) -> Tensor | None:
+def _drawn(parts: Parts, pool: Pool, reserve: Tensor) -> Tensor | None:
     """bool, (num_total,): as many candidates as the settings say, at random; None for all.
 
-    Samples that came after the run had begun are candidates in any case, and decide nothing.
+    Those of the reserve, and copies of them, are none. Samples that came after the run had begun
+    are candidates in any case, and decide nothing.
     """
     count, begun = parts.settings.candidates, parts.source.begun
+    others = ~with_copies(parts.source, reserve) if len(reserve) else None
     if count is None:
-        return None
+        return others
     unlabeled = _of_beginning(parts, pool.unlabeled_idx)
+    unlabeled = unlabeled if others is None else unlabeled[others[unlabeled]]
     unlabeled = unlabeled[~torch.isin(unlabeled, parts.initial)]  # those are asked about first
     if count >= len(unlabeled):
         log.info("candidates=%d: all %d unlabeled samples are", count, len(unlabeled))
-        return None
+        return others
     keys = random_keys(begun, generator(parts.settings.seed, 0, "candidates"))
     among = torch.arange(pool.num_total) >= begun
     among[unlabeled[keys[unlabeled].argsort()[:count]]] = True
