@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dal.utils.safe_files import make_folder
+from dal.utils.safe_files import make_folder, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,7 @@ class AnswerLog:
         Raises:
             OSError: The disk is full, or the folder is gone; the file holds what it held before.
         """
-        data = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-        handle = self._opened()
+        data, handle = _line(entry), self._opened()
         try:
             os.ftruncate(handle, self._size)  # what a failed line may have left
             os.lseek(handle, self._size, os.SEEK_SET)
@@ -66,11 +66,16 @@ class AnswerLog:
         """The file, which is still the one at the path: answers must not go where nobody looks."""
         if self._handle is not None:
             there, ours = self.path.stat(), os.fstat(self._handle)
-            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+            same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+            if same and ours.st_size >= self._size:
                 return self._handle
-            raise FileNotFoundError(2, "another file has taken its place", str(self.path))
-        make_folder(self.path.parent)
-        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            raise OSError(errno.ESTALE, "another file has taken its place", str(self.path))
+        if not self.path.exists():
+            content = b"".join(map(_line, self.entries))
+            make_folder(self.path.parent)
+            write_atomically(self.path, lambda file: file.write(content))
+            self._size = len(content)
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         return self._handle
 
     def close(self) -> None:
@@ -78,3 +83,7 @@ class AnswerLog:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"

@@ -16,6 +16,7 @@ from dal.data.images.decode import UnreadableError, whole
 from dal.data.source import Source, is_known
 from dal.data.store import Store
 from dal.recording.figures import image_grid
+from dal.utils.inputs import Inputs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +36,10 @@ Kind = Literal["image", "text", "table", "path"]
 
 class BusyError(RuntimeError):
     """The data are being learned from; they are shown again with the next question."""
+
+
+class UnseenError(Exception):
+    """A sample cannot be shown; the text says why, and what to do."""
 
 
 class Samples:
@@ -65,7 +70,7 @@ class Samples:
         self._borrow()
         try:
             store, row = self._place(index)
-            shown, content = store.show(row), self._source.content(index)
+            shown, content = _show(store, row), self._source.content(index)
         finally:
             self.lock.release()
         if isinstance(shown, Tensor) and shown.ndim == 3:
@@ -106,7 +111,7 @@ class Samples:
 
         Raises:
             BusyError: The run reads the data just now.
-            LookupError: The sample is no picture.
+            UnseenError: The sample is no picture, or its file is gone.
         """
         self._borrow(seconds)
         try:
@@ -128,13 +133,20 @@ class Samples:
                 return whole(content, LARGEST)
             except (UnreadableError, MemoryError) as error:
                 log.debug("a picture is shown as the model sees it: %s", error)
-        shown = store.show(row)
+        shown = _show(store, row)
         if not isinstance(shown, Tensor) or shown.ndim != 3:
-            raise LookupError("this sample is no picture")
+            raise UnseenError("this sample is no picture; its text or row says what it is")
         shown = shown[:3] if shown.shape[0] == 4 else shown
         side = min(max(shown.shape[-2:]), LARGEST)
         pixels = image_grid(shown[None], columns=1, side=side, padding=0)
         return Image.fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())
+
+
+def _show(store: Store, row: int) -> Inputs | str:
+    try:
+        return store.show(row)
+    except ValueError as error:  # its file is gone, or is another one now
+        raise UnseenError(str(error)) from error
 
 
 def cells_of(text: str) -> list[tuple[str, str]]:

@@ -10,23 +10,25 @@ import json
 import logging
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from dal.oracles.page.desk import ClosedError, Desk
 from dal.oracles.page.question import checked_name
-from dal.oracles.page.samples import BusyError, Samples
+from dal.oracles.page.samples import BusyError, Samples, UnseenError
 from dal.oracles.page.view import View
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LARGEST_BODY = 2**16
 """Bytes of what a page sends, at most: a thousand labels take a tenth of it."""
@@ -146,14 +148,13 @@ class Server:
             response = _json(409, error=str(error), question=error.question)
         except BusyError as error:
             response = _json(503, error=str(error))
+        except UnseenError as error:
+            log.warning("%s", error)
+            response = _json(500, error=str(error))
         except RequestEntityTooLarge:
             response = _json(413, error=f"more than {LARGEST_BODY} bytes were sent")
         except HTTPException as error:
             response = _json(error.code or 500, error=error.description or error.name)
-        except ValueError as error:
-            response = _json(400, error=str(error))
-        except LookupError as error:
-            response = _json(404, error=str(error.args[0]) if error.args else "not found")
         except OSError as error:
             log.warning("an answer could not be written: %s", error)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -238,11 +239,11 @@ class Server:
             )
             response.add_etag()
             return response.make_conditional(request)
-        raise LookupError("there is no such page")
+        raise NotFound("there is no such page")
 
     def _state(self, request: Request) -> Response:
         name, since = request.args.get("name", ""), request.args.get("since", type=int)
-        name = checked_name(name) if name else ""
+        name = _refused(lambda: checked_name(name)) if name else ""
         desk = self._desk
         with desk.changed:
             if name:
@@ -268,12 +269,12 @@ class Server:
         """The sample that the page calls so.
 
         Raises:
-            LookupError: It is not asked about.
+            NotFound: It is not asked about.
         """
         with self._desk.changed:
             sheet = self._desk.sheet
             if sheet is None or item not in sheet.items:
-                raise LookupError("this sample is not asked about")
+                raise NotFound("this sample is not asked about")
             return sheet.items[item].index
 
     def _post(self, request: Request) -> Response:
@@ -282,14 +283,14 @@ class Server:
             return _json(403, error="this was sent by another page")
         if request.mimetype != "application/json":
             return _json(415, error="send application/json")
-        sent = _sent(request.get_data())
+        sent = _refused(lambda: _sent(request.get_data()))
         if request.path == "/api/answer":
-            mine = self._desk.answer(sent)
+            mine = _refused(lambda: self._desk.answer(sent))
             return _json(200, version=self._desk.version, mine=mine)
         if request.path == "/api/hand_in":
-            self._desk.hand_in(sent)
+            _refused(lambda: self._desk.hand_in(sent))
             return _json(200, version=self._desk.version)
-        raise LookupError("there is no such page")
+        raise NotFound("there is no such page")
 
 
 def is_loopback(host: str) -> bool:
@@ -316,6 +317,18 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(error.errno, fact) from error
 
 
+def _refused(take: Callable[[], T]) -> T:
+    """What something gives of what was sent; what it refuses is the page's fault, in words.
+
+    Raises:
+        BadRequest: It refused it.
+    """
+    try:
+        return take()
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+
+
 def _sent(body: bytes) -> Mapping[str, Any]:
     try:
         sent = json.loads(body)
@@ -337,6 +350,6 @@ def _static(name: str) -> Response:
     media = TYPES.get(name.rpartition(".")[2])
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     if media is None or name not in names:
-        raise LookupError("there is no such file")
+        raise NotFound("there is no such file")
     headers = {"Cache-Control": "no-cache"}
     return Response((folder / name).read_bytes(), content_type=media, headers=headers)

@@ -18,6 +18,7 @@ from page_client import Client
 from dal.data import Dataset, make_source
 from dal.data.source import Source
 from dal.oracles import Answers, PageOracle
+from dal.oracles.page.log import AnswerLog
 from dal.pool import REJECTED
 from dal.query.base import Query
 
@@ -375,6 +376,22 @@ def test_answers_do_not_go_where_nobody_looks(open_page: Any, tmp_path: Path) ->
     (tmp_path / "elsewhere").rename(tmp_path / "queries")
     assert page.client.answer("round_0000-2", {"labels": [1]})[0] == 200
     assert len(lines(tmp_path)) == 2
+
+
+def test_a_log_that_is_removed_or_shortened_is_not_written_into_blindly(tmp_path: Path) -> None:
+    path = tmp_path / "queries/answers.jsonl"
+    first = AnswerLog(path)
+    first.append({"a": 1})
+    first.append({"b": 2})
+    path.write_text('{"a": 1}\n')
+    with pytest.raises(OSError, match="another file"):
+        first.append({"c": 3})
+    first.close()
+    second = AnswerLog(path)
+    path.unlink()
+    second.append({"d": 4})
+    second.close()
+    assert AnswerLog(path).entries == [{"a": 1}, {"d": 4}]
 
 
 def test_damaged_and_foreign_lines_are_named_and_left_out(

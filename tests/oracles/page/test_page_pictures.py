@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from dal.data import Dataset, image_folder, make_source, table
 from dal.data.source import Source
 from dal.features import Arrays
-from dal.oracles.page.samples import BusyError, Samples
+from dal.oracles.page.samples import BusyError, Samples, UnseenError
 
 SECRET = "taken at home"
 
@@ -86,6 +86,16 @@ def test_a_file_that_was_changed_is_shown_as_the_model_knows_it(
     for name in ("a.jpg", "b.png"):
         image, _, _ = shown(Samples(source), place(source, name))
         assert image.size == (16, 16)
+
+
+def test_a_file_that_is_gone_is_named(folder: Path, tmp_path: Path) -> None:
+    data = image_folder(
+        str(folder), size=16, workers=1, cache_dir=str(tmp_path / "cache"), lazy=True
+    )
+    source = make_source(data, seed=0, kind="none")
+    (folder / "pool/b.png").unlink()
+    with pytest.raises(UnseenError, match=r"b\.png.*restore it"):
+        Samples(source).image(place(source, "b.png"))
 
 
 def test_folders_do_not_tell_labels(folder: Path, tmp_path: Path) -> None:
