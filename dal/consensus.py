@@ -208,9 +208,11 @@ def dawid_skene(votes: Votes, person: float = PERSON, row: float = ROW) -> Decid
         return decided
     quality = crowd.quality
     known = torch.isin(votes.annotators, crowd.annotators)
-    who = torch.searchsorted(crowd.annotators, votes.annotators).clamp(max=len(quality) - 1)
+    who = torch.searchsorted(crowd.annotators, votes.annotators.contiguous()).clamp(
+        max=len(quality) - 1
+    )
     trust = torch.where(known, quality[who], quality.mean())
-    place = torch.searchsorted(decided.samples, votes.samples)
+    place = torch.searchsorted(decided.samples, votes.samples.contiguous())
     targets = decided.targets.clone()
     confidence = torch.zeros(len(targets), dtype=torch.float64).index_copy_(0, place, trust)
     # Of samples with several answers, the likeliest of those given.

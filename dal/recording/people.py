@@ -90,9 +90,9 @@ def _votes(
         latest.pop(key, None)  # the later one stands at its own place in time
         latest[key] = event
     told = {key: event["target"] for key, event in latest.items() if not event["abstained"]}
-    pairs = torch.tensor(list(told)).long().view(-1, 2)
+    samples, annotators = torch.tensor(list(told)).long().view(-1, 2).T.contiguous()
     targets = torch.tensor(list(told.values())).long().view(-1, *shape)
-    return Votes(pairs[:, 0], pairs[:, 1], targets)
+    return Votes(samples, annotators, targets)
 
 
 def _decided(pool: Pool) -> tuple[Tensor, Tensor]:

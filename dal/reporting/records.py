@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
+from dal.reporting.picks import drawn_picks, read_picks
 from dal.settings import digest, named_leaves
 
 OWN = "strategy."
@@ -183,7 +184,7 @@ def _read_run(folder: Path) -> RunRecord:
     if not rows:
         raise RunError(f"{folder} holds no finished round yet ({_state(status)})")
     metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
-    picks, scores = _picks(folder)
+    picks, scores = _picks(folder, rows)
     shared = dict(shared_settings(config))
     options, values = _chosen(config)
     numbers = [row["round"] for row in rows]
@@ -331,44 +332,19 @@ def _round(
         row.get("fit_s"),
         row.get("scan_s", 0.0) + row["select_s"] if asked else None,
         int(row.get("query/wasted", 0)),
-        _drawn(row, scores),
+        drawn_picks(row, scores),
         picks,
     )
 
 
-def _drawn(row: Mapping[str, Any], scores: Sequence[float]) -> int | None:
-    """All picks of a random query; else the picks of the lowest score, where that is tied."""
-    if row.get("query/random"):
-        return len(scores)
-    tied = row.get("query/tied")
-    if tied is None or not scores:
-        return None
-    return scores.count(min(scores)) if tied else 0
-
-
-def _picks(folder: Path) -> tuple[dict[int, Counter[str]], dict[int, list[float]]]:
-    """By round, how many samples of each class were picked, abstentions left out; all scores.
-
-    Lines without a score are corrections of earlier labels: nothing was picked there.
-    """
-    picks: dict[int, Counter[str]] = {}
-    scores: dict[int, list[float]] = {}
+def _picks(
+    folder: Path, rows: Sequence[Mapping[str, Any]]
+) -> tuple[dict[int, Counter[str]], dict[int, list[float]]]:
+    """See `read_picks`."""
     try:
-        with (folder / "queries.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file, strict=True):
-                if row["sample"] is None or None in row:
-                    raise ValueError("a line has too few cells, or too many")
-                if not row["score"]:
-                    continue
-                scores.setdefault(int(row["round"]), []).append(float(row["score"]))
-                if row["label"] != "?":
-                    names = row["label"].replace(" ", "_").split(";")
-                    picks.setdefault(int(row["round"]), Counter()).update(names)
-    except FileNotFoundError:
-        return {}, {}
+        return read_picks(folder / "queries.csv", rows)
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error):
         raise RunError(f"{folder / 'queries.csv'} is damaged; {REPAIR}") from None
-    return picks, scores
 
 
 def _check_picks(
@@ -377,8 +353,11 @@ def _check_picks(
     """Refuse lost or repeated lines of ``queries.csv``; the last query may lack its answers."""
     for row in rows if (folder / "queries.csv").exists() else ():
         number, size = row["round"], row.get("query/size")
-        found = len(scores.get(number, ()))
-        if size not in (None, found) and (found or row is not rows[-1]):
+        found, missing = len(scores.get(number, ())), len(row.get("query/open", ()))
+        if size is None or (not found and row is rows[-1]):
+            continue
+        size -= row.get("query/again", 0)
+        if not size - missing <= found <= size:
             raise RunError(
                 f"{folder / 'queries.csv'} is damaged: the picks of round {number} are {found}, "
                 f"those in metrics.jsonl {size}; {REPAIR}"

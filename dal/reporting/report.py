@@ -19,6 +19,7 @@ from dal.reporting.compare import (
     wins,
 )
 from dal.reporting.figures import FORMATS, foreign_curves, learning_curves, save, win_matrix
+from dal.reporting.people import people_section
 from dal.reporting.records import RunError, RunRecord, counted, find_runs, read_run
 from dal.reporting.results_file import read_csv, write_csv
 from dal.reporting.stopping import stop_section
@@ -209,6 +210,7 @@ def _section(group: Group, figure: str, options: Options) -> list[str]:
         tables.label_table(group, base, targets) if targets else "",
         tables.side_table(group),
         stop_section(group),
+        people_section(group),
         f"Recall of each class after the last round:\n\n{recall}" if recall else "",
     ]
 

@@ -54,8 +54,9 @@ def write_run(
         if number < len(values) - 1:
             row |= {"scan_s": 1.0, "select_s": 0.5, "query/wasted": wasted, **drawn}
             row["query/size"] = 2 + wasted
-            queries += [f"{number},{number},0.5,cat,0", f"{number},{number},0.25,dog one,0"]
-            queries += [f"{number},{number},0.5,?,0"] * wasted
+            first = 100 * number
+            queries += [f"{number},{first},0.5,cat,0", f"{number},{first + 1},0.25,dog one,0"]
+            queries += [f"{number},{first + 2 + n},0.5,?,0" for n in range(wasted)]
         rows.append(json.dumps(row))
     (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     (folder / "queries.csv").write_text("\n".join(queries) + "\n")

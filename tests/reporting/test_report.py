@@ -425,7 +425,7 @@ def test_damaged_files_of_a_run_are_left_out_by_name(
     ("edit", "message"),
     [
         (lambda lines: lines.pop(0), "the picks of round 0 are 1, those in metrics.jsonl 2; "),
-        (lambda lines: lines.append(lines[-1]), "the picks of round 1 are 3, "),
+        (lambda lines: lines.append("1,7,0.5,cat,0"), "the picks of round 1 are 3, "),
         (lambda lines: lines.clear(), "the picks of round 0 are 0, "),
     ],
 )
