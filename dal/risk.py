@@ -23,8 +23,8 @@ EVEN = 0.7
 
 _STEPS = 60
 """Of bisections; each halves what is unknown."""
-_ROWS = 2**22
-"""Complex numbers at once, 64 MB."""
+_ROWS = 2**20
+"""Complex numbers at once, 16 MB."""
 _LINE = torch.linspace(0, 13, 209, dtype=torch.float64)
 """Points of the line of integration, in widths of the integrand at its top, as arsinh."""
 _NEAR = 1e-8

@@ -120,17 +120,16 @@ def test_random_intervals_cover_the_truth_over_made_up_runs(accuracy: float) -> 
     rng = torch.Generator().manual_seed(4)
     for labels in (20, 50, 200):
         wrong = (torch.rand(1000, labels, generator=rng) > accuracy).double().sum(1)
-        counts, runs = torch.unique(wrong.long(), return_counts=True)
-        covered = 0
-        for count, times in zip(counts.tolist(), runs.tolist(), strict=True):
-            losses = (torch.arange(labels) < count).double()
-            low, high = risk.interval(losses, ALL(labels), known(labels), 1.0)
-            covered += times * (low <= 1 - accuracy <= high)
-        assert enough(covered)
+        counts, times = torch.unique(wrong.long(), return_counts=True)
+        losses = (torch.arange(labels) < counts[:, None]).double()
+        ones, there = torch.ones(losses.shape), torch.ones(losses.shape, dtype=torch.bool)
+        means = torch.full((len(counts),), 1 - accuracy).double()
+        low, high = risk.support(losses, ones, there, 1.0, means)
+        assert enough(int(times[(low >= SIDE) & (high <= 1 - SIDE)].sum()))
 
 
-@pytest.mark.parametrize("sharpness", [1.0, 3.0, 0.3, -1.0])
-@pytest.mark.parametrize(("accuracy", "labels"), [(0.6, 30), (0.9, 60), (0.99, 20), (0.8, 20)])
+@pytest.mark.parametrize("sharpness", [1.0, 0.3, -1.0])
+@pytest.mark.parametrize(("accuracy", "labels"), [(0.6, 30), (0.9, 50), (0.99, 20)])
 def test_weighted_intervals_cover_the_truth_over_made_up_runs(
     accuracy: float, labels: int, sharpness: float
 ) -> None:

@@ -85,7 +85,7 @@ def make_source(
     if test is None:
         _logger.info(
             "%s has no test part%s: this run cannot show how good its models are on samples that "
-            "they have not seen",
+            "they have not seen, unless audit=0.1 or so asks for labels to measure by",
             dataset.name,
             "" if kind == "none" else " (no label is known, so none can be tested on)",
         )

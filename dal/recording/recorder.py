@@ -21,6 +21,7 @@ from dal.recording.people import keep_people
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.samples import keep_samples
 from dal.recording.tensorboard import (
+    AUDIT,
     CURVE,
     MAX_IMAGES,
     QUERY,
@@ -32,6 +33,7 @@ from dal.recording.tensorboard import (
     TensorBoard,
 )
 from dal.recording.throttle import Throttle
+from dal.recording.words import audit_words
 from dal.utils.journal import Journal
 from dal.utils.numerics import environment
 from dal.utils.safe_files import csv_text
@@ -158,7 +160,7 @@ class Recorder:
             row["round"],
             row["labels"],
             row["train/accuracy"],
-            "not tested" if value is None else f"{shown} {value:.4f}",
+            (audit_words(row) or "not tested") if value is None else f"{shown} {value:.4f}",
             f"fit {epochs} epoch{'s' * (epochs != 1)}, {row['fit_s']:.1f} s",
         )
 
@@ -204,6 +206,7 @@ class Recorder:
             queried=pool.num_queried,
             metric=self._metric,
             **{name: shown.get(f"test/{name}") for name in {"accuracy": 0, self._metric: 0}},
+            **({"audit": words} if (words := audit_words(shown)) else {}),
         )
 
     def finish(self, status: str, reason: str) -> None:
@@ -294,7 +297,7 @@ def _tag(name: str, headline: str) -> str:
     if name == f"test/{headline}":
         return f"{CURVE}/{headline}"
     group, _, rest = name.partition("/")
-    known = {"test": TEST, "val": VALIDATION, "query": QUERY, "stop": STOPPING}
+    known = {"test": TEST, "val": VALIDATION, "query": QUERY, "stop": STOPPING, "audit": AUDIT}
     return f"{known[group]}/{rest}" if group in known else ""
 
 

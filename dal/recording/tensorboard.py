@@ -7,6 +7,7 @@ Groups of cards are shown in the order of their names, so the names begin with a
                    ``round`` among them tells where rounds begin
 6_query, 7_figures   x = labels paid for: what was picked; confusion, fits of some rounds
 8_stopping   x = labels paid for: what stopping criteria look at
+9_audit   x = labels paid for: what labels to measure by say of every round's model
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 CURVE, VALIDATION, TIME, TEST = "1_learning_curve", "2_validation", "3_time", "4_test"
 FIT, QUERY, FIGURES = "5_fit_over_steps", "6_query", "7_figures"
-STOPPING = "8_stopping"
+STOPPING, AUDIT = "8_stopping", "9_audit"
 
 MAX_IMAGES = 32
 """How many of the picked samples are shown per query."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
+from dal.recording.words import audit_words
 from dal.reporting.picks import drawn_picks, read_picks
 from dal.settings import digest, named_leaves
 
@@ -304,7 +305,11 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
             ) from None
     whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
     if not whole and any("fit/epochs" in row for row in rows):
-        raise RunError(f"{folder} has no test part, so there is nothing to compare it by")
+        audit = audit_words(rows[-1])
+        raise RunError(
+            f"{folder} has no test part, so there is nothing to compare it by"
+            f"{f'; of its last model: {audit}' if audit else ''}"
+        )
     lost = len(rows) - len(whole)
     return whole, f"{counted(lost, 'round')} untested" if lost else ""
 

@@ -36,6 +36,7 @@ class RunState:
         labels: Labels paid for.
         accuracy: On the test part after the last fit, in [0, 1].
         age: Seconds since the status was written.
+        audit: What labels to measure by say of the last model, in words; empty without any.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class RunState:
     labels: int | None
     accuracy: float | None
     age: float | None
+    audit: str = ""
 
 
 def read_state(folder: Path) -> RunState:
@@ -70,6 +72,7 @@ def read_state(folder: Path) -> RunState:
         found.get("labels"),
         found.get("accuracy"),
         None if updated is None else max(0.0, time.time() - updated),
+        str(found.get("audit") or ""),
     )
 
 
@@ -92,8 +95,9 @@ def table(states: Iterable[RunState], below: Path | None = None) -> str:
             f"{state.status:<9}  {_text(state.round):>5}  {_text(state.labels):>6}  "
             f"{accuracy:>8}  {_age(state.age):>6}  {name}"
         )
-        shown = state.reason not in ENDS and state.reason.strip()
-        lines.append(f"{line}  ({shown.splitlines()[0]})" if shown else line)
+        reason = "" if state.reason in ENDS else state.reason.strip()
+        told = [text.splitlines()[0] for text in (reason, state.audit.strip()) if text]
+        lines.append(f"{line}  ({'; '.join(told)})" if told else line)
     listed = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     if any(status in counts for status in BAD):
         listed += "; run the commands of failed and died runs again, or delete their folders"

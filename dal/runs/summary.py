@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from dal.recording.words import AUDIT, audit_words
 from dal.runs.loop import Result
 
 REPORT = "report.txt"
@@ -26,13 +29,19 @@ def _table(result: Result) -> list[str]:
     """One line a round, and what its labels are."""
     source = result.job.source
     key, name = source.headline, f"{source.measured} {source.task.headline_name}"
-    if not key:
+    if not key and AUDIT in result.rows[-1]:
+        key, name = AUDIT, "audit accuracy"
+    elif not key:
         key, name = "train/accuracy", "train accuracy"
-    lines = ["", f"{'round':>5}  {'labels':>7}  {name:>13}  {'seconds':>8}"]
+    width = max(13, len(name))
+    lines = ["", f"{'round':>5}  {'labels':>7}  {name:>{width}}  {'seconds':>8}"]
     for row in result.rows:
         seconds = sum(value for name, value in row.items() if name.endswith("_s"))
-        value = row[key]
-        lines.append(f"{row['round']:>5}  {row['labels']:>7}  {value:>13.4f}  {seconds:>8.1f}")
+        value = f"{row[key]:.4f}" if key in row else ""
+        line = f"{row['round']:>5}  {row['labels']:>7}  {value:>{width}}  {seconds:>8.1f}"
+        if key == AUDIT and key in row:
+            line += f"  ({row['audit/low']:.2f} to {row['audit/high']:.2f})"
+        lines.append(line)
     last = result.rows[-1]
     if last["trained_on"] != last["labels"]:
         lines.append(f"labels are those paid for; the last model learned from {last['trained_on']}")
@@ -56,13 +65,7 @@ def _quality(result: Result, run_dir: Path) -> list[str]:
         over += "" if source.measured == "test" else ", on the validation part"
         lines += [f"area under the learning curve ({over}): {result.aubc:.4f}", ""]
     if result.job.state.confusion is None:
-        lines.append(
-            "there is no test part: nothing above was measured on samples that no decision was "
-            "made by"
-            if source.measured
-            else "there is no test part: how good these models are on new samples is not known"
-        )
-        return [*lines, ""]
+        return [*lines, f"there is no test part: {_untested(source.measured, last)}", ""]
     names = source.class_names
     text = task.report(result.job.state.confusion, names)
     if len(names) > MOST_CLASSES:
@@ -82,8 +85,22 @@ def headline(result: Result) -> str:
         return f"{ended}, before its first labels"
     last = result.rows[-1]
     value = f"{last[source.headline]:.4f}" if source.measured else ""
-    shown = f"{source.measured} {source.task.headline_name} {value}" if value else "not tested"
-    return f"{ended}, {last['labels']} labels, {shown}"
+    shown = f"{source.measured} {source.task.headline_name} {value}" if value else ""
+    return f"{ended}, {last['labels']} labels, {shown or audit_words(last) or 'not tested'}"
+
+
+def _untested(measured: str, row: Mapping[str, Any]) -> str:
+    """What is known of a model without a test part."""
+    if AUDIT in row:
+        low, high = row["audit/low"], row["audit/high"]
+        return (
+            f"{row['audit/labels']} labels that no model learned from say that the last one is "
+            f"right about {low:.1%} to {high:.1%} of what was there to choose from at the start "
+            "(95 % confidence, for each model by itself)"
+        )
+    if measured:
+        return "nothing above was measured on samples that no decision was made by"
+    return "how good these models are on new samples is not known"
 
 
 def todo(result: Result, run_dir: Path) -> str:
