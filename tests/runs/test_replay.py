@@ -80,6 +80,14 @@ def run_dir(finished: Path, tmp_path: Path) -> Path:
         ("data=iris", "model=mlp", "strategy=expected_gradient_length", "candidates=40"),
         ("data=iris", "model=sklearn_logistic_regression", "strategy=margin"),
         ("data=iris", "model=mlp", "strategy=random", "difficulty=[noisy,repeated]"),
+        (
+            "data=iris",
+            "model=mlp",
+            "strategy=pure",
+            "difficulty=[ood]",
+            "difficulty.ood.classes=[setosa]",
+            "oracle.on_foreign=reject",
+        ),
     ],
     ids=lambda options: options[2].partition("=")[2],
 )
@@ -143,6 +151,17 @@ def test_each_round_is_replayed_with_what_had_been_answered_then(tmp_path: Path)
         for index in (i for indices in open_then for i in indices):
             assert index not in replayed.query.indices
     assert replay.numbers == [0, 1, 2]
+
+
+def test_new_picks_beside_those_asked_again_are_confirmed(tmp_path: Path) -> None:
+    options = "data=iris", "model=mlp", "strategy=activelab", "oracle=several"
+    folder = made(tmp_path / "run", *options, "oracle.annotators_per_sample=1", "budget=25")
+    rounds = list(Replay(folder).rounds())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    again = [row.get("query/again", 0) for row in rows[:5]]
+    assert any(again)
+    assert [r.size + again[r.number] for r in rounds] == [5] * len(rounds)
+    assert [r.confirmed for r in rounds] == [r.size for r in rounds]
 
 
 def test_other_picks_are_not_confirmed(run_dir: Path) -> None:
