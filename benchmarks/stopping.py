@@ -25,23 +25,22 @@ COMMON = "saved_dir=saved/stopping figures=false record_epochs=false"
 CASES: Mapping[str, str] = {
     "wine, logistic regression": "data=wine model=logistic_regression trainer=lbfgs "
     "initial.count=6 query_size=2 budget=80",
-    "wine, random forest": "data=wine model=random_forest initial.count=6 query_size=2 budget=80",
     "breast_cancer, logistic regression": "data=breast_cancer model=logistic_regression "
     "trainer=lbfgs initial.count=6 query_size=4 budget=160",
+    "digits, logistic regression": "data=digits_tabular model=logistic_regression trainer=lbfgs "
+    "query_size=20 budget=600",
+    "breast_cancer, SVM": "data=breast_cancer model=svm initial.count=6 query_size=4 budget=160",
+    "digits, SVM": "data=digits_tabular model=svm query_size=20 budget=600",
+    "digits, random forest": "data=digits_tabular model=random_forest query_size=20 budget=600",
     "breast_cancer, random forest": "data=breast_cancer model=random_forest initial.count=6 "
     "query_size=4 budget=160",
-    "breast_cancer, SVM": "data=breast_cancer model=svm initial.count=6 query_size=4 budget=160",
-    "digits, logistic regression": "data=digits_tabular model=logistic_regression trainer=lbfgs "
-    "query_size=10 budget=500",
-    "digits, random forest": "data=digits_tabular model=random_forest query_size=10 budget=500",
-    "digits, SVM": "data=digits_tabular model=svm query_size=10 budget=500",
     "multi-label, MLP": "data=synthetic_multilabel model=mlp trainer.epochs=60 query_size=20 "
-    "budget=600",
-    "digits, LeNet-5": "data=digits model=lenet5 trainer.epochs=60 query_size=20 budget=600",
+    "budget=400",
+    "digits, LeNet-5": "data=digits model=lenet5 trainer.epochs=60 query_size=40 budget=600",
     "fashion_mnist, random forest": "data=fashion_mnist model=random_forest candidates=3000 "
-    "query_size=40 budget=1000",
-    "mnist, LeNet-5": "data=mnist model=lenet5 candidates=3000 trainer.epochs=60 query_size=40 "
-    "budget=800",
+    "query_size=40 budget=800",
+    "mnist, LeNet-5": "data=mnist model=lenet5 candidates=2000 trainer.epochs=60 query_size=40 "
+    "budget=600",
 }
 """Settings of the runs, the cheapest first."""
 

@@ -198,6 +198,12 @@ def test_job_that_loses_a_process_fails_and_resumes_to_the_same_bits(
     (broken,) = (path.parent for path in saved.glob("*/status.json"))
     assert (broken / "queries.csv").read_bytes() == (whole / "queries.csv").read_bytes()
     assert status(saved)["accuracy"] == json.loads((whole / "status.json").read_text())["accuracy"]
+    of_stop_set = [
+        [{k: v for k, v in json.loads(row).items() if k.startswith("stop/")} for row in rows]
+        for rows in ((path / "metrics.jsonl").read_text().splitlines() for path in (broken, whole))
+    ]
+    assert of_stop_set[0] == of_stop_set[1]
+    assert "stop/kappa" in of_stop_set[0][-1]
     numerics = json.loads((broken / "env.json").read_text())["numerics"]
     assert numerics["world_size"] == 2
 
