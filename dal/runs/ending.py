@@ -19,7 +19,8 @@ from dal.utils.ranks import current
 
 ALWAYS = ("round", "labels", "queried", "cost", "trained_on", "pseudo", "train/accuracy")
 """Columns of every row that a criterion may read, besides those of parts of the data."""
-AUDITED = ("audit/accuracy", "audit/low", "audit/high")
+AUDITED = ("audit/accuracy", "audit/low", "audit/high", "audit/loss")
+"""Those of `dal.runs.auditing`."""
 
 
 def checked(
@@ -99,7 +100,7 @@ def _columns(source: Source, settings: Settings) -> set[str]:
     stop_set = replace(stop_set, before=stop_set.predicted)
     return {
         *ALWAYS,
-        *AUDITED,
+        *(AUDITED if settings.audit else ()),
         *(f"{part}/{name}" for part in parts for name in measured),
         *(signals(stop_set) if settings.stop_set else ()),
     }

@@ -91,11 +91,11 @@ def check_metric(name: str, metric: str, known: Collection[str]) -> None:
             f"validation part to measure it on; name another in stopping.{name}.metric, such as "
             "audit/low with audit=0.1"
         )
-    if metric.startswith("stop/"):
-        raise ValueError(
-            f"stopping={name} reads {metric}, which is computed from predictions of a stop set; "
-            "set stop_set=1000"
-        )
+    makers = {"stop/": "predictions of a stop set; set stop_set=1000"}
+    makers["audit/"] = "labels that are asked for to measure by; set audit=0.1"
+    for group, remedy in makers.items():
+        if metric.startswith(group) and not any(column.startswith(group) for column in known):
+            raise ValueError(f"stopping={name} reads {metric}, which is computed from {remedy}")
     close = difflib.get_close_matches(metric, known, 1)
     listed = ", ".join(sorted(known))
     remedy = f"did you mean {close[0]}?" if close else f"choose one of {listed}"

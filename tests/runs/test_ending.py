@@ -188,6 +188,8 @@ def test_checkpoint_of_before_goes_on(tmp_path: Path) -> None:
         (Target(0.5, "val/accuracy"), {}, "no row of this run will have that"),
         (StabilizingPredictions(), {"stop_set": 0}, "set stop_set=1000"),
         (ReadsKappa(0), {"stop_set": 0}, "set stop_set=1000"),
+        (Target(0.5, "stop/kapa"), {}, "did you mean stop/kappa"),
+        (Target(0.5, "audit/low"), {}, "set audit=0.1"),
     ],
 )
 def test_column_is_checked_before_the_first_round(
@@ -206,6 +208,15 @@ def test_run_without_test_part() -> None:
         run(source=blind, stopping={"plateau": Plateau()})
     stable = {"stable": StabilizingPredictions(window=1, kappa=0.0)}
     assert run(source=blind, stopping=stable).reason.startswith("stable: mean kappa of 1")
+
+
+def test_audit_slice_ends_a_run() -> None:
+    sure = {"audit": Target(0.0, "audit/low")}
+    result = run(stopping=sure, audit=0.3)
+    assert result.reason.startswith("audit: audit/low ")
+    assert len(result.rows) == 2  # the first round has no audits yet
+    never = run(stopping={"audit": Target(1.1, "audit/accuracy")}, audit=0.3)
+    assert never.reason == "budget"
 
 
 def test_estimators_have_them_too() -> None:
