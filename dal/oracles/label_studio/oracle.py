@@ -37,6 +37,8 @@ UNCHANGED_S = 60.0
 """Seconds after which answers are read although no new one was counted: some may be corrected."""
 LONG_S = 1.0
 """Seconds of a look at the server after which it is left in peace for as long."""
+MODEL = "dal"
+"""Whom guesses are by; a project shows those of one name."""
 _EPOCH = -1e9
 
 
@@ -104,11 +106,8 @@ class LabelStudioOracle(Oracle):
             raise ValueError("oracle.pictures=local needs oracle.document_root and oracle.images")
         self.folder, self.class_names = Path(folder), class_names
         self.positions, self.multilabel, self.run_name = positions, multilabel, run_name
-        self.wants_probs, self.enough, self.answers_per_sample = (
-            guess,
-            enough,
-            annotators_per_sample,
-        )
+        self.wants_probs, self.enough = guess, enough
+        self.answers_per_sample = annotators_per_sample
         self._places = (document_root, images) if document_root and images else None
         self._local, self._waits = pictures == "local", wait
         self._task = (Multilabel if multilabel else Multiclass)(len(class_names))
@@ -197,7 +196,7 @@ class LabelStudioOracle(Oracle):
             "sampling": "Sequential sampling",
             "maximum_annotations": self.answers_per_sample,
             "skip_queue": "IGNORE_SKIPPED",
-            "show_collab_predictions": self.wants_probs,
+            "show_collab_predictions": True,  # of tasks that have one
             "enable_empty_annotation": self.multilabel,
         }
         return OwnProject(self._client, self.folder, self.run_name, settings)
@@ -298,10 +297,10 @@ class LabelStudioOracle(Oracle):
             data |= {"index": ticket["samples"][place], "dal_sample": index}
             data |= {"score": ticket["scores"][place]} if ticket["scores"] else {}
             guess = ticket["guesses"][place] if ticket["guesses"] else None
-            tasks.append({"data": data, "predictions": self._predicted(ticket["question"], guess)})
+            tasks.append({"data": data, "predictions": self._predicted(guess)})
         return tasks
 
-    def _predicted(self, question: str, guess: Any) -> list[dict[str, Any]]:
+    def _predicted(self, guess: Any) -> list[dict[str, Any]]:
         """A guess as a pre-annotation; nothing where there is none, or no label is guessed."""
         if guess is None:
             return []
@@ -310,7 +309,7 @@ class LabelStudioOracle(Oracle):
         names = list(self._targets)  # in the order of the classes
         value = {"choices": [names[number] for number in held]}
         result = {"from_name": TAG, "to_name": SHOWN, "type": "choices", "value": value}
-        one = {"model_version": question, "score": probability, "result": [result]}
+        one = {"model_version": MODEL, "score": probability, "result": [result]}
         return [one] if held else []
 
     def _read(self, project: Project) -> None:

@@ -149,7 +149,7 @@ def test_guesses_are_pre_annotations_with_their_probability(
     asking = oracle(studio, tmp_path, guess=True)
     asking.submit(Query(QUERY.indices, QUERY.scores, probs=PROBS), 12)
     (one,) = studio.task(8)["predictions"]
-    assert one["model_version"] == "round_0012"
+    assert one["model_version"] == "dal"
     assert one["score"] == pytest.approx(0.7)
     assert one["result"] == [
         {"from_name": "label", "to_name": "sample", "type": "choices",
