@@ -42,7 +42,9 @@ def source() -> Source:
 
 
 def run(url: str, run_dir: Path, rounds: int) -> dal.runs.loop.Result:
-    """Rounds of questions; the process waits for people."""
+    """Rounds of questions; the process waits for people. Says when it begins."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     data = source()
     return dal.run(
         data,
