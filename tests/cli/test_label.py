@@ -89,6 +89,7 @@ def test_a_run_that_waits_for_files_goes_on_on_the_page(dal: Dal, tmp_path: Path
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+    run_dir = run_dir.rename(tmp_path / "elsewhere")  # a run goes on wherever it was moved to
     seen: list[Any] = []
     person = Person(run_dir, seen)
     person.start()
