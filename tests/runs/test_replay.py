@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from dal import checkpoint
 from dal.cli.config import compose
 from dal.query import Entropy, Margin, MultilabelMargin
+from dal.reporting.records import read_run
 from dal.runs.cards import draw_cards
 from dal.runs.from_config import execute
 from dal.runs.replay import Replay
@@ -121,7 +122,7 @@ def test_each_round_is_replayed_with_what_had_been_answered_then(tmp_path: Path)
     """Late, changed and rejected answers come in rounds after the one that asked."""
     names = ("setosa", "versicolor", "virginica")
     options = ("data=iris", "model=mlp", "strategy=margin", "oracle=files", "oracle.enough=0.6")
-    run = made(tmp_path / "run", *options)
+    run = made(tmp_path / "iris-mlp-margin-s0-0000", *options)
     answer(run, 0, lambda place, row: "" if place > 2 else names[row // 50])
     made(run, *options)
     answer(run, 1, lambda place, row: "" if place == 2 else "-" if place == 4 else names[row // 50])
@@ -142,6 +143,9 @@ def test_each_round_is_replayed_with_what_had_been_answered_then(tmp_path: Path)
     assert json.loads((run / "status.json").read_text())["status"] == "complete"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [len(row.get("query/open", ())) for row in rows] == [2, 1, 0, 0, 0]
+    record = read_run(run)  # reports count what came late, and no pick twice
+    assert [sum(r.picks.values()) for r in record.rounds] == [3, 5, 5, 1, 0]
+    assert set().union(*(r.picks for r in record.rounds)) <= set(names)
     replay = Replay(run, {"margin": Margin()})
     for replayed in replay.rounds():
         assert (replayed.size, replayed.confirmed, replayed.overlap["margin"]) == (5, 5, 5)
