@@ -287,12 +287,6 @@ class Pool:
         """Answers that were asked for, those to measure by included, without initial labels."""
         return int((self._of("oracle", "audit") & ~self._free()).sum())
 
-    def num_scored(self, round_number: int) -> int:
-        """Answers entered in a round that a strategy, or an audit, had asked for."""
-        events = self._events
-        scored = (events["round"] == round_number) & ~events["score"].isnan()
-        return int((scored & self._of("oracle", "audit")).sum())
-
     def spent(self, unit: str) -> float:
         """What the answers that were asked for took, in ``labels``, ``cost`` or ``minutes``.
 

@@ -15,7 +15,8 @@ def read_picks(
     """By round, how many samples of each class were picked, abstentions left out; all scores.
 
     A sample was picked in the round of its first answer, or in that whose row says it came late;
-    its last answer counts. Lines without a score are of samples that no strategy picked.
+    its last answer counts, if it names classes. Lines without a score are of samples that no
+    strategy picked.
 
     Args:
         path: A run's ``queries.csv``; nothing was picked where there is none.
@@ -37,11 +38,12 @@ def read_picks(
                 number, index = int(row["round"]), int(row["index"])
                 found.setdefault(index, (late.get(index, number), float(row["score"])))
                 labels[index] = row["label"].replace(" ", "_")
+    nothing = ("?", "-") if any("rejected" in row for row in rows) else ("?",)
     picks: dict[int, Counter[str]] = {}
     scores: dict[int, list[float]] = {}
     for index, (number, score) in found.items():
         scores.setdefault(number, []).append(score)
-        if labels[index] != "?":
+        if labels[index] not in nothing:
             picks.setdefault(number, Counter()).update(labels[index].split(";"))
     return picks, scores
 

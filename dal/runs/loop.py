@@ -358,9 +358,6 @@ def learn_late(job: Job, wait: bool) -> bool | None:
 
 def _next_round(job: Job) -> None:
     state = job.state
-    answers, picked = job.pool.num_scored(state.round), state.row.get("query/size", 0)
-    if answers != picked:  # some are late, or several of a sample
-        state.row["query/answers"] = answers
     if state.pending is not None:
         state.tickets.append(as_earlier(state.pending))
     state.rows.append(state.row)
