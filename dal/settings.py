@@ -84,7 +84,7 @@ class Settings:
     )
     max_rounds: int | None = setting(None, "at most so many queries; 0 fits once; null: no limit")
     consensus: str = setting(
-        "majority",
+        "dawid_skene",
         "the label of a sample with several answers: latest, majority, dawid_skene",
         names=True,
     )

@@ -48,12 +48,13 @@ class Costly(Wrapped):
         spread: float = 0.5,
     ) -> None:
         super().__init__(of, seed)
+        by_class = {str(name): price for name, price in (by_class or {}).items()}  # 8 is '8'
         numbers = {"cost": cost, "abstention": abstention, "seconds": seconds, "spread": spread}
-        prices = {f"by_class.{name}": price for name, price in (by_class or {}).items()}
+        prices = {f"by_class.{name}": price for name, price in by_class.items()}
         for name, number in (numbers | prices).items():
             if number is not None and not 0 <= number < math.inf:
                 raise ValueError(f"{name}={number} of a costly oracle; give a number of 0 or more")
-        for name in by_class or ():
+        for name in by_class:
             if name not in class_names:
                 listed = ", ".join(class_names[:20])
                 raise ValueError(
@@ -61,7 +62,7 @@ class Costly(Wrapped):
                 )
         self._cost, self._seconds, self._spread = cost, seconds, spread
         self._abstention = cost if abstention is None else abstention
-        self._by_class = {class_names.index(n): price for n, price in (by_class or {}).items()}
+        self._by_class = {class_names.index(n): price for n, price in by_class.items()}
 
     def change(self, answers: Answers, draws: Draws) -> Answers:
         """The same answers with their prices and times."""
