@@ -19,7 +19,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,27 +33,22 @@ from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
 from dal.pool import REJECTED, TrainSet
-from dal.query import PoolView, Probs, Query, Strategy
-from dal.query.base import in_blocks
-from dal.query.needs import Scores
-from dal.query.selection import check_again, check_query
+from dal.query import Strategy
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.asking import ask_initial
-from dal.runs.auditing import audited, blocks_due, with_audits
-from dal.runs.budget import affordable
+from dal.runs.auditing import audited
+from dal.runs.choosing import appended, predict, remember, select
 from dal.runs.collecting import (
     as_earlier,
-    ask,
     await_open,
     check_questions,
     collect,
     opened,
     revisit,
-    shown,
 )
 from dal.runs.ending import checked, stop_reason, watched
-from dal.runs.fitting import context_of, fit_and_test, tell
+from dal.runs.fitting import fit_and_test, tell
 from dal.runs.host import current_host
 from dal.runs.job import Job, begin
 from dal.runs.parts import Parts
@@ -64,15 +59,11 @@ from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
 from dal.utils.numerics import own_threads, pick_device
 from dal.utils.ranks import current
-from dal.utils.seeding import generator
 
 log = logging.getLogger(__name__)
 
 NOTHING_LEFT = ("budget", "max_rounds", "pool_exhausted")
 """Reasons to end that wait for answers which are still missing: nothing more is asked."""
-
-SHOWN = 2**20
-"""Scores that a checkpoint holds at most, for the histogram of a round: 4 MB."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +218,7 @@ def fit(job: Job) -> None:
         **job.pool.counts(),
         "trained_on": len(train_set),
         "validation_labels": source.sizes["validation"] + len(held_out or ()),
-        **_appended(source),
+        **appended(source),
         **tested,
         **fitted.history[fitted.best_epoch],
         "fit/epochs": fitted.epoch,
@@ -258,60 +249,6 @@ def _test(job: Job, logits: Tensor) -> dict[str, Any]:
         )
     recall = source.named(job.task.recall(state.confusion))
     return {**{f"test/{name}": value for name, value in values.items()}, "test/recall": recall}
-
-
-def predict(job: Job) -> PoolView:
-    """One pass over the candidates computes everything the strategy needs."""
-    candidates, train_set = job.candidates, job.pool.train_set()
-    needs = job.parts.scan_needs
-    if Scores in job.learner.capabilities and job.parts.remembered == 0:
-        numbers = len(candidates) * job.source.num_classes
-        needs = in_blocks(job.parts.strategy, needs, numbers)
-    with clock(job.state.row, "scan_s"):
-        return job.learner.scan(candidates, needs, context_of(job), train_set)
-
-
-def remember(job: Job, view: PoolView) -> PoolView:
-    """Keep the class probabilities, and show the strategy those of the last rounds."""
-    if job.parts.remembered == 0 or not current().is_main:
-        return view
-    with clock(job.state.row, "history_s"):
-        job.history.append(job.state.round, view.indices, view[Probs()])
-        return job.standing.with_history(view, job.parts.from_history(job.parts.strategy))
-
-
-def select(job: Job, view: PoolView) -> None:
-    """The strategy chooses; the query is sent to the oracle."""
-    state, settings, source = job.state, job.settings, job.source
-    size = min(settings.query_size, affordable(job), len(view))
-    blocks = blocks_due(job, size)
-    with clock(state.row, "select_s"):
-        rng = generator(settings.seed, state.round, "query")
-        query = current().broadcast(lambda: _choose(job, view, size - len(blocks), rng))
-    scores, again = query.scores.double(), query.again
-    state.row |= {
-        "query/size": len(scores) + len(blocks) + (0 if again is None else len(again)),
-        **_heights(scores),
-        **({} if again is None else {"query/again": len(again)}),
-        **_appended(source),  # some may have come since the fit
-        **{f"query/{name}": value for name, value in query.info.items()},
-    }
-    query = with_audits(job, query, blocks)
-    if again is not None:
-        indices = torch.cat([query.indices, again])
-        scores = torch.cat([query.scores.double(), torch.full((len(again),), math.nan)])
-        query = replace(query, indices=indices, scores=scores)
-    with clock(state.row, "oracle_s"):
-        query = shown(job, query, view)
-    if source.train.has_copies:
-        asked = job.pool.asked_mask.nonzero().squeeze(1)
-        state.row["query/redundant"] = source.train.redundant(query.indices, asked)
-    guesses = [] if query.probs is None else job.task.guess(query.probs)
-    state.pending = {
-        **ask(job, query, state.round),
-        "guesses": guesses,
-        "pool_scores": None if query.pool_scores is None else _some(query.pool_scores),
-    }
 
 
 def annotate(job: Job) -> bool:
@@ -373,38 +310,6 @@ def finish(
     job.recorder.finish(status, reason)
     tell(job, status=status, reason=reason)
     return status, reason
-
-
-def _appended(source: Source) -> dict[str, int]:
-    """How many candidates came after the run had begun, for a row; nothing where none did."""
-    return {"appended": source.appended} if source.appended else {}
-
-
-def _heights(scores: Tensor) -> dict[str, float]:
-    """What a row says of the scores of a query; nothing where none was scored."""
-    found = {"mean": scores.mean(), "min": scores.min()} if len(scores) else {}
-    return {f"query/score_{name}": float(score) for name, score in found.items()}
-
-
-def _some(scores: Tensor) -> Tensor:
-    """Scores for a histogram; of very many, evenly spread ones, since they are saved."""
-    return scores[:: -(-len(scores) // SHOWN)].clone()
-
-
-def _choose(job: Job, view: PoolView, size: int, rng: torch.Generator) -> Query:
-    """What the strategy chooses, on the CPU."""
-    if size == 0:  # the query consists of labels to measure by
-        return Query(torch.empty(0, dtype=torch.int64), torch.empty(0))
-    view = job.standing.with_labels(view, job.parts.strategy.needs)
-    query, name = job.parts.strategy.select(view, size, rng), type(job.parts.strategy).__name__
-    if query.again is not None:
-        query = replace(query, again=query.again.cpu())
-        check_again(query, job.pool.asked_mask, name)
-    check_query(query, view, size, name)
-    scores = None if query.pool_scores is None else query.pool_scores.float().cpu()
-    return replace(
-        query, indices=query.indices.cpu(), scores=query.scores.cpu(), pool_scores=scores
-    )
 
 
 def _warn_of_absent_classes(job: Job, train_set: TrainSet) -> None:
