@@ -138,7 +138,10 @@ def test_texts_can_be_read_to_the_end_by_keys(browser: Any, tmp_path: Path) -> N
         page = enter(browser, asking)
         top = "() => document.querySelector('#stage').scrollTop"
         page.keyboard.press("End")
-        page.wait_for_function("() => document.querySelector('#stage').scrollTop > 100")
+        bottom = (
+            "(({scrollTop, scrollHeight, clientHeight}) => scrollHeight - clientHeight - scrollTop)"
+        )
+        page.wait_for_function(f"() => {bottom}(document.querySelector('#stage')) < 2")
         press(page, "a")
         assert page.evaluate(top) == 0  # the next one is read from its beginning
         live = page.evaluate("() => document.querySelector('#live').textContent")
