@@ -1,7 +1,7 @@
 """A person's minutes for 100 digits on the labeling page: ``python -m benchmarks.labeling``.
 
-Chromium answers the questions of a real run by its keys. The person is assumed, the page is measured:
-the next key comes so many seconds after the next picture can be seen.
+Chromium answers the questions of a real run by its keys. The person is assumed, the page is
+measured: the next key comes so many seconds after the next picture can be seen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RUN = (
 SPREAD = 0.3
 """Of the logarithm of a person's seconds."""
 
-# Notes, of each key press: when the browser had it, when its mark was painted, when the next item was.
+# Of each key press: when the browser had it, when its mark was painted, when the next item was.
 WATCH = """
 window.presses = [];
 const painted = (then) => requestAnimationFrame(() => {
@@ -143,7 +143,7 @@ def measure(seconds: float, count: int, size: int, chromium: str) -> tuple[list[
     person, presses, times = Person(seconds), [], []
     with (
         tempfile.TemporaryDirectory() as folder,
-        run(folder, 20 + count, size) as (address, _),
+        run(folder, count, size) as (address, _),
         sync_playwright() as driver,
     ):
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -188,13 +188,11 @@ def main() -> None:
     print("| from the key press, ms | median | 95 % | largest |\n|---|---:|---:|---:|")
     print(in_words("its mark is painted", [p["mark"] - p["key"] for p in presses]))
     print(in_words("the next item is painted", [p["next"] - p["key"] for p in presses]))
+    rest = 1000 * (sum(times) - own) / len(presses)
     print(
-        f"\n{len(presses)} digits: {sum(times) / 60:.2f} minutes in all, of these {own:.1f} s the",
-        end=" ",
+        f"\n{len(presses)} digits: {sum(times) / 60:.2f} minutes from the first picture to the last"
     )
-    print(
-        f"person's, {1000 * (sum(times) - own) / len(presses):.0f} ms an answer the page's and the driver's"
-    )
+    print(f"answer on the disk; {own:.1f} s are the person's, {rest:.0f} ms an answer are not")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ export class Strip {
 }
 
 /** The headline metric over the labels, as a small drawing. */
-export function curve(rows, headline) {
+export function curve(rows, metric) {
+  const headline = metric.replace("/", " ");
   const points = rows.filter((row) => Number.isFinite(row.value));
   const [width, height, edge] = [260, 120, 8];
   const range = (values) => [Math.min(...values), Math.max(...values)];

@@ -44,7 +44,8 @@ export class View {
     $("bar").hidden = !asks;
     $("bar").value = total ? done / total : 0;
     write($("count"), asks ? `${done} of ${total}` : "");
-    showPace(state.people.find((one) => one.name === page.name), asks ? state.seconds_left : null);
+    const own = state.people.find((one) => one.name === page.name);
+    showPace(asks ? own : null, now === "ask" ? state.seconds_left : null);
     $("end").hidden = now !== "ask";
     write($("who"), page.name ?? "");
     const waiting = total > done ? `(${total - done}) ` : "";
@@ -72,7 +73,7 @@ export class View {
     const own = new Set(items().map((item) => item.id));
     this.strip.show(answered(), page.current, state.classes);
     $("last").hidden = state.phase !== "ask";
-    showPeople(state.people);
+    showPeople(state.phase === "ask" ? state.people : []);
     showDifferences(state.disagreements, state.classes, own, (id) => this.acts.show(id, true));
     $("learning").hidden = !hasCurve(state.rows) || !["ask", "end"].includes(now);
     const rows = JSON.stringify(state.rows);
