@@ -73,6 +73,17 @@ def test_the_next_item_comes_after_the_server_has_the_answer(browser: Any, tmp_p
         assert asking.said == [{"labels": ["7"]}]
 
 
+def test_what_comes_next_is_fetched_before_it_is_needed(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        wait = "() => performance.getEntriesByType('resource').filter(isPicture).length >= 5"
+        picture = "(entry) => entry.name.includes('/api/image/')"
+        page.wait_for_function(wait.replace("isPicture", picture))
+        page.route("**/api/{sample,image}/**", lambda route: route.abort())
+        press(page, "1", "2")  # what is here already needs no server
+        assert page.locator("#stage img").count() == 1
+
+
 def test_undo_goes_back_without_limit_and_restores_what_was_changed(
     browser: Any, tmp_path: Path
 ) -> None:
@@ -302,3 +313,22 @@ def test_guesses_are_off_until_somebody_wants_them(browser: Any, tmp_path: Path)
         assert first.inner_text() == "9"
         press(page, "0")  # keys stay with their classes
         assert asking.said == [{"labels": ["0"]}]
+
+
+def test_ten_thousand_items_do_not_slow_the_keys(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        took = page.evaluate("""async () => {
+            const model = await import('/static/model.js');
+            const items = Array.from({length: 10000}, (_, at) => ({id: `q-${at}`, mine: null}));
+            model.update({...model.page.state, question: 'q', items});
+            const took = [];
+            for (let n = 0; n < 5; n++) {
+                const start = performance.now();
+                model.open();
+                model.nextOpen();
+                took.push(performance.now() - start);
+            }
+            return Math.min(...took);
+        }""")
+        assert took < 50  # comparing each with all takes some 500

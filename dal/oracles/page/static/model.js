@@ -17,8 +17,10 @@ export const page = {
   refused: null, // why the server did not take the hand-in
 };
 
+let places = new Map(); // id → where it stands, since a question may have thousands
+
 export const items = () => page.state?.items ?? [];
-export const indexOf = (id) => items().findIndex((item) => item.id === id);
+export const indexOf = (id) => places.get(id) ?? -1;
 export const itemOf = (id) => items()[indexOf(id)];
 export const answerOf = (id) =>
   (page.mine.has(id) ? page.mine.get(id).answer : itemOf(id)?.mine) ?? null;
@@ -56,6 +58,7 @@ export function picked() {
 export function update(next) {
   const before = page.state;
   page.state = next;
+  places = new Map(next.items.map((item, at) => [item.id, at]));
   const restarted = before && next.version < before.version;
   for (const [id, { version }] of page.mine) {
     if (restarted || version <= next.version) page.mine.delete(id);
@@ -66,7 +69,6 @@ export function update(next) {
 /** What was answered, in the order of answering, each item once: `{id, place, answer}`. */
 export function answered() {
   const latest = [...new Set(page.done.map(({ id }) => id).reverse())].reverse();
-  const places = new Map(items().map((item, at) => [item.id, at + 1]));
   const kept = latest.filter((id) => places.has(id) && answerOf(id));
-  return kept.map((id) => ({ id, place: places.get(id), answer: answerOf(id) }));
+  return kept.map((id) => ({ id, place: indexOf(id) + 1, answer: answerOf(id) }));
 }
