@@ -125,21 +125,37 @@ def test_a_name_that_the_server_cannot_use_is_asked_for_again(browser: Any, tmp_
         wait_for_item(page)
 
 
-def test_a_server_started_anew_goes_on_with_the_page_that_was_left_open(
+def test_a_killed_server_started_anew_goes_on_with_the_page_left_open(
     browser: Any, tmp_path: Path
 ) -> None:
     with Asking(tmp_path) as asking:
         page = enter(browser, asking)
         press(page, "1", "2")
+        page.route("**/api/**", lambda route: route.abort())  # no word of its end comes through
+        page.wait_for_timeout(100)
     page.keyboard.press("3")
     assert "does not answer" in _banner(page)
     with Asking(tmp_path) as asking:
+        page.unroute("**/api/**")
         _goes_on(page, "Item 4 of 5")
         press(page, "4")
         page.keyboard.press("Backspace")
         page.wait_for_selector("#stage[aria-label='Item 4 of 5']")
         said = [entry and entry["labels"][0] for entry in asking.said]
         assert said == ["1", "2", "3", "4", None]
+
+
+def test_a_run_that_was_ended_and_started_anew_goes_on(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        press(page, "1")
+    page.wait_for_selector("body[data-mode=failed]")
+    page.keyboard.press("2")  # nothing is asked: it answers nothing
+    with Asking(tmp_path) as asking:
+        _goes_on(page)
+        wait_for_item(page)
+        press(page, "3")
+        assert [entry["labels"][0] for entry in asking.said] == ["1", "3"]
 
 
 def test_seconds_are_those_that_the_person_looked(browser: Any, tmp_path: Path) -> None:
