@@ -148,6 +148,7 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(
         doom = rng.randint(0, 2) if number <= kills and number % 2 == 0 else None
         while not runs.ended():
             answer_on(runs, person, rng, doom=doom)
+        assert runs.ends[-1] in (0, -signal.SIGKILL)
     runs.close()
     assert runs.ends == [128 + signal.SIGTERM, *[-signal.SIGKILL] * kills, 0]
 
