@@ -298,21 +298,36 @@ def test_an_item_answered_in_another_window_is_not_asked_again(
         assert "another window" in _note(two)
 
 
-def test_guesses_are_off_until_somebody_wants_them(browser: Any, tmp_path: Path) -> None:
-    with Asking(tmp_path, guess=True, sort_labels=True) as asking:
+def test_guesses_are_off_unless_the_run_was_started_with_them(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
         page = enter(browser, asking)
         assert page.locator(".guess:visible").count() == 0
-        first = page.locator("#classes .name").first
-        assert first.inner_text() == "0"
         page.click("#options")
         assert "anchors people" in page.inner_text("#options-dialog")
-        page.check("#show-guess")
-        page.check("#sort-guess")
-        page.keyboard.press("Escape")
+        assert page.is_disabled("#show-guess")
+        assert page.is_disabled("#sort-guess")
+
+
+def test_guesses_can_be_switched_off_and_keys_stay_with_their_classes(
+    browser: Any, tmp_path: Path
+) -> None:
+    with Asking(tmp_path, guess=True, sort_labels=True) as asking:
+        page = enter(browser, asking)
+        assert "anchors people" in _note(page)
         assert page.locator(".guess:visible").all_inner_texts() == ["guess 90 %"]
-        assert first.inner_text() == "9"
-        press(page, "0")  # keys stay with their classes
-        assert asking.said == [{"labels": ["0"]}]
+        first = page.locator("#classes .name").first
+        assert first.inner_text() == "9"  # the likeliest
+        press(page, "0")
+        page.click("#options")
+        page.uncheck("#show-guess")
+        page.uncheck("#sort-guess")
+        page.keyboard.press("Escape")
+        page.reload()
+        wait_for_item(page)
+        assert page.locator(".guess:visible").count() == 0
+        assert first.inner_text() == "0"
+        press(page, "1")
+        assert asking.said == [{"labels": ["0"]}, {"labels": ["1"]}]
 
 
 def test_ten_thousand_items_do_not_slow_the_keys(browser: Any, tmp_path: Path) -> None:

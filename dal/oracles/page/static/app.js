@@ -52,6 +52,7 @@ async function take(next) {
     readOptions(next);
     await deliverLeft(next);
   }
+  if (next.missing !== before?.missing) page.refused = null;
   if (update(next)) begin(before);
   else if (next.phase === "ask") catchUp();
   view.render();
@@ -92,6 +93,9 @@ function begin(before) {
   page.done = items().filter(({ id }) => answerOf(id)).map(({ id }) => ({ id, before: null }));
   Object.assign(page, { current: null, ending: false, refused: null });
   show(phase === "ask" ? nextOpen() : null);
+  if (!before && $("show-guess").checked) {
+    view.note("The model's guess is shown, which anchors people: Options can hide it.");
+  }
   if (!before) return;
   const name = round < 0 ? question : `round ${round}`;
   const news = {
@@ -172,7 +176,7 @@ function next() {
   if (mode() === "end") {
     const back = page.current && !answerOf(page.current) ? page.current : nextOpen();
     if (back) show(back);
-    else if (!page.refused) handIn(false);
+    else handIn(false);
     return;
   }
   if (!ready()) return;
@@ -242,15 +246,18 @@ async function deliver(id, given) {
 
 /** Ends the question; the server says what is missing. */
 async function handIn(anyway) {
+  if (page.handing) return;
   const { question } = page.state;
+  Object.assign(page, { handing: true, refused: null });
   const letter = { name: page.name, question, ...(anyway ? { anyway } : {}) };
   try {
     await api.post("/api/hand_in", letter);
     view.say("Handed in.");
   } catch (problem) {
     page.refused = problem instanceof api.Refused ? problem.message : api.remedy(problem);
-    view.render();
   }
+  page.handing = false;
+  view.render();
 }
 
 /** The end before the end: what is missing is said there. */

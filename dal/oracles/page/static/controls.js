@@ -50,7 +50,7 @@ function keyTable() {
   return rows.map(row);
 }
 
-/** Guess and order are the person's own choice, of this run; off unless the run says otherwise. */
+/** Guess and order: off unless the run was started with them; then a person may switch them off. */
 function connectOptions(render) {
   for (const [id, setting] of [["show-guess", "guess"], ["sort-guess", "sort_labels"]]) {
     $(id).addEventListener("change", () => {
@@ -66,7 +66,7 @@ export function readOptions(state) {
   for (const [id, setting] of [["show-guess", "guess"], ["sort-guess", "sort_labels"]]) {
     const offered = state.settings?.[setting] ?? false;
     $(id).disabled = !offered;
-    $(id).checked = offered && (store.get(`${setting}.${state.run.name}`) ?? false);
+    $(id).checked = offered && (store.get(`${setting}.${state.run.name}`) ?? true);
   }
 }
 

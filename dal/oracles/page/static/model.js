@@ -14,6 +14,7 @@ export const page = {
   done: [], // {id, before}: what Undo takes back, the latest last
   mine: new Map(), // id → {version, answer}: written, but newer than the state
   drafts: new Map(), // id → labels chosen, where several are allowed
+  handing: false, // the hand-in is under way
   refused: null, // why the server did not take the hand-in
 };
 
