@@ -16,6 +16,7 @@ COMMANDS = {
     "labels": ("labels", "write the labels that a run knows as a table, for other runs and tools"),
     "status": ("status", "list runs with their state and, if they failed, the reason"),
     "report": ("report", "compare the strategies of many runs: tables, figures, tests over seeds"),
+    "audit": ("audit", "how good a run's models are by its audit, and whether random was better"),
     "replay": ("replay", "score the rounds of a run again, and draw why samples were picked"),
 }
 """Each part's module in `dal.cli`, whose ``main`` is called, and what it does."""

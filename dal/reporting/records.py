@@ -288,12 +288,16 @@ def _state(status: Mapping[str, Any]) -> str:
     return f"{status.get('status', 'no status')}: {reason}" if reason else status.get("status", "")
 
 
-def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Rounds whose model was evaluated, and what could not be read of them."""
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rounds of ``metrics.jsonl``; none where there is no such file.
+
+    Raises:
+        RunError: A line is damaged.
+    """
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
     except FileNotFoundError:
-        return [], ""
+        return []
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -303,6 +307,12 @@ def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
             raise RunError(
                 f"{folder / 'metrics.jsonl'}, line {number} is damaged; {REPAIR}"
             ) from None
+    return rows
+
+
+def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """Rounds whose model was evaluated, and what could not be read of them."""
+    rows = read_rows(folder)
     whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
     if not whole and any("fit/epochs" in row for row in rows):
         audit = audit_words(rows[-1])

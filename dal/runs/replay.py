@@ -304,6 +304,16 @@ def _parts(
         source,
         train=_Double(train.store, train.rows, train.targets, train.prepare, train.positions),
     )
+    parts = parts_of(config, allow, settings, source)
+    for model in _networks(parts.learner):
+        model.double()
+    return parts
+
+
+def parts_of(
+    config: Mapping[str, Any], allow: tuple[str, ...], settings: Settings, source: Source
+) -> Parts:
+    """What a run was made of, with a learner that has learned nothing yet, on the CPU."""
     strategy, committee = (
         build(config[name], name, allow=allow) for name in ("strategy", "committee")
     )
@@ -318,8 +328,6 @@ def _parts(
         device=torch.device("cpu"),
         batch_size=settings.batch_size,
     )
-    for model in _networks(learner):
-        model.double()
     initial = factory(config["initial"], "initial", allow=allow)
     start = start_of(initial, source, settings.seed)
     indices = start.indices if isinstance(start, ColdStart) else start

@@ -15,7 +15,7 @@ import dal
 from dal.cli import command
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("train", "label", "predict", "labels", "status", "report", "replay")
+PARTS = ("train", "label", "predict", "labels", "status", "report", "audit", "replay")
 
 
 def given(
