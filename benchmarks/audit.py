@@ -86,8 +86,8 @@ def main() -> None:
             gain = float((wrong * weights).mean(1).var()) / (accuracy * (1 - accuracy) / size)
             sys.stdout.write(
                 f"| {accuracy} | {size} | {covered(plain, ones, 1.0, accuracy):.3f} | "
-                f"{min(shares):.3f} | {alone:.3f} | {wide:.3f} | {wide / alone:.2f} | {turned:.3f} | "
-                f"{gain:.2f} |\n"
+                f"{min(shares):.3f} | {alone:.3f} | {wide:.3f} | {wide / alone:.2f} | "
+                f"{turned:.3f} | {gain:.2f} |\n"
             )
             sys.stdout.flush()
 

@@ -42,7 +42,7 @@ def test_overview_names_every_part(
     ("arguments", "remedy"),
     [
         (["trian", "seed=1"], "did you mean train?"),
-        (["nonsense"], "choose from train, label, predict, labels, status, report, replay"),
+        (["nonsense"], "choose from train, label, predict, labels, status, report, audit, replay"),
         (["strategy=margin"], "dal train strategy=margin ... runs active learning"),
         (["-m", "seed=0,1"], "dal train -m ... runs active learning"),
     ],
