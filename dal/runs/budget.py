@@ -15,7 +15,8 @@ def affordable(job: Job) -> int:
     average; as long as anything is left, one sample may be asked about.
     """
     unit, per_sample = job.settings.budget_in, job.oracle.answers_per_sample
-    missing = sum(sum(entry["open"].values()) for entry in job.state.tickets)
+    asked = [entry for entry in job.state.tickets if entry["round"] >= 0]
+    missing = sum(sum(entry["open"].values()) for entry in asked)
     spent, answers = job.pool.spent(unit), job.pool.num_queried
     if unit == "labels":
         return int(job.settings.budget - spent - missing) // per_sample

@@ -19,7 +19,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -164,15 +163,16 @@ def collect(job: Job) -> bool:
             enter(job, entry, answers, _round_of(job, entry))
         if not _enough(job, entry, entry["open"]):
             _hand_over(job, entry)
-    job.keeper.keep_question(state)
+    kept = False
     while not _enough(job, entry, entry["open"]):
-        answers, goes_on = current().broadcast(lambda: _turn(job, entry))
-        if answers is not None:
+        if (answers := current().broadcast(lambda: _collected(job, entry))) is not None:
             enter(job, entry, answers, _round_of(job, entry))
-        elif not goes_on:
+            break
+        if not kept:
+            job.keeper.keep_question(state)
+        kept = True
+        if not _waited(job, entry):
             return False
-        elif job.interrupts.pending:
-            job.interrupts.check()
     return True
 
 
@@ -196,10 +196,8 @@ def await_open(job: Job) -> bool:
         PreemptedError: A signal came; what was answered is with the oracle.
     """
     while missing := [entry for entry in job.state.tickets if entry["open"]]:
-        if not current().broadcast(partial(_wait, job, missing[-1])):
+        if not _waited(job, missing[-1]):
             return False
-        if job.interrupts.pending:
-            job.interrupts.check()
         revisit(job)
     return True
 
@@ -284,17 +282,25 @@ def _round_of(job: Job, entry: dict[str, Any]) -> int:
     return int(entry["round"]) if entry["round"] < 0 else job.state.round
 
 
-def _turn(job: Job, entry: dict[str, Any]) -> tuple[Answers | None, bool]:
-    """The answers, if there are enough; else whether to look again, after a moment of waiting."""
+def _collected(job: Job, entry: dict[str, Any]) -> Answers | None:
+    """The answers to the open question, if there are enough."""
     with clock(job.state.row, "oracle_s"):
         answers = _checked(job, job.oracle, job.oracle.collect(entry["ticket"]), entry)
-    if answers is not None and _enough(job, entry, _missing(job, entry, answers)):
-        return answers, True
-    return None, _wait(job, entry)
+    enough = answers is not None and _enough(job, entry, _missing(job, entry, answers))
+    return answers if enough else None
 
 
-def _wait(job: Job, entry: dict[str, Any]) -> bool:
-    return (_oracle_of(job, entry) or job.oracle).wait(entry["ticket"], TURN)
+def _waited(job: Job, entry: dict[str, Any]) -> bool:
+    """Wait for a moment, all processes together; False where nobody waits in the process.
+
+    Raises:
+        PreemptedError: A signal came.
+    """
+    oracle = _oracle_of(job, entry) or job.oracle
+    goes_on = current().broadcast(lambda: oracle.wait(entry["ticket"], TURN))
+    if goes_on and job.interrupts.pending:
+        job.interrupts.check()
+    return goes_on
 
 
 def _look(job: Job, oracle: Oracle, entry: dict[str, Any]) -> Answers | None:

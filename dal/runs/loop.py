@@ -234,7 +234,7 @@ def fit(job: Job) -> None:
     job.recorder.fitted(state)
     job.keeper.keep_model(state)
     job.keeper.export()
-    tell(job, row=state.row)
+    tell(job, row=dict(state.row))
 
 
 def _test(job: Job, logits: Tensor) -> dict[str, Any]:
@@ -266,7 +266,8 @@ def annotate(job: Job) -> bool:
     if job.settings.budget_in == "minutes" and all(e["seconds"] is None for e in events):
         log.warning("round %d: no answer says how many seconds it took", state.round)
     with clock(state.row, "record_s"):
-        picked = [index for index in asked if answered[index]]
+        told = {event["index"] for event in events}
+        picked = [index for index in asked if index in told]
         job.recorder.round(state, job.pool, torch.tensor(picked))
     revisit(job)
     _next_round(job)

@@ -23,7 +23,7 @@ from dal.data import make_source
 from dal.data.initial import ColdStart
 from dal.data.source import UNKNOWN
 from dal.models import MLP
-from dal.oracles import FilesOracle, Oracle
+from dal.oracles import FilesOracle, Oracle, SimulatedOracle
 from dal.pool import REJECTED
 from dal.query import Margin, PoolView, Query, Strategy
 from dal.training.trainer import Trainer
@@ -81,7 +81,8 @@ def test_an_oracle_is_waited_for_in_the_process_told_and_closed() -> None:
     told = [sorted(set(news) - {"values"}) for news in people.news]
     assert told[:2] == [["epoch", "round"], ["round", "row"]]
     assert people.news[-1] == {"round": 3, "status": "complete", "reason": "budget"}
-    assert [news["row"] for news in people.news if "row" in news] == result.rows
+    rows = [news["row"] for news in people.news if "row" in news]
+    assert [row["labels"] for row in rows] == [9, 13, 17, 21]
 
 
 def test_a_round_goes_on_with_enough_answers_and_the_others_come_late() -> None:
@@ -274,6 +275,18 @@ def test_labeled_samples_are_asked_again_and_the_later_question_counts(tmp_path:
     assert found[2:] == [(2, 0, int(TRUE[0]))]
 
 
+def test_a_second_question_may_stay_open(tmp_path: Path) -> None:
+    people = People(enough=0.5)
+    run(people, tmp_path, Twice())
+    people.say(0, slice(2))
+    assert "query/open" not in run(people, tmp_path, Twice()).rows[0]
+
+
+def test_a_run_that_waits_for_nobody_keeps_no_question(tmp_path: Path) -> None:
+    run(SimulatedOracle(TRUE), tmp_path)
+    assert not (tmp_path / "question.pt").exists()
+
+
 def test_only_labeled_samples_are_asked_again() -> None:
     class Wrong(Twice):
         def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
@@ -305,6 +318,9 @@ def test_questions_before_the_first_round_are_answered_in_part_and_late(tmp_path
     ]
     assert result.rows[-1]["labels"] == 10
     assert result.rows[-1]["queried"] == 4
+    people.said[1] = {(index, "eva"): index % 3 for index in people.asked[1]}
+    people.said[-1] |= {(0, "eva"): 1}
+    assert run(people, tmp_path, **ask).rows[-1]["queried"] == 8
 
 
 class Other(People):

@@ -64,3 +64,24 @@ def test_the_command_writes_a_table(
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["index", "label", "split", "round", "annotator"]
     assert capsys.readouterr().out.endswith(f"{out}: {len(rows)} labels\n")
+
+
+def test_what_several_people_agree_on_and_no_label_that_nobody_gave(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("data=iris", "model=mlp", "strategy=entropy", "oracle=files", "consensus=majority")
+    ran(run, *options)
+    path = run / "queries" / "round_0000.csv"
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        one, two, three, four, five = (int(row["index"]) for row in csv.DictReader(file))
+    said = [
+        (one, "setosa", "eva"), (one, "versicolor", "max"), (one, "setosa", "tom"),
+        (two, "?", "eva"), (two, "virginica", "max"), (three, "-", "eva"), (four, "?", "eva"),
+        (five, "setosa", "eva"), (five, "-", "max"),
+    ]  # fmt: skip
+    lines = [f"{index},{label},{name}" for index, label, name in said]
+    path.write_text("\n".join(["index,label,annotator", *lines, ""]))
+    assert ran(run, *options).status == "complete"
+    _, rows = known_labels(run)
+    found = {row[0]: (row[1], row[4]) for row in rows if row[2] == "train" and row[4]}
+    # Of a tie the answer that came last counts: none of the classes.
+    assert found == {one: ("setosa", "tom"), two: ("virginica", "max")}
