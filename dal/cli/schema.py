@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import field, make_dataclass
 from functools import cache
@@ -64,15 +64,16 @@ def choices_of(settings: DictConfig, chosen: Mapping[str, str | None]) -> Choice
     """
     ours = {key: value for key, value in chosen.items() if _is_choice(key) and value is not None}
     difficulty = ",".join(sorted(map(str, settings.difficulty)))
-    _, usual = _defaults(())
-    top = {key: value for key, value in ours.items() if "/" not in key and "@" not in key}
-    _, below = _defaults(_overrides(top, usual, difficulty))
-    defaults, _ = _defaults(_overrides(ours, below, difficulty))
-    options = {
-        key: value
-        for key, value in ours.items()
-        if key in NAMED or value != (usual if key in top else below).get(key)
-    }
+    defaults, found = _defaults(())
+    usual: dict[str, str | None] = {}
+    known: set[str] = set()
+    for depth in sorted(set(map(_depth, ours))):  # an option says which groups are below it
+        level = [key for key in ours if _depth(key) == depth]
+        usual |= {key: found.get(key) for key in level}
+        known |= found.keys() & set(level)
+        given = {key: value for key, value in ours.items() if key in usual}
+        defaults, found = _defaults(_overrides(given, known, difficulty))
+    options = {key: value for key, value in ours.items() if key in NAMED or value != usual.get(key)}
     if difficulty:
         options["difficulty"] = difficulty
     plain: dict[str, Any] = OmegaConf.to_container(settings)  # type: ignore[assignment]
@@ -102,8 +103,13 @@ def _is_choice(group: str) -> bool:
     return not group.startswith("hydra/") and group not in NO_CHOICE
 
 
+def _depth(group: str) -> int:
+    """How many options a group may be below: ``oracle@oracle.people.ann`` is below ``oracle``."""
+    return group.count("/") + group.count("@") + group.count(".")
+
+
 def _overrides(
-    chosen: Mapping[str, str], known: Mapping[str, str | None], difficulty: str
+    chosen: Mapping[str, str], known: Collection[str], difficulty: str
 ) -> tuple[str, ...]:
     """A command line that makes these choices; a group that no defaults list names is added."""
     given = [f"{'' if key in known else '+'}{key}={value}" for key, value in chosen.items()]

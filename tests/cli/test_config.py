@@ -445,6 +445,31 @@ def test_what_was_chosen_is_said() -> None:
     assert found.values == {"trainer.epochs": 10}  # the schedule's epochs follow from it
 
 
+def test_oracles_within_oracles_are_choices_on_every_level() -> None:
+    dan = "+oracle@oracle.people.dan=noisy"
+    choices = chosen(
+        "oracle=several",
+        dan,
+        "oracle@oracle.people.bob=abstaining",
+        "oracle.people.dan.accuracy=0.5",
+    )
+    assert (
+        choices.options.items()
+        >= {
+            "oracle": "several",
+            "oracle@oracle.people.bob": "abstaining",
+            "oracle@oracle.people.dan": "noisy",
+        }.items()
+    )
+    assert choices.values == {"oracle.people.dan.accuracy": 0.5}
+    around = chosen(
+        "oracle=costly", "oracle@oracle.of=several", "oracle.of.annotators_per_sample=3"
+    )
+    nested = {key: value for key, value in around.options.items() if key.startswith("oracle")}
+    assert nested == {"oracle": "costly", "oracle@oracle.of": "several"}
+    assert around.values == {"oracle.of.annotators_per_sample": 3}
+
+
 def test_names_do_not_know_classes_nor_settings_left_at_their_defaults() -> None:
     config, _ = compose("strategy.window=4")
     defaults, _ = compose()
