@@ -21,7 +21,7 @@ PERSON, ROW = 4.0, 2.0
 """Answers that the assumptions of `fit_crowd` weigh as much as: that a person is right as often as
 the crowd, and that a person's errors of each true class go to all others alike."""
 
-STEPS, SETTLED = 500, 1e-6
+STEPS, SETTLED = 1000, 1e-5
 """Steps of EM at most, and the largest change of a probability that ends it."""
 
 EQUAL = 1e-9
