@@ -274,7 +274,8 @@ def suggestions(arguments: Sequence[str], folders: Sequence[Path]) -> Iterator[s
                 )
         elif key not in keys and not key.startswith("hydra"):
             listed = set(_listed(value))
-            having = [g for g in known_groups if listed and listed <= set(options(folders, g))]
+            of_lists = known_groups if value[:1] != "[" else LISTED
+            having = [g for g in of_lists if listed and listed <= set(options(folders, g))]
             names = [*(keys if value == "null" else leaves), *having]
             last = key.rpartition(".")[2]
             elsewhere = [name for name in leaves if name.rpartition(".")[2] == last]

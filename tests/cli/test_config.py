@@ -36,7 +36,10 @@ FILES = sorted(path for path in OURS if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
     "data": {"known"},
     "model": {"input_shape", "num_classes"},
-    "oracle": {"targets", "foreign", "folder", "class_names", "positions", "multilabel"},
+    "oracle": {
+        *("targets", "foreign", "folder", "class_names", "positions", "multilabel"),
+        *("seed", "run_name"),
+    },
     "initial": {"targets", "seed"},
 }
 
