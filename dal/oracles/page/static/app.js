@@ -15,7 +15,7 @@ import { View } from "./view.js";
 import { Zoom } from "./zoom.js";
 
 const AHEAD = 6; // items fetched and decoded before they are needed
-const OFTEN = 250; // ms between two questions for news, at least; the end of a run is told for half a second
+const OFTEN = 250; // ms between two questions for news, at least: a run says for 500 that it ends
 
 const clock = new Clock();
 const samples = new Samples();
@@ -102,7 +102,7 @@ function begin(before) {
     ask: `${left}A new question, ${name}: ${plural(open().length, "item")}.`,
     train: "The model is training.",
     done: "The run is complete.",
-    failed: "The run has stopped with an error.",
+    failed: "The run has stopped.",
   };
   view.say(news[phase]);
 }

@@ -27,7 +27,8 @@ function tally(answers, classes) {
 function ending({ state, answers, missing, unheard, refused, name, acts }) {
   const parts = [];
   if (missing) {
-    parts.push(title(`${plural(missing, "item")} of yours ${missing === 1 ? "has" : "have"} no answer yet`));
+    const have = missing === 1 ? "has" : "have";
+    parts.push(title(`${plural(missing, "item")} of yours ${have} no answer yet`));
   } else if (answers.length) {
     parts.push(title(`All ${plural(answers.length, "item")} of yours are answered`));
   } else parts.push(title("Nothing is left for you"));
@@ -40,7 +41,8 @@ function ending({ state, answers, missing, unheard, refused, name, acts }) {
   if (refused) parts.push(make("p", { class: "refused", role: "alert" }, refused));
   const lacks = state.missing > 0 && !unheard;
   if (lacks && !missing && !refused) {
-    const words = `${plural(state.missing, "item")} of the question ${state.missing === 1 ? "waits" : "wait"} for more answers.`;
+    const wait = state.missing === 1 ? "waits" : "wait";
+    const words = `${plural(state.missing, "item")} of the question ${wait} for more answers.`;
     parts.push(make("p", {}, words));
   }
   const buttons = [];
@@ -49,7 +51,8 @@ function ending({ state, answers, missing, unheard, refused, name, acts }) {
   if (lacks && state.missing <= state.may_be_open) {
     buttons.push(button("anyway", "Hand in anyway", false, () => acts.handIn(true)));
   }
-  if (answers.length) buttons.push(button("look", "Look at the answers again", false, () => acts.show(state.items[0].id, true)));
+  const look = () => acts.show(state.items[0].id, true);
+  if (answers.length) buttons.push(button("look", "Look at the answers again", false, look));
   parts.push(make("p", { class: "row" }, ...buttons));
   parts.push(make("p", { class: "muted" }, "Answers can be changed until the question is handed in."));
   return parts;
@@ -64,13 +67,14 @@ function training({ state }) {
     parts.push(make("p", { id: "epoch" }, [`epoch ${news.epoch}`, ...words].join(" · ")));
   }
   parts.push(make("progress", { "aria-label": "Training" }));
-  parts.push(make("p", { class: "muted" }, "The next question appears here by itself; the page may stay open."));
+  const words = "The next question appears here by itself; the page may stay open.";
+  parts.push(make("p", { class: "muted" }, words));
   return parts;
 }
 
 function finished({ state }) {
   const failed = state.phase === "failed";
-  const parts = [title(failed ? "The run has stopped with an error" : "The run is complete. Thank you")];
+  const parts = [title(failed ? "The run has stopped" : "The run is complete. Thank you")];
   if (state.reason) parts.push(make("p", {}, state.reason));
   if (failed) parts.push(make("p", { class: "muted" }, "All answers are kept. The terminal says more."));
   return parts;
@@ -79,7 +83,8 @@ function finished({ state }) {
 /**
  * Draws what is between items.
  * @param mode "end", "train", "done" or "failed"
- * @param view `{state, answers, missing, unheard, refused, name, acts}`; unheard: the state is older than an answer
+ * @param view `{state, answers, missing, unheard, refused, name, acts}`; unheard: the state is
+ *   older than an answer
  */
 export function showBetween(mode, view) {
   const parts = { end: ending, train: training, done: finished, failed: finished }[mode](view);

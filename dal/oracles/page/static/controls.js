@@ -36,7 +36,11 @@ function keyTable() {
   const verb = several() ? "choose, or choose no longer" : "answer, and go on";
   const first = classes[0];
   const rows = typing
-    ? [["letters", "filter the classes"], ["1 to 9", "take one of the first nine shown"], ["⏎", "take the marked one"]]
+    ? [
+        ["letters", "filter the classes"],
+        ["1 to 9", "take one of the first nine shown"],
+        ["⏎", "take the marked one"],
+      ]
     : [[`${first.key} to ${classes.at(-1).key}`, `${verb} (${first.name} to ${classes.at(-1).name})`]];
   rows.push(
     [noneKeys(page.state).join(" or "), "none of these"],
