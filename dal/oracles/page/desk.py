@@ -45,6 +45,10 @@ class ClosedError(Exception):
         self.question = question
 
 
+class NotYetError(Exception):
+    """The question that a page answers is not open yet: the run has only just started again."""
+
+
 @dataclass
 class Held:
     """What one person said of one sample.
@@ -209,7 +213,8 @@ class Desk:
 
         Raises:
             ValueError: It is no answer, in words for the page.
-            ClosedError: Its question is not open.
+            ClosedError: Its question was closed.
+            NotYetError: It will be open soon.
             OSError: It could not be written, and counts as not given.
         """
         name, nonce = checked_name(sent.get("name")), sent.get("nonce")
@@ -229,14 +234,20 @@ class Desk:
             return self._given[item.place][name].answer
 
     def _item(self, sent: Mapping[str, Any]) -> Item:
-        sheet, wanted = self.sheet, sent.get("question")
-        if sheet is None or wanted != sheet.question.key:
-            now = None if sheet is None else sheet.question.key
-            raise ClosedError(f"the question {wanted} is closed", now)
-        item = sheet.items.get(str(sent.get("id")))
+        item = self._sheet(sent).items.get(str(sent.get("id")))
         if item is None:
             raise ValueError("this sample was not asked about")
         return item
+
+    def _sheet(self, sent: Mapping[str, Any]) -> Sheet:
+        """The sheet with the question that a page means, where that is open."""
+        sheet, wanted = self.sheet, str(sent.get("question"))
+        if sheet is None and wanted not in self._handed:
+            raise NotYetError(f"the question {wanted} is not open yet")
+        if sheet is None or wanted != sheet.question.key:
+            now = None if sheet is None else sheet.question.key
+            raise ClosedError(f"the question {wanted} is closed", now)
+        return sheet
 
     def _entry(
         self, item: Item, name: str, answer: Given | None, seconds: Any, nonce: str
@@ -267,15 +278,13 @@ class Desk:
 
         Raises:
             ValueError: The name is none.
-            ClosedError: It is not open, or too little is answered.
+            ClosedError: It was closed, or too little is answered.
+            NotYetError: It will be open soon.
             OSError: It could not be written down; the question is still open.
         """
         name = checked_name(sent.get("name"))
         with self.changed:
-            sheet, wanted = self.sheet, sent.get("question")
-            if sheet is None or sheet.question.key != wanted:
-                now = None if sheet is None else sheet.question.key
-                raise ClosedError(f"the question {wanted} is closed already", now)
+            wanted = self._sheet(sent).question.key
             missing, least = self.missing(), self.may_be_open()
             if missing > (least if sent.get("anyway") is True else 0):
                 most = f"; {least} of them may stay open" if least else ""

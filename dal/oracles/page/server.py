@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, NotFound, RequestEnti
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from dal.oracles.page.desk import ClosedError, Desk
+from dal.oracles.page.desk import ClosedError, Desk, NotYetError
 from dal.oracles.page.question import checked_name
 from dal.oracles.page.samples import BusyError, Samples, UnseenError
 from dal.oracles.page.view import View
@@ -146,7 +146,7 @@ class Server:
             response = self._answer(request)
         except ClosedError as error:
             response = _json(409, error=str(error), question=error.question)
-        except BusyError as error:
+        except (BusyError, NotYetError) as error:
             response = _json(503, error=str(error))
         except UnseenError as error:
             log.warning("%s", error)

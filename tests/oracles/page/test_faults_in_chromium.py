@@ -81,7 +81,7 @@ def test_a_full_disk_is_told_in_the_words_of_the_server(browser: Any, tmp_path: 
         page.keyboard.press("7")
         assert "the disk is full" in _banner(page)
         page.unroute(ANSWER)
-        page.click("#again")
+        page.evaluate("document.querySelector('#again').click()")  # hidden if it was faster
         _goes_on(page)
         assert asking.said == [{"labels": ["7"]}]
 

@@ -98,6 +98,27 @@ def rows(answers: Answers | None) -> set[tuple[int, str, int, bool]]:
     )
 
 
+def test_a_question_that_was_not_handed_in_is_not_closed_by_a_new_start(
+    open_page: Any, tmp_path: Path
+) -> None:
+    before = open_page()
+    before.ask(query(7, 3))
+    assert before.client.answer("round_0000-7", {"labels": [1]})[0] == 200
+    before.oracle.close()
+    page = open_page()  # it listens before the run gets as far as its question
+    sent = {"answer": {"labels": [2]}, "nonce": "kept by the page"}
+    status, found = page.client.answer("round_0000-3", **sent)
+    assert status == 503
+    assert "not open yet" in found["error"]
+    assert page.client.hand_in("round_0000")[0] == 503
+    assert page.client.answer("round_0000-3", **sent, question=["round_0000"])[0] == 503
+    page.ask(query(7, 3))
+    assert page.client.answer("round_0000-3", **sent)[0] == 200
+    assert page.client.hand_in("round_0000")[0] == 200
+    assert page.client.answer("round_0000-3", **sent)[0] == 409
+    assert [line["index"] for line in lines(tmp_path) if "index" in line] == [7, 3]
+
+
 def test_a_round_is_answered_undone_changed_and_handed_in(open_page: Any, tmp_path: Path) -> None:
     page = open_page()
     ticket = page.ask(query(7, 3, 5, 9))
