@@ -275,6 +275,7 @@ NOT_HASHED = {
     "replica_strategies": "[random]",
     "lockstep": "false",
     "stopping": "[plateau]",
+    "budget_in": "cost",
     "stopping_when": "all",
     "stop_set": "0",
 }

@@ -172,7 +172,7 @@ def test_same_command_says_complete_without_torch(complete: Path, saved: Path) -
         return done.stdout
 
     assert "complete already: 30 labels, test accuracy 0." in outside(*SMALL)
-    assert "strategy: badge, bald" in outside("--help")
+    assert "strategy: activelab, badge" in outside("--help")
     assert files(complete) == before
 
 
@@ -213,7 +213,10 @@ def test_emptied_pool_ends_the_run_complete(cli: Cli, saved: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
-        (["--help"], ["strategy: badge, bald", "trainer/optimizer: adam", "query_size: 10", "-m"]),
+        (
+            ["--help"],
+            ["strategy: activelab, badge", "trainer/optimizer: adam", "query_size: 10", "-m"],
+        ),
         (
             ["--help", "strategy=kmeans", "trainer=lbfgs"],
             ["strategy.iterations: 25 ", "# at most how many improvements", "trainer.l2: 1.0 "],
@@ -299,7 +302,7 @@ def check_refused(ended: Ended, fact: str, remedy: str) -> None:
         (["seed=nan"], "error: seed=nan: Value 'nan'", "Integer"),
         (["seed=null"], "error: seed=null: field 'seed'", "not Optional"),
         (["nonsense=3"], "Could not override 'nonsense'", "--help lists the settings"),
-        (["strategy=foo"], "Could not find 'strategy/foo'", "in 'strategy': badge, bald, "),
+        (["strategy=foo"], "Could not find 'strategy/foo'", "in 'strategy': activelab, badge, "),
         (["replica_strategies=[foo]"], "error: replica_strategies has foo: In 'config'", "badge, "),
         (["--resolve"], "--resolve flag can only be used", "correct the command"),
         (["seed=" + "9" * 6000], "6000 digits", "correct the command"),

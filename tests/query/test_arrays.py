@@ -49,7 +49,8 @@ def test_score_of_arrays_is_that_of_tensors(name: str) -> None:
 
 def test_every_exported_score_is_tried() -> None:
     functions = [name for name in query.__all__ if inspect.isfunction(getattr(query, name))]
-    assert {*SCORES, "batchbald"} == set(functions)
+    # Those of several arrays of different kinds have tests of their own.
+    assert {*SCORES, "activelab", "batchbald"} == set(functions)
 
 
 def test_batchbald_of_an_array() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,10 @@ def attend(folder: Path, name: str, work: Work) -> None:
     while state["phase"] in ("ask", "train"):
         if state["phase"] == "ask":
             work(client, state)
-        state = client.state(state["version"])
+        try:
+            state = client.state(state["version"])
+        except (urllib.error.URLError, ConnectionError):
+            return  # the run had ended before it was asked again
 
 
 def answer(client: Client, state: Any, items: list[str], label: int = 1) -> None:
