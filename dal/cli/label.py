@@ -6,6 +6,7 @@ and the same command goes on.
 """
 
 import argparse
+import difflib
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,13 @@ def _settings(run: Path, given: list[str]) -> tuple[dict[str, Any], dict[str, An
     """The settings of a run, and those of the page that it shall be labeled on.
 
     Raises:
-        ValueError: There is no such run, or a setting has no value.
+        ValueError: There is no such run, or a setting has no value that can be read.
         TypeError: The page has no such setting, or it is of another type.
     """
     import yaml
 
     from dal.runs.replay import read_config  # the first import of torch
-    from dal.utils.build import factory
+    from dal.utils.build import TARGET, factory
 
     if not (run / "status.json").exists():
         raise FileNotFoundError(f"{run} holds no run; give the directory of one")
@@ -77,6 +78,15 @@ def _settings(run: Path, given: list[str]) -> tuple[dict[str, Any], dict[str, An
         key, equals, text = pair.removeprefix("oracle.").partition("=")
         if not equals:
             raise ValueError(f"{pair!r} is no setting; give it as key=value, such as guess=true")
-        settings[key] = yaml.safe_load(text)
+        if key not in usual or key == TARGET:  # the rest is the run's own, such as its classes
+            close = difflib.get_close_matches(key, usual, 1)
+            listed = ", ".join(name for name in usual if name != TARGET)
+            remedy = f"did you mean {close[0]}?" if close else f"it takes {listed}"
+            raise TypeError(f"the page has no setting {key}; {remedy}")
+        try:
+            settings[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            fact = str(error).splitlines()[0]
+            raise ValueError(f"{pair!r} has no value that can be read ({fact})") from None
     factory(settings, "oracle")  # refuses what it does not know
     return config, settings

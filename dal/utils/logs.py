@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+log = logging.getLogger(__name__)
+
 ROOTS = ("dal", "py.warnings")
 REPLICA: contextvars.ContextVar[str] = contextvars.ContextVar("replica", default="")
 """The run that code works for, where a command does several; empty where one is alone."""
@@ -52,7 +54,7 @@ class _File(logging.FileHandler):
     than the epoch.
     """
 
-    _flushed, _urgent = 0.0, True
+    _flushed, _urgent, _failed = 0.0, True, False
 
     def emit(self, record: logging.LogRecord) -> None:
         late = time.monotonic() - self._flushed > FLUSH_S
@@ -64,6 +66,30 @@ class _File(logging.FileHandler):
         if self._urgent:
             super().flush()
             self._flushed = time.monotonic()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say once that the file cannot be written; whatever else is wrong with a record, always.
+
+        What could not be written is written with the next line that can be.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._say(error)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file; on a full disk it lacks the last lines."""
+        try:
+            super().close()
+        except OSError as error:
+            self._say(error)
+
+    def _say(self, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True  # first of all: this very handler gets the message too
+            reason = error.strerror or str(error)
+            log.warning("%s lacks lines, it cannot be written (%s)", self.baseFilename, reason)
 
 
 class _ByRun(logging.Handler):

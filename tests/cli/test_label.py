@@ -138,6 +138,11 @@ def test_a_run_with_a_page_of_its_own_goes_on(dal: Dal, tmp_path: Path) -> None:
         (("RUN", "guess"), "key=value"),
         (("RUN", "port=high"), "not of type int"),
         (("RUN", "port=-1"), "oracle.port=-1"),
+        (("RUN", "guess={"), "no value that can be read"),
+        (("RUN", "guess=!!python/name:os.system"), "no value that can be read"),
+        (("RUN", "class_names=[versicolor,setosa,virginica]"), "it takes guess, sort_labels"),
+        (("RUN", "multilabel=true"), "no setting multilabel"),
+        (("RUN", "_target_=dal.oracles.FilesOracle"), "no setting _target_"),
     ],
 )
 def test_what_cannot_be_labeled_is_refused_in_one_line(

@@ -60,3 +60,22 @@ def test_nested_blocks_write_each_line_once(
         log.info("once")
     assert capsys.readouterr().out == "once\n"
     assert (tmp_path / "a.log").read_text().count("once") == 1
+
+
+def test_a_full_disk_is_said_once_and_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with log_to_console(), log_to_file(Path("/dev/full")):
+        for _ in range(3):
+            log.info("goes on")
+    shown = capfd.readouterr()
+    assert shown.out.count("goes on\n") == 3
+    assert shown.out.count("/dev/full lacks lines, it cannot be written (No space left") == 1
+    assert shown.err == ""
+
+
+def test_what_a_full_disk_refused_only_at_the_end_is_said(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with log_to_console(), log_to_file(Path("/dev/full")):
+        log.debug("waits")
+        log.debug("waits")
+    assert capfd.readouterr().out.count("lacks lines") == 1

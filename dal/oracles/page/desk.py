@@ -14,12 +14,15 @@ from typing import Any
 
 from dal.oracles.page.log import AnswerLog
 from dal.oracles.page.question import (
+    LONGEST,
     Given,
     Question,
     checked_answer,
     checked_name,
+    checked_nonce,
     named,
     numbered,
+    seconds_of,
 )
 from dal.oracles.page.shares import Shares
 
@@ -27,8 +30,6 @@ log = logging.getLogger(__name__)
 
 AWAY = 60.0
 """Seconds without a word from a page after which the person counts as away."""
-LONGEST = 600.0
-"""Seconds that one answer counts for, at most: nobody looks at one sample any longer."""
 PACE = 120.0
 """Seconds over which the answers a minute are counted."""
 
@@ -136,7 +137,7 @@ class Desk:
         self.people: dict[str, Person] = {}
         self._log = answers
         self._given: dict[tuple[str, int], dict[str, Held]] = {}
-        self._nonces: set[str] = set()
+        self._sent: set[tuple[str, int, str, str]] = set()
         self._handed: set[str] = set()
         for entry in answers.entries:
             self._take(entry)
@@ -148,13 +149,20 @@ class Desk:
             if "handed_in" in entry:
                 self._handed.add(key)
                 return
-            held = self._given.setdefault((key, int(entry["index"])), {})
-            answer = numbered(entry["answer"], self.class_names)
-            one = held.setdefault(str(entry["name"]), Held())
-            one.answer, one.seconds = answer, one.seconds + float(entry["seconds"])
-            self._nonces.add(str(entry["nonce"]))
+            name, nonce = checked_name(entry["name"]), checked_nonce(entry["nonce"])
+            index, seconds = entry["index"], entry["seconds"]
+            if type(index) is not int or index < 0:
+                raise ValueError("its index is no number of a sample")
+            if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST:
+                raise ValueError(f"its seconds are no number from 0 to {LONGEST:g}")
+            answer = numbered(entry["answer"], self.class_names, self.multilabel)
         except (KeyError, TypeError, ValueError) as error:
-            log.warning("%s: a line is left out (%s): %s", self._log.path, error, entry)
+            why = f"it has no {error}" if isinstance(error, KeyError) else error
+            log.warning("%s: a line is left out (%s): %.300s", self._log.path, why, entry)
+            return
+        one = self._given.setdefault((key, index), {}).setdefault(name, Held())
+        one.answer, one.seconds = answer, one.seconds + seconds
+        self._sent.add((key, index, name, nonce))
 
     def bump(self) -> None:
         """Tell pages that wait that there is something new."""
@@ -217,13 +225,11 @@ class Desk:
             NotYetError: It will be open soon.
             OSError: It could not be written, and counts as not given.
         """
-        name, nonce = checked_name(sent.get("name")), sent.get("nonce")
-        if not isinstance(nonce, str) or not 8 <= len(nonce) <= 64:
-            raise ValueError("the answer has no nonce of 8 to 64 letters")
+        name, nonce = checked_name(sent.get("name")), checked_nonce(sent.get("nonce"))
         answer = checked_answer(sent.get("answer"), len(self.class_names), self.multilabel)
         with self.changed:
             item = self._item(sent)
-            if nonce not in self._nonces:
+            if (*item.place, name, nonce) not in self._sent:
                 entry = self._entry(item, name, answer, sent.get("seconds"), nonce)
                 self._log.append(entry)
                 self._take(entry)
@@ -252,14 +258,12 @@ class Desk:
     def _entry(
         self, item: Item, name: str, answer: Given | None, seconds: Any, nonce: str
     ) -> dict[str, Any]:
-        known = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        took = float(seconds) if known and math.isfinite(seconds) else 0.0
         return {
             "question": item.question.key,
             "index": item.index,
             "name": name,
             "answer": named(answer, self.class_names),
-            "seconds": round(min(max(took, 0.0), LONGEST), 3),
+            "seconds": seconds_of(seconds),
             "nonce": nonce,
             "time": round(time.time(), 3),
         }

@@ -29,18 +29,26 @@ class AnswerLog:
         self.path = path
         self.entries: list[dict[str, Any]] = []
         self._handle: int | None = None
-        self._size = 0
+        self._size, self._break = 0, b""
         if path.exists():
             self._read(path.read_bytes())
 
     def _read(self, content: bytes) -> None:
-        """Take what is whole; what stands behind the last line break was cut short by a kill."""
-        self._size = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[: self._size].splitlines(), 1):
-            try:
-                self.entries.append(dict(json.loads(line)))
-            except (ValueError, TypeError, RecursionError):
+        """Take what is whole; a last line without its end was cut short by a kill."""
+        whole, _, last = content.rpartition(b"\n")
+        for number, line in enumerate(whole.split(b"\n") if whole else [], 1):
+            if not self._take(line):
                 log.warning("%s, line %d is damaged and left out", self.path, number)
+        self._size = len(content) - len(last)
+        if last and self._take(last):
+            self._size, self._break = len(content), b"\n"
+
+    def _take(self, line: bytes) -> bool:
+        try:
+            self.entries.append(dict(json.loads(line)))
+        except (ValueError, TypeError, RecursionError):
+            return False
+        return True
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write a line and wait until it is on the disk.
@@ -48,7 +56,8 @@ class AnswerLog:
         Raises:
             OSError: The disk is full, or the folder is gone; the file holds what it held before.
         """
-        data, handle = _line(entry), self._opened()
+        handle = self._opened()
+        data = self._break + _line(entry)
         try:
             os.ftruncate(handle, self._size)  # what a failed line may have left
             os.lseek(handle, self._size, os.SEEK_SET)
@@ -59,7 +68,7 @@ class AnswerLog:
         except OSError:
             os.ftruncate(handle, self._size)
             raise
-        self._size = os.lseek(handle, 0, os.SEEK_CUR)
+        self._size, self._break = os.lseek(handle, 0, os.SEEK_CUR), b""
         self.entries.append(dict(entry))
 
     def _opened(self) -> int:
@@ -74,7 +83,7 @@ class AnswerLog:
             content = b"".join(map(_line, self.entries))
             make_folder(self.path.parent)
             write_atomically(self.path, lambda file: file.write(content))
-            self._size = len(content)
+            self._size, self._break = len(content), b""
         self._handle = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         return self._handle
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import webbrowser
 from collections.abc import Mapping
@@ -113,7 +114,7 @@ class PageOracle(Oracle):
             )
         if not current().is_main:
             return
-        self._source, self._questions = source, dict[str, Question]()
+        self._questions = dict[str, Question]()
         self._log = AnswerLog(self.folder / ANSWERS)
         self._desk = Desk(
             self._log, self.class_names, self.multilabel, self.answers_per_sample, self.enough
@@ -126,18 +127,14 @@ class PageOracle(Oracle):
         self._samples = Samples(source)
         self._samples.lock.acquire()
         token, before = self._secret()
+        parts = self._desk, self._view, self._samples, self.host
         try:
-            parts = self._desk, self._view, self._samples, self.host
-            try:
-                self._server = Server(*parts, self.port or before, token)
-            except OSError:
-                if self.port or not before:
-                    raise
-                self._server = Server(*parts, 0, token)  # another run has that port now
-        except BaseException:
-            self._samples.lock.release()
-            self._source = None
-            raise
+            self._server = Server(*parts, self.port or before, token)
+        except OSError:
+            if self.port or not before:
+                raise
+            self._server = Server(*parts, 0, token)  # another run has that port now
+        self._source = source  # from here on there is something to close
         self._keep_secret(token, self._server.port)
         self._say()
 
@@ -148,9 +145,10 @@ class PageOracle(Oracle):
             if path.stat().st_mode & 0o077 == 0:
                 found = json.loads(path.read_text())
                 token, port = found["token"], found["port"]
-                if isinstance(token, str) and len(token) >= 32 and type(port) is int:
+                whole = type(port) is int and 0 <= port < 65536
+                if whole and re.fullmatch(r"[A-Za-z0-9_-]{32,128}", token):
                     return token, port
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             pass  # none, or what is left of one: a new one is as good
         return secrets.token_urlsafe(32), 0
 
@@ -249,7 +247,9 @@ class PageOracle(Oracle):
 
     def _read(self, key: str) -> Question | None:
         if key not in self._questions:
-            found = Question.read(self.folder / f"{key}.json")
+            assert self._source is not None
+            samples, classes = len(self._source.train), len(self.class_names)
+            found = Question.read(self.folder / f"{key}.json", samples, classes)
             if found is None:
                 return None
             self._questions[key] = found

@@ -150,7 +150,7 @@ class Server:
             response = _json(503, error=str(error))
         except UnseenError as error:
             log.warning("%s", error)
-            response = _json(500, error=str(error))
+            response = _json(404, error=str(error))
         except RequestEntityTooLarge:
             response = _json(413, error=f"more than {LARGEST_BODY} bytes were sent")
         except HTTPException as error:
@@ -158,7 +158,9 @@ class Server:
         except OSError as error:
             log.warning("an answer could not be written: %s", error)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            gone = error.errno in (errno.ENOENT, errno.ESTALE)
             fact = "the disk is full" if full else f"the disk refused it ({error.strerror})"
+            fact = "the folder of the run is no longer where it was" if gone else fact
             response = _json(507, error=f"{fact}; the answer is not saved yet")
         except Exception as error:
             log.exception("the page failed at %s %s", request.method, request.path)

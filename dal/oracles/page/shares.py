@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 
 
 class Shares:
@@ -56,10 +57,10 @@ class Shares:
         """Whether a sample has as many answers as it is meant to have."""
         return len(self.answered[item]) >= self.wanted[item]
 
-    def count(self, name: str) -> tuple[int, int]:
-        """How many somebody has answered, and how many are theirs in all."""
-        done = sum(name in names for names in self.answered.values())
-        return done, done + len(self.held.get(name, ()))
+    def counts(self) -> Callable[[str], tuple[int, int]]:
+        """Gives how many somebody has answered, and how many are theirs in all, by name."""
+        done = Counter(name for names in self.answered.values() for name in names)
+        return lambda name: (done[name], done[name] + len(self.held.get(name, ())))
 
     def _more(self, name: str, others: Collection[str]) -> list[str]:
         may = [item for item in self.items if self._may(name, item, others)]

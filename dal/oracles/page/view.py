@@ -127,11 +127,12 @@ class View:
         answered = sum(min(len(names), wanted[item]) for item, names in given.items())
         asked = sum(wanted.values())
         held = {item.id: desk.decided(item) for item in sheet.items.values()}
+        count = sheet.shares.counts()
         return {
             "question": sheet.question.key,
             "round": sheet.question.round,
             "items": [self._item(sheet.items[i], held[i], name, numbers) for i in own],
-            "people": [self._person(n, sheet.shares.count(n)) for n in self._names(sheet)],
+            "people": [self._person(n, count(n)) for n in self._names(sheet)],
             "disagreements": [
                 {"id": i, "answers": [{"name": n, **(one.answer or {})} for n, one in all_.items()]}
                 for i, all_ in held.items()
