@@ -193,12 +193,10 @@ class Dataset:
         appended: How many training samples, the last ones, came after the run had begun. They play
             no part in how the data are divided. A store outside of memory is then a
             `dal.data.store.JoinedStore` of which a part ends where they begin.
-        listing: Which samples these are, in plain containers and tensors, where a place can come to
+        listing: Which samples these are, as plain values and tensors, where a place may come to
             hold others: a run keeps it, and gives it back to the data function as ``known``.
-        recipe: How a file of such samples becomes an input, in plain values, where that is more
-            than reading an array: a model that learned from them takes such files.
-        shown: The samples that features were made of, for people, numbered as `contents`; those
-            that came late behind all. None where inputs are no features.
+        recipe: How a file of such samples becomes an input, in plain values; None where it is read.
+        shown: What features were made of, for people, numbered as `contents`; late ones come last.
     """
 
     name: str
