@@ -14,6 +14,10 @@ from dal.oracles.wrapped import Draws, Wrapped
 
 __all__ = ["Costly"]
 
+WIDEST = 10.0
+"""Spread of times, at most: with it, two answers of three take between 1/22,000 of the median and
+22,000 times it."""
+
 
 class Costly(Wrapped):
     """Sets what answers cost, and draws how long they take.
@@ -50,6 +54,8 @@ class Costly(Wrapped):
         super().__init__(of, seed)
         by_class = {str(name): price for name, price in (by_class or {}).items()}  # 8 is '8'
         numbers = {"cost": cost, "abstention": abstention, "seconds": seconds, "spread": spread}
+        if spread > WIDEST:
+            raise ValueError(f"spread={spread} of a costly oracle; give up to {WIDEST:g}")
         prices = {f"by_class.{name}": price for name, price in by_class.items()}
         for name, number in (numbers | prices).items():
             if number is not None and not 0 <= number < math.inf:

@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dal.utils.safe_files import saving
+
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -39,7 +41,8 @@ class EventFile:
 
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        self._file = (folder / f"events.out.tfevents.{name}").open("ab")
+        self._path = folder / f"events.out.tfevents.{name}"
+        self._file = self._path.open("ab")
         self._waiting: list[Event] = [Event(wall_time=time.time(), file_version="brain.Event:2")]
         self.flush()
 
@@ -62,6 +65,10 @@ class EventFile:
         Raises:
             OSError: The disk is full or not writable.
         """
+        with saving(self._path):
+            self._write()
+
+    def _write(self) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._flushed = time.time()
@@ -81,5 +88,5 @@ class EventFile:
         Raises:
             OSError: The disk is full or not writable.
         """
-        with self._file:
-            self.flush()
+        with saving(self._path), self._file:
+            self._write()

@@ -146,6 +146,11 @@ def run(
         OSError: A file could not be written; the state saved before is intact.
     """
     settings, committee = settings or Settings(), committee or Dropout()
+    if settings.budget_in == "minutes" and (oracle is None or type(oracle) is SimulatedOracle):
+        raise ValueError(
+            "budget_in=minutes, and oracle=simulated says of no answer how long it took: the whole "
+            "pool would be labeled; give oracle=costly and oracle.seconds, or another budget_in"
+        )
     if not isinstance(initial, ColdStart):
         initial = ColdStart(as_tensor(initial, "initial").long())
     ranks, host = current(), current_host()
@@ -263,8 +268,9 @@ def annotate(job: Job) -> bool:
     if missing := [index for index in asked if not answered[index]]:
         state.row["query/open"] = missing
         log.info("round %d goes on without %d answers", state.round, len(missing))
-    if job.settings.budget_in == "minutes" and all(e["seconds"] is None for e in events):
-        log.warning("round %d: no answer says how many seconds it took", state.round)
+    if (unit := job.settings.budget_in) != "labels" and not job.pool.spent(unit):
+        fact = "cost anything" if unit == "cost" else "says how many seconds it took"
+        log.warning("no answer %s: budget_in=%s ends nothing so far", fact, unit)
     with clock(state.row, "record_s"):
         told = {event["index"] for event in events}
         picked = [index for index in asked if index in told]

@@ -64,6 +64,7 @@ def test_a_time_that_was_measured_stays() -> None:
     [
         ({"cost": -1.0}, "cost=-1.0"),
         ({"seconds": math.inf}, "seconds=inf"),
+        ({"spread": 1e308}, "spread=1e\\+308.*up to 10"),
         ({"by_class": {"a": -2.0}}, "by_class.a=-2.0"),
         ({"by_class": {"z": 2.0}}, "no class 'z'; the classes are a, b, c"),
     ],

@@ -281,7 +281,9 @@ def test_full_disk_is_an_os_error(tmp_path: Path, last: str) -> None:
     try:
         for labels in range(100, 105):
             board.round(labels, {ACCURACY: 0.5})
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(
+            OSError, match=r"the disk is full: events.*File too large.*run the same command"
+        ):
             getattr(board, last)()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -197,20 +198,25 @@ def test_a_budget_in_cost_or_minutes(unit: str, budget: int, rounds: int) -> Non
     assert len(people.asked) == rounds
 
 
-def test_budgets_of_other_units_are_refused_and_unknown_times_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_budgets_that_nothing_can_spend_are_refused() -> None:
     with pytest.raises(ValueError, match="budget_in=hours; give one of labels, cost, minutes"):
         dal.Settings(budget_in="hours")
-    dal.run(
-        SOURCE,
-        MLP,
-        Margin(),
-        initial=INITIAL,
-        trainer=Trainer(epochs=1),
-        settings=dal.Settings(query_size=4, budget=1, budget_in="minutes", max_rounds=1),
-    )
-    assert "round 0: no answer says how many seconds it took" in caplog.text
+    settings = dal.Settings(query_size=4, budget=1, budget_in="minutes", max_rounds=1)
+    with pytest.raises(ValueError, match=r"budget_in=minutes.*give oracle=costly and oracle.sec"):
+        dal.run(SOURCE, MLP, Margin(), initial=INITIAL, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("unit", "fact"), [("minutes", "says how many seconds it took"), ("cost", "cost anything")]
+)
+def test_a_budget_that_answers_do_not_spend_is_told(
+    unit: str, fact: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = People(patience=9)
+    people.cost, people.seconds = 0.0, math.nan
+    people.at_wait = people.say
+    run(people, budget=1, budget_in=unit, max_rounds=1)
+    assert f"no answer {fact}: budget_in={unit} ends nothing so far" in caplog.text
 
 
 def test_samples_of_none_of_the_classes_are_answered_and_not_learned_from(tmp_path: Path) -> None:

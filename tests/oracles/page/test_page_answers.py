@@ -42,7 +42,8 @@ class Page:
     """A page whose run waits for one question after the other, in a thread of its own."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.source = source_of(multilabel=settings.get("multilabel", False))
+        usual = source_of(multilabel=settings.get("multilabel", False))
+        self.source = settings.pop("source", usual)
         self.oracle = PageOracle(folder / "queries", CLASSES, open_browser=False, **settings)
         self.oracle.open(self.source)
         self.address = self.oracle.address
@@ -582,6 +583,14 @@ def test_pictures_are_shown_only_while_the_run_waits(open_page: Any) -> None:
     client.answer("round_0000-2", {"labels": [0]})
     client.hand_in("round_0000")
     assert client.get("/api/image/round_0000-2")[0] == 404
+
+
+def test_a_row_has_no_picture(open_page: Any) -> None:
+    bare = Dataset("bare", torch.zeros(9, 2), torch.arange(9) % 3, CLASSES)
+    page = open_page(source=make_source(bare, seed=0, kind="none"))
+    ticket, client = page.ask(query(2)), page.client
+    status, found = page.served(ticket, lambda: client.get("/api/image/round_0000-2"))
+    assert (status, "is no picture" in found["error"]) == (404, True)
 
 
 def test_pages_see_the_training_and_the_end(open_page: Any, tmp_path: Path) -> None:
