@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dal.cli.apart import Apart
     from dal.cli.sweep import Outcomes
 
-__all__ = ["Outcomes"]
+__all__ = ["Apart", "Outcomes"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Outcomes":
-        raise AttributeError(f"module 'dal.cli' has no attribute {name!r}")
-    from dal.cli.sweep import Outcomes  # imported when asked for: `dal --help` needs no Hydra
+    if name == "Outcomes":
+        from dal.cli.sweep import Outcomes  # imported when asked for: `dal --help` needs no Hydra
 
-    return Outcomes
+        return Outcomes
+    if name == "Apart":
+        from dal.cli.apart import Apart
+
+        return Apart
+    raise AttributeError(f"module 'dal.cli' has no attribute {name!r}")

@@ -24,7 +24,7 @@ from dal.cli import help, planned
 from dal.cli.explain import exceptions_come_through, explain, in_file, in_one_line
 from dal.cli.folders import LISTED, config_dir, groups, options, with_own
 from dal.cli.running import outcome, run_alone, run_together
-from dal.cli.schema import VERSION, Config, choices_of, refuse_other_defaults
+from dal.cli.schema import VERSION, Config, choices_of, composed, refuse_other_defaults
 from dal.cli.sweep import End, Jobs
 from dal.utils.logs import log_to_console
 from dal.utils.torchrun import first
@@ -99,14 +99,11 @@ def compose_with(strategy: str) -> tuple[DictConfig, Mapping[str, str]]:
         SystemExit: There is no such strategy; with code 1.
     """
     own = [o for o in HydraConfig.get().overrides.task if o.partition("=")[0] != "strategy"]
-    overrides = [*own, f"strategy={strategy}"]
     try:
-        composed = hydra.compose("config", overrides, return_hydra_config=True)
+        return composed([*own, f"strategy={strategy}"])
     except HydraException as error:
         fact = in_one_line(str(error))
         raise SystemExit(f"error: replica_strategies has {strategy}: {fact}") from None
-    names = [str(name) for name in composed if name != "hydra"]
-    return OmegaConf.masked_copy(composed, names), composed.hydra.runtime.choices
 
 
 def check_keys(settings: DictConfig) -> None:
@@ -174,8 +171,8 @@ def main(folder: Path | None = None) -> None:
     try:
         with exceptions_come_through() as wanted:
             if help.asked(sys.argv[1:]):
-                composed = compose(folders, help.overrides(sys.argv[1:]), whole=True)
-                sys.stdout.write(help.text(composed, folders))
+                asked = compose(folders, help.overrides(sys.argv[1:]), whole=True)
+                sys.stdout.write(help.text(asked, folders))
             else:
                 command(start)()
     except Exception as error:

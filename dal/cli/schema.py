@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import field, make_dataclass
 from functools import cache
@@ -78,6 +78,16 @@ def choices_of(settings: DictConfig, chosen: Mapping[str, str | None]) -> Choice
         options["difficulty"] = difficulty
     plain: dict[str, Any] = OmegaConf.to_container(settings)  # type: ignore[assignment]
     return Choices(dict(sorted(options.items())), differing(plain, defaults))
+
+
+def composed(overrides: Sequence[str]) -> tuple[DictConfig, Mapping[str, str]]:
+    """The settings that a job's overrides make, and the chosen option of each group.
+
+    Hydra must be initialized, as it is within a job.
+    """
+    whole = hydra.compose("config", list(overrides), return_hydra_config=True)
+    names = [str(name) for name in whole if name != "hydra"]
+    return OmegaConf.masked_copy(whole, names), whole.hydra.runtime.choices
 
 
 def refuse_other_defaults(config: Mapping[str, Any], run_dir: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
 from typing import Literal
@@ -18,17 +18,15 @@ from dal.data.arrays import number_targets
 from dal.data.class_names import ALIKE, alike, check_class_names
 from dal.data.faults import naming
 from dal.data.label_columns import column, labels_of, override
+from dal.data.rows import Rows
 from dal.data.source import Dataset, is_known
 from dal.data.table_features import Encoded, Encoder, Recipe, filled, learn_medians, say_unknown
 from dal.data.table_files import Columns, read_blocks
 from dal.data.table_survey import Survey
 from dal.utils.memory import check_memory
-from dal.utils.texts import Texts
 
 log = logging.getLogger(__name__)
 
-TEXT = 300
-"""Letters of a row's text for people, at most."""
 _PARTS = {
     "train": "train",
     "training": "train",
@@ -74,8 +72,8 @@ def table(
         path: The file, see `dal.data.table_files.read_blocks` for its kinds.
         target: The column of the labels, or several of 0 and 1, see
             `dal.data.label_columns.labels_of`; None where no label is known yet.
-        id: A column that names the rows for people; it is not learned from. None: they see the
-            cells of the row.
+        id: A column that names the rows for people, besides their cells; it is not learned from.
+            None: only the cells do.
         test_path: A table of test rows, or None.
         validation_path: A table of validation rows, or None.
         split: A column that says for each row whether it is for ``train`` (or empty),
@@ -109,7 +107,7 @@ def table(
     _say(path, parts, survey, recipe)
     contents = parts.pop("train").contents
     for part in parts.values():
-        contents.extend(part.contents)
+        contents.append(part.contents)
     return Dataset(
         name=name or Path(path).stem,
         inputs=inputs["train"],
@@ -185,23 +183,15 @@ class _Part:
     """What is kept of the rows of one part, beside their features."""
 
     labels: dict[str, list[str]]
-    contents: Texts = field(default_factory=Texts)
+    contents: Rows
     rows: int = 0
 
     def add(self, block: Columns, apart: _Apart) -> None:
         for name, cells in self.labels.items():
             cells += map(intern, block[name])  # a few words in many rows
-        self.contents.extend(block[apart.id] if apart.id else _texts(block, apart))
+        hidden = (*apart.targets, apart.split)  # what people are to find out
+        self.contents.extend({name: block[name] for name in block if name not in hidden})
         self.rows += len(next(iter(block.values())))
-
-
-def _texts(block: Columns, apart: _Apart) -> Iterator[str]:
-    """Rows as people read them, without what they are to find out."""
-    shown = [name for name in block if name not in (*apart.targets, apart.split)]
-    line = ", ".join(f"{name.replace('{', '{{').replace('}', '}}')}={{}}" for name in shown)
-    for cells in zip(*(block[name] for name in shown), strict=True):
-        text = " ".join(line.format(*cells).split())
-        yield text if len(text) <= TEXT else f"{text[: TEXT - 3]}..."
 
 
 def _blocks(files: Mapping[str, str | None], split: str | None) -> Iterator[tuple[str, Columns]]:
@@ -242,7 +232,9 @@ def _looked_through(
         with naming(str(files[part] or files["train"])):
             if survey is None:
                 survey = Survey(apart.learned(block), apart.categorical)
-            own = parts.setdefault(part, _Part({name: [] for name in apart.targets}))
+            own = parts.setdefault(
+                part, _Part({name: [] for name in apart.targets}, Rows(apart.id))
+            )
             for name in (*apart.targets, *([apart.id] if apart.id else [])):
                 column(block, name, "data.id" if name == apart.id else "data.target")
             own.add(block, apart)

@@ -244,6 +244,24 @@ def test_threads_wait_without_spinning_unless_the_user_says_otherwise(
         assert os.environ["OMP_WAIT_POLICY"] == found
 
 
+@pytest.mark.parametrize(
+    ("arguments", "jobs"),
+    [
+        (["stopping=[stabilizing],[plateau]"], "stopping=[stabilizing] and stopping=[plateau]"),
+        (["seed=0,1", "budget=20,30", "cluster=local"], "budget=20 and budget=30"),
+        (["seed=0,1", "replicas=2"], "seed=0 and seed=1"),
+        (["strategy=margin,random", "replica_strategies=[bald]"], ""),
+        (["seed=0,0"], "equal jobs"),
+    ],
+)
+def test_jobs_of_a_sweep_that_share_a_run_are_refused_before_the_first(
+    cli: Cli, saved: Path, arguments: list[str], jobs: str
+) -> None:
+    ended = cli("-m", *SMALL, *arguments)
+    check_refused(ended, f"{jobs} of this sweep would work in one run directory, ", "saved_dir")
+    assert not saved.exists()
+
+
 def test_sweep_goes_on_after_a_failed_job_and_ends_with_code_1(cli: Cli, saved: Path) -> None:
     ended = cli("-m", *SMALL, "max_rounds=0", "initial.count=20,5000,21")
     assert ended.code == 1

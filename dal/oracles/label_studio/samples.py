@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from torch import Tensor
 
+from dal.data.rows import Rows, cells_of
 from dal.data.source import Source
 from dal.oracles.label_studio.client import Client, field, rows
 from dal.oracles.pictures import as_png
@@ -26,8 +27,7 @@ def kind_of(source: Source) -> str:
     """What the samples are to people: ``image``, ``text`` or ``table``."""
     if source.train.image(0) is not None:
         return "image"
-    named = source.recipe is not None and source.recipe.get("kind") == "table"
-    told = source.contents is not None and not named
+    told = source.contents is not None and not isinstance(source.contents, Rows)
     return "text" if told or isinstance(source.train.show(0), str) else "table"
 
 
@@ -36,33 +36,22 @@ def told(source: Source, kind: str, index: int) -> dict[str, Any]:
     content, shown = source.content(index), source.train.show(index)
     if kind == "text":
         return {"text": content or str(shown)}
-    title = {"title": content} if content else {}
-    return {"columns": cells(shown, source.recipe), **title}
+    title, cells = cells_of(source, index) or (content, _numbers(shown))
+    return {"columns": cells} | ({"title": title} if title else {})
 
 
-def cells(shown: Any, recipe: Mapping[str, Any] | None) -> dict[str, str]:
-    """The numbers of a sample under their names.
+def _numbers(shown: Any) -> dict[str, str]:
+    """The numbers of a sample under their names, or numbered from 0.
 
     Args:
         shown: float, (D,), or tensors by name, as `dal.data.store.Store.show` gives them.
-        recipe: Names the columns that features were made of, see `dal.data.table_features`; None
-            for features without names, which are numbered from 0.
     """
     if isinstance(shown, Mapping):
         return {str(name): _text(value) for name, value in list(shown.items())[:CELLS]}
     if not isinstance(shown, Tensor):
         return {"": str(shown)}
-    numbers = shown.flatten()
-    if recipe is None or recipe.get("kind") != "table":
-        return {str(place): f"{float(x):.6g}" for place, x in enumerate(numbers[:CELLS])}
-    found, start = {}, 0
-    for column in recipe["columns"]:
-        values = column.get("values")
-        own = numbers[start : start + len(values or "1")]
-        start += len(own)
-        held = values[int(own.argmax())] if values and own.max() > 0 else ""
-        found[str(column["name"])] = str(held) if values else f"{float(own[0]):.6g}"
-    return found
+    numbers = shown.flatten()[:CELLS]
+    return {str(place): f"{float(x):.6g}" for place, x in enumerate(numbers)}
 
 
 def _text(value: Tensor) -> str:

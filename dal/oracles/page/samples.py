@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from dal.data.images.decode import UnreadableError, whole
+from dal.data.rows import cells_of
 from dal.data.source import Source, is_known
 from dal.data.store import Store
 from dal.recording.figures import image_grid
@@ -71,19 +71,16 @@ class Samples:
         try:
             store, row = self._place(index)
             shown, content = _show(store, row), self._source.content(index)
+            row_of_table = cells_of(self._source, index)
         finally:
             self.lock.release()
         if isinstance(shown, Tensor) and shown.ndim == 3:
             return _described("image", title=self._title(index, content))
         if isinstance(shown, str):
             return _described("text", text=shown)
-        recipe = self._source.recipe or {}
-        if recipe.get("kind") == "table" and isinstance(shown, Tensor):
-            if recipe.get("id"):
-                return _described("table", title=content, columns=cells(shown, recipe))
-            told = cells_of(content)
-            rest = [cell for cell in cells(shown, recipe) if cell[0] not in dict(told)]
-            return _described("table", columns=told + (rest if content.endswith("...") else []))
+        if row_of_table is not None:
+            title, cells = row_of_table
+            return _described("table", title=title or None, columns=list(cells.items()))
         if content:
             return _described("text", text=content)
         return _described("table", columns=_numbers(shown))
@@ -147,32 +144,6 @@ def _show(store: Store, row: int) -> Inputs | str:
         return store.show(row)
     except ValueError as error:  # its file is gone, or is another one now
         raise UnseenError(str(error)) from error
-
-
-def cells_of(text: str) -> list[tuple[str, str]]:
-    """The cells of a text such as ``color=red, size=3``, as `dal.data.table` writes a row."""
-    _, *parts = re.split(r"(?:^|, )([^=,]{1,60})=", text)
-    return list(zip(parts[::2], parts[1::2], strict=True))
-
-
-def cells(features_D: Tensor, recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The cells of a row that its features were made of.
-
-    Args:
-        features_D: float, (D,), before they are standardized.
-        recipe: See `dal.data.table_features`.
-    """
-    found, start = [], 0
-    for column in recipe["columns"]:
-        values = column.get("values")
-        own = features_D[start : start + (1 if values is None else len(values))]
-        if values is None:
-            text = f"{own.item():.7g}"
-        else:
-            text = str(values[int(own.argmax())]) if bool(own.any()) else ""
-        found.append((str(column["name"]), text))
-        start += len(own)
-    return found
 
 
 def _described(

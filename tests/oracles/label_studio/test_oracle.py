@@ -16,7 +16,7 @@ import torch
 from label_studio_server import TOKEN, LabelStudio, serving
 from PIL import Image
 
-from dal.data import Dataset, make_source
+from dal.data import Dataset, make_source, table
 from dal.data.source import Source
 from dal.oracles import LabelStudioOracle
 from dal.oracles.label_studio import tasks
@@ -405,21 +405,14 @@ def test_settings_out_of_range(
 
 
 def test_rows_are_shown_by_their_columns(studio: LabelStudio, tmp_path: Path) -> None:
-    recipe = {
-        "kind": "table",
-        "columns": [
-            {"name": "size", "kind": "number", "fill": 0.0},
-            {"name": "color", "kind": "category", "values": ["red", "<b>"], "fill": "red"},
-        ],
-    }
-    inputs = torch.tensor([[0.5, 0, 1], [2, 1, 0], [3, 0, 0]])
-    targets = torch.full((3,), -1)
-    rows = Dataset("rows", inputs, targets, NAMES, contents=["a", "b", "c"], recipe=recipe)
+    path = tmp_path / "rows.csv"
+    path.write_text("name,size,color\na,0.50,<b>\nb,,red\nc,3,\n")
+    rows = table(str(path), None, id="name", missing="fill", class_names=NAMES)
     asking = oracle(studio, tmp_path, make_source(rows, kind="none", seed=0))
     asking.submit(Query(torch.arange(3), torch.full((3,), math.nan)), -1)
     assert [task["data"]["columns"] for task in studio.tasks] == [
-        {"size": "0.5", "color": "<b>"},
-        {"size": "2", "color": "red"},
+        {"size": "0.50", "color": "<b>"},
+        {"size": "", "color": "red"},
         {"size": "3", "color": ""},
     ]
     assert studio.tasks[0]["data"]["title"] == "a"

@@ -1,21 +1,18 @@
-"""Keys, shares, order and cells: the pure parts of the labeling page."""
+"""Keys, shares and order: the pure parts of the labeling page."""
 
 from __future__ import annotations
 
 import string
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import hypothesis.strategies as st
-import pytest
 import torch
 import yaml
 from hypothesis import given, settings
 
 from dal.oracles.page.keys import class_keys, none_keys
 from dal.oracles.page.order import along, chain
-from dal.oracles.page.samples import cells, cells_of
 from dal.oracles.page.shares import Shares
 from dal.settings import differing
 
@@ -118,18 +115,6 @@ def test_many_are_ordered_along_what_differs_most() -> None:
     assert sorted(order.tolist()) == list(range(500))
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("color=red, size=3", [("color", "red"), ("size", "3")]),
-        ("note=a, b, size=", [("note", "a, b"), ("size", "")]),
-        ("just words", []),
-    ],
-)
-def test_cells_of_a_text(text: str, found: Any) -> None:
-    assert cells_of(text) == found
-
-
 def test_what_people_are_shown_and_where_makes_no_other_run() -> None:
     usual = yaml.safe_load((ROOT / "conf/oracle/page.yaml").read_text())
     apart = {"guess": True, "sort_labels": True, "order": "alike", "host": "0.0.0.0", "port": 1}
@@ -137,13 +122,3 @@ def test_what_people_are_shown_and_where_makes_no_other_run() -> None:
     assert differing(config, {"oracle": usual}) == {}
     others = {"oracle": usual | {"annotators_per_sample": 2}}
     assert differing(others, {"oracle": usual}) == {"oracle.annotators_per_sample": 2}
-
-
-def test_cells_that_features_were_made_of() -> None:
-    columns = [
-        {"name": "size", "kind": "number", "fill": None},
-        {"name": "color", "kind": "category", "values": ["blue", "red"], "fill": None},
-    ]
-    recipe = {"kind": "table", "columns": columns}
-    assert cells(torch.tensor([0.1, 0, 1]), recipe) == [("size", "0.1"), ("color", "red")]
-    assert cells(torch.tensor([3.0, 0, 0]), recipe) == [("size", "3"), ("color", "")]

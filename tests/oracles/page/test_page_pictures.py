@@ -145,11 +145,21 @@ def test_rows_of_a_table_are_shown_by_their_columns(tmp_path: Path) -> None:
         "kind": "table", "title": None, "text": None,
         "columns": [("size", "1.5"), ("color", "red"), ("note", "a")],
     }  # fmt: skip
-    assert [cell[0] for cell in samples.describe(1)["columns"]] == ["size", "color", "note"]
-    named = make_source(table(str(path), "label", id="note"), seed=0, kind="none")
-    assert Samples(named).describe(2) == {
-        "kind": "table", "title": "c", "text": None, "columns": [("size", "3.5"), ("color", "red")],
+    assert samples.describe(1)["columns"] == [("size", "2.5"), ("color", "blue"), ("note", long)]
+
+
+@pytest.mark.parametrize("id", [None, "name"])
+def test_cells_are_those_of_the_file(id: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("name,size,color,label\nf1,40.4444444076,red,yes\nf2,,,no\nf3,2.5,blue,yes\n")
+    data = table(str(path), "label", id=id, missing="fill")
+    samples = Samples(make_source(data, seed=0, kind="none"))
+    name = [] if id else [("name", "f1")]
+    assert samples.describe(0) == {
+        "kind": "table", "title": "f1" if id else None, "text": None,
+        "columns": [*name, ("size", "40.4444444076"), ("color", "red")],
     }  # fmt: skip
+    assert samples.describe(1)["columns"][-2:] == [("size", ""), ("color", "")]
 
 
 def test_texts_and_bare_numbers_are_shown() -> None:
