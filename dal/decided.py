@@ -17,7 +17,8 @@ def decided(
     """What is known of the samples that have a label, in the order of first labeling.
 
     The latest answer of each annotator who could tell stands; a guess does where there is no
-    answer.
+    answer. What people say of samples that are measured by plays no part in the other labels, so
+    that no model learns from it, not even by how much each person is believed.
 
     Args:
         events: The columns of a ledger.
@@ -43,8 +44,13 @@ def decided(
         bearing[voted] = _highest(place, votes, len(samples))[at]
         found = targets[bearing]
         if consensus is not None and len(votes):
-            agreed = consensus(Votes(index[votes], who, targets[votes]))
-            found[voted] = agreed.targets[at]
+            given = Votes(index[votes], who, targets[votes])
+            agreed = consensus(given).targets.clone()
+            audits = index[events["origin"] == ORIGINS.index("audit")]
+            learned, of_learned = (~torch.isin(n, audits) for n in (samples, given.samples))
+            if learned.any() and not learned.all():
+                agreed[learned] = consensus(given.where(of_learned)).targets
+            found[voted] = agreed[at]
     return bearing, found
 
 

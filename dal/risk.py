@@ -66,7 +66,8 @@ def drawn(chances: Tensor, uniform: Tensor) -> Tensor:
 def mean_loss(losses: Tensor, weights: Tensor, known: Tensor) -> float:
     """The mean loss over the population: unbiased where all labels are known.
 
-    Where some have none, it is that among samples that have one, by a ratio.
+    Where some have none, it is the weighted mean of those known, for samples that have a label: a
+    ratio of two unbiased sums (Hájek), which is never beyond the losses themselves.
 
     Args:
         losses: float, (M,), of each label asked for; what stands where there is none plays no part.
@@ -111,11 +112,12 @@ def interval(
     terms = torch.stack(_terms(losses, weights, known))
     equal, counts = torch.unique(terms, dim=1, return_counts=True)
     sums, shares = (row.expand(2, -1) for row in equal)
+    share = _largest_share(known, most)
     wanted = torch.tensor([1 - level, 1 + level], dtype=torch.float64) / 2
     low, high = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     for _ in range(_STEPS // 2):
         middle = (low + high) / 2
-        found = torch.stack(_support(sums, shares, counts, most, middle)).diagonal()
+        found = torch.stack(_support(sums, shares, counts, most, share, middle)).diagonal()
         below = found < wanted
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     first, last = float(low[0]), float(high[1])
@@ -145,17 +147,18 @@ def support(
     """
     sums, shares = _terms(losses, weights, known)
     counts = torch.ones(sums.shape[-1], dtype=torch.int64)
-    return _support(sums, shares, counts, most, means)
+    return _support(sums, shares, counts, most, _largest_share(known, most), means)
 
 
 def _support(
-    sums: Tensor, shares: Tensor, counts: Tensor, most: float, means: Tensor
+    sums: Tensor, shares: Tensor, counts: Tensor, most: float, share: Tensor, means: Tensor
 ) -> tuple[Tensor, Tensor]:
     """See `support`; each of the terms stands for so many equal ones: int64, (M,)."""
     rows = sums - means[:, None] * shares
     counts = torch.cat([counts, torch.ones(1, dtype=torch.int64)])
     lowest, highest = (
-        chance_below(torch.cat([rows, (more - means)[:, None]], 1), counts) for more in (0.0, most)
+        chance_below(torch.cat([rows, (more - means * share)[:, None]], 1), counts)
+        for more in (0.0, most)
     )
     return lowest, highest
 
@@ -201,9 +204,15 @@ def _upper_tail(factors: Tensor, counts: Tensor) -> Tensor:
 def _terms(losses: Tensor, weights: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Sums and shares, of which the ratio is the mean loss: (..., M) each, float64.
 
-    A sample without a label stands for others of the population that have none either, so it takes
-    its weight away from the shares; of equal ones nothing is left.
+    Where all labels are known the shares are 1, which is the mean of the weights. Where some are
+    not, the weights of the known ones say how much of the population has a label.
     """
     weights = weights.double()
     sums = torch.where(known, weights * losses.double(), 0.0)
-    return sums, torch.where(known, 1.0, 1 - weights)
+    shares = torch.where(known.all(-1, keepdim=True), 1.0, weights)
+    return sums, torch.where(known, shares, 0.0)
+
+
+def _largest_share(known: Tensor, most: float) -> Tensor:
+    """float64, (...): the largest share that a further draw may have, see `_terms`."""
+    return torch.where(known.all(-1), 1.0, most).double()

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dal.consensus import Decided, Votes
+from dal.consensus import CONSENSUS, Decided, Votes
 from dal.events import ORIGINS, Origin
 from dal.pool import REJECTED, Pool
 
@@ -399,6 +399,27 @@ def test_a_consensus_is_given_the_answers_that_stand() -> None:
     assert pool.train_set().targets.tolist() == [1, 0, 2, 0, 2]
     pool.label(2, ints(8), ints(1), origin="audit", again=None, annotator="max")
     assert pool.train_set().indices.tolist() == [7, 2, 3, 5]
+
+
+@pytest.mark.parametrize("rule", CONSENSUS)
+def test_labels_to_learn_from_are_decided_without_answers_to_measure_by(rule: str) -> None:
+    def labels(ann_is_right: bool) -> Pool:
+        pool, names = Pool(100, consensus=CONSENSUS[rule]), ["ann", "eve", "bob"]
+        disputed = [(index, who) for index in range(6) for who in names[:2]]
+        said = ints(*((index + (who == "eve")) % 2 for index, who in disputed))
+        told = {"again": None, "origin": "oracle", "annotator": [who for _, who in disputed]}
+        pool.label(0, ints(*(index for index, _ in disputed)), said, **told)
+        wrong = names[1] if ann_is_right else names[0]
+        asked = [(index, who) for index in range(50, 80) for who in names]
+        said = ints(*((index + (who == wrong)) % 2 for index, who in asked))
+        told |= {"origin": "audit", "annotator": [who for _, who in asked]}
+        pool.label(0, ints(*(index for index, _ in asked)), said, **told)
+        return pool
+
+    one, other = labels(True), labels(False)
+    assert one.train_set().targets.tolist() == other.train_set().targets.tolist()
+    if rule != "latest":  # two of three, whoever they are
+        assert one.audits()[1].tolist() == [index % 2 for index in range(50, 80)]
 
 
 def test_what_was_spent_in_labels_cost_and_minutes() -> None:

@@ -108,6 +108,38 @@ def test_samples_without_a_class_are_left_out() -> None:
     assert risk.mean_loss(chosen.double(), 1 / rate, has) == pytest.approx(truth, abs=0.01)
 
 
+def test_estimate_among_samples_with_a_class_is_a_mean_of_their_losses() -> None:
+    # Two that count little have a class, and three that count much have none.
+    weights, there = torch.tensor([0.4, 0.2, 1.4, 1.4, 1.4]), torch.arange(5) < 2
+    losses = torch.tensor([1.0, 0, 1, 1, 1])
+    found = risk.mean_loss(losses, weights, there)
+    assert found == pytest.approx(2 / 3)
+    low, high = risk.interval(losses, weights, there, 1 / risk.EVEN)
+    assert 0 <= low < found < high <= 1
+    assert risk.mean_loss(ALL(5), weights, there) == pytest.approx(1)
+    assert risk.interval(ALL(5), weights, there, 1 / risk.EVEN)[1] == 1
+
+
+@pytest.mark.parametrize("doubt", [0.0, 0.6])
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_weighted_intervals_cover_the_truth_where_many_samples_have_no_class(
+    share: float, doubt: float
+) -> None:
+    rng, labels = torch.Generator().manual_seed(7), 30
+    chances = sigmoids(0.15, 2.0, (1000 * labels, 10), rng)
+    foreign = torch.rand(chances.shape, generator=rng) < share
+    rates = risk.rates(torch.where(foreign, doubt, chances))
+    places = risk.drawn(rates, torch.rand(1000 * labels, generator=rng).double())[:, None]
+    wrong = torch.rand(1000 * labels, generator=rng) < chances.gather(1, places)[:, 0]
+    drawn = (wrong.double(), 1 / rates.gather(1, places)[:, 0], ~foreign.gather(1, places)[:, 0])
+    low, high = risk.support(
+        *(one.view(1000, labels) for one in drawn),
+        1 / risk.EVEN,
+        torch.full((1000,), 0.15).double(),
+    )
+    assert enough(int(((low >= SIDE) & (high <= 1 - SIDE)).sum()))
+
+
 def test_draws_follow_the_chances() -> None:
     chances = torch.tensor([[1.0, 2.0, 0.0, 5.0]]).double()
     uniform = (torch.arange(800).double() + 0.5) / 800

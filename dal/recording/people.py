@@ -55,7 +55,8 @@ def people_of(pool: Pool, source: Source) -> dict[str, Any]:
         where nobody answered the same; ``confusion``, label decided on, label said and how often,
         on shared samples. And for all of them ``alpha``, Krippendorff's, or None; ``right``, labels
         decided on that are the data's own, of ``known``; ``several``, samples with several answers.
-        What was asked to measure by plays no part in what is decided on.
+        What was asked to measure by plays no part in what is decided on; its answers count in all
+        that is not said of labels decided on, ``quality``, ``alpha`` and ``several`` among it.
     """
     events = [e for e in pool.events() if e["origin"] not in GUESSES and e["annotator"]]
     names = sorted({event["annotator"] for event in events})

@@ -371,7 +371,7 @@ def _check_picks(
         found, missing = len(scores.get(number, ())), len(row.get("query/open", ()))
         if size is None or (not found and row is rows[-1]):
             continue
-        size -= row.get("query/again", 0)
+        size -= row.get("query/again", 0) + row.get("query/audit", 0)
         if not size - missing <= found <= size:
             raise RunError(
                 f"{folder / 'queries.csv'} is damaged: the picks of round {number} are {found}, "

@@ -59,6 +59,7 @@ def select(job: Job, view: PoolView) -> None:
         "query/size": len(scores) + len(blocks) + (0 if again is None else len(again)),
         **_heights(scores),
         **({} if again is None else {"query/again": len(again)}),
+        **({"query/audit": len(blocks)} if len(blocks) else {}),
         **appended(source),  # some may have come since the fit
         **{f"query/{name}": value for name, value in query.info.items()},
     }

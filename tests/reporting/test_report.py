@@ -9,6 +9,7 @@ import runpy
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import pytest
 import yaml
 from scipy import stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import tensor
+from torch import Generator, tensor
 from written_runs import write_run
 
 import dal
 from dal.data import iris, make_source
 from dal.models import LogisticRegression
-from dal.query import Margin, Random
+from dal.oracles import Answers, SimulatedOracle
+from dal.query import Margin, PoolView, Query, Random
 from dal.recording.palette import COLORS
 from dal.reporting import tables
 from dal.reporting.compare import (
@@ -753,6 +755,55 @@ def test_report_reads_what_a_run_wrote(runs: Path, tmp_path: Path) -> None:
     assert (
         make_groups([again])[0].curves["random"][0].start["weights"] == random.start["weights"][:8]
     )
+
+
+class Late(SimulatedOracle):
+    """Ann and bob answer each sample; the first sample of a question comes a round late."""
+
+    enough, answers_per_sample = 0.5, 2
+
+    def collect(self, ticket: dict[str, Any]) -> Answers:
+        return self._of_both(ticket["indices"][1:] or ticket["indices"])
+
+    def revisit(self, ticket: dict[str, Any]) -> Answers:
+        return self._of_both(ticket["indices"])
+
+    def _of_both(self, indices: list[int]) -> Answers:
+        found = super().collect({"indices": indices * 2})
+        return replace(found, annotators=["ann"] * len(indices) + ["bob"] * len(indices))
+
+
+class Twice(Margin):
+    """Asks once more about the samples whose labels were known at the start."""
+
+    def select(self, view: PoolView, query_size: int, rng: Generator) -> Query:
+        query = super().select(view, max(1, query_size - 1), rng)
+        return replace(query, again=tensor([0])) if query_size > 1 else query
+
+
+def test_report_reads_runs_with_audits_late_answers_several_people_and_second_questions(
+    runs: Path,
+) -> None:
+    source = make_source(iris(), seed=0)
+    folder = runs / "iris-logistic_regression-margin-s0-00000000"
+    dal.run(
+        source,
+        LogisticRegression,
+        Twice(),
+        initial=tensor([0, 40, 80]),
+        trainer=Trainer(epochs=2),
+        oracle=Late(source.train.targets),
+        settings=dal.Settings(budget=36, query_size=6, audit=0.34, threads=1, figures=False),
+        run_dir=folder,
+        config={"seed": 0, "strategy": {}},
+    )
+    found = collect([runs], Options())
+    assert not found.left_out
+    run = found.groups[0].curves["margin"][0]
+    row = run.rows[0]
+    assert [row[f"query/{name}"] for name in ("size", "again", "audit")] == [6, 1, 2]
+    assert row["query/open"]
+    assert [sum(r.picks.values()) for r in run.rounds[:2]] == [3, 3]
 
 
 def test_status_shows_every_run_and_fails_for_failed_ones(runs: Path, script: Script) -> None:
