@@ -13,8 +13,6 @@ from typing import Any
 
 from dal.cli.folders import config_dir
 
-PAGE = "dal.oracles.PageOracle"
-
 
 def main() -> None:
     """Let the run go on.
@@ -23,7 +21,7 @@ def main() -> None:
         SystemExit: With code 1 after an error, 128 + the signal's number after a signal.
     """
     given = _parser().parse_args()
-    from dal.cli.running import run_alone
+    from dal.cli.running import PAGE, run_alone
     from dal.settings import PlannedRun
     from dal.utils.logs import log_to_console
 
@@ -65,6 +63,7 @@ def _settings(run: Path, given: list[str]) -> tuple[dict[str, Any], dict[str, An
     """
     import yaml
 
+    from dal.cli.running import PAGE
     from dal.runs.replay import read_config  # the first import of torch
     from dal.utils.build import TARGET, factory
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from dal.cli.sweep import Jobs
@@ -16,6 +17,11 @@ from dal.settings import PlannedRun
 from dal.utils.logs import OUTCOME, working_for
 
 log = logging.getLogger(__name__)
+
+PAGE = "dal.oracles.PageOracle"
+
+ENDING = ("budget", "budget_in", "max_rounds", "stopping", "stopping_when", "stop_set")
+"""Settings that say when a run ends."""
 
 TOO_MANY_FILES = (
     "; raise the number of files that a process may open (ulimit -n 65536) or lower replicas, and "
@@ -36,18 +42,52 @@ def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bo
     )
 
 
-def _is_complete(run: PlannedRun) -> bool:
+def nobody_to_ask(
+    status: Mapping[str, Any], config: Mapping[str, Any], saved: Any, page: Mapping[str, Any]
+) -> bool:
+    """Whether a run has ended that is asked on a page, of which no answers are to come.
+
+    Other oracles are asked again: they may hold what people have corrected since.
+
+    Args:
+        status: The run's.
+        config: Its settings now.
+        saved: Those that it ended by.
+        page: Settings of who answers now.
+    """
+    return (
+        status.get("status") == "complete"
+        and status.get("reason") != "pool_exhausted"  # more samples may have come
+        and page.get("_target_") == PAGE
+        and all(oracle.get("enough", 1.0) >= 1 for oracle in (page, config["oracle"]))
+        and isinstance(saved, Mapping)
+        and all(saved.get(name) == config[name] for name in ENDING)
+    )
+
+
+def _is_complete(run: PlannedRun, oracle: Mapping[str, Any] | None = None) -> bool:
     """Whether nothing is left to do, which is then said."""
-    status = read_status(run.run_dir)
+    status, config = read_status(run.run_dir), run.config
     labels, accuracy = status.get("labels"), status.get("accuracy")
-    shown = isinstance(labels, int) and isinstance(accuracy, int | float)
-    whole = shown and (run.run_dir / MODEL).is_file()  # a model that was removed is written again
-    if not (whole and complete_already(status, run.config)):
+    if not (isinstance(labels, int) and (run.run_dir / MODEL).is_file()):
+        return False  # a model that was removed is written again
+    tested = isinstance(accuracy, int | float)
+    if not (
+        (tested and complete_already(status, config))
+        or nobody_to_ask(status, config, _saved(run.run_dir), oracle or config["oracle"])
+    ):
         return False
-    said = "complete already: %d labels, test accuracy %.4f, in %s"
+    shown = f", test accuracy {accuracy:.4f}" if tested else ""
     with working_for(run.name):
-        OUTCOME.info(said, labels, accuracy, run.run_dir)
+        OUTCOME.info("complete already: %d labels%s, in %s", labels, shown, run.run_dir)
     return True
+
+
+def _saved(run_dir: Path) -> Any:
+    try:
+        return yaml.safe_load((run_dir / "config.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # it is written anew
 
 
 def run_alone(run: PlannedRun, sweep: bool, oracle: Mapping[str, Any] | None = None) -> None:
@@ -61,7 +101,7 @@ def run_alone(run: PlannedRun, sweep: bool, oracle: Mapping[str, Any] | None = N
     Raises:
         SystemExit: It failed, or a signal came.
     """
-    if _is_complete(run):
+    if _is_complete(run, oracle):
         return
     from dal.runs.from_config import execute  # the first import of torch
     from dal.utils.build import factory

@@ -86,11 +86,11 @@ def check_questions(job: Job) -> None:
         name = entry["name"]
         if entry is job.state.pending or entry["open"]:
             raise ValueError(
-                f"what round {entry['round']} asked was asked by oracle={name}, which may hold "
-                f"answers, and this is oracle={job.oracle.name}; go on with {name}"
+                f"answers of round {entry['round']} are missing, and its question is with "
+                f"oracle={name} now; go on with that, not with oracle={job.oracle.name}"
             )
         log.warning(
-            "what round %d asked was asked by oracle=%s: changes of its answers are not seen",
+            "the question of round %d is with oracle=%s: changes of its answers are not seen",
             entry["round"],
             name,
         )

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from page_client import Client
 
 from dal.cli import command, config
+from dal.cli.folders import config_dir
+from dal.cli.running import ENDING, PAGE, nobody_to_ask
 
 SETTINGS = (
     "data=iris", "model=logistic_regression", "strategy=margin", "query_size=4", "budget=8",
@@ -128,6 +131,49 @@ def test_a_run_with_a_page_of_its_own_goes_on(dal: Dal, tmp_path: Path) -> None:
     assert dal("train", *SETTINGS, *names) == 0
     finder.join()
     assert ledger(run_dirs[0]) == [(0, "Zoe", 1)] * 4
+
+
+@pytest.mark.parametrize("own", ["files", "page"])
+def test_a_run_that_has_ended_asks_nobody(
+    dal: Dal, tmp_path: Path, capsys: pytest.CaptureFixture[str], own: str
+) -> None:
+    """Whatever ended it, here a criterion, and without a test part as well."""
+    command = (*SETTINGS, "max_rounds=0", "split.kind=none", "stopping=[cost]")
+    command = (*command, "stopping.cost.value=1")
+    assert dal("train", *command) == 0
+    (run_dir,) = [path.parent for path in tmp_path.glob("*/config.yaml")]
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    status = json.loads((run_dir / "status.json").read_text())
+    assert status["reason"].startswith("cost: ")
+    page = yaml.safe_load((config_dir() / "oracle/page.yaml").read_text())
+    config["oracle"] = page if own == "page" else {"_target_": "dal.oracles.FilesOracle"}
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    capsys.readouterr()
+    assert dal("label", str(run_dir), "open_browser=false") == 0
+    said = "".join(capsys.readouterr()).splitlines()
+    assert len(said) == 1
+    assert "complete already: 20 labels, in " in said[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [
+        ({}, True),
+        ({"budget": 9}, False),
+        ({"stopping": {}}, False),
+        ({"oracle": {"_target_": PAGE, "enough": 0.9}}, False),
+        ({"oracle": {"_target_": "dal.oracles.FilesOracle", "enough": 1.0}}, False),
+    ],
+)
+def test_only_a_page_has_nothing_to_add_to_a_run_that_has_ended(
+    changes: dict[str, Any], ended: bool
+) -> None:
+    saved = dict.fromkeys(ENDING, 8) | {"oracle": {"_target_": PAGE, "enough": 1.0}}
+    config = saved | changes
+    for reason, expected in (("plateau: no better", ended), ("pool_exhausted", False)):
+        status = {"status": "complete", "reason": reason}
+        assert nobody_to_ask(status, config, saved, config["oracle"]) is expected
+    assert not nobody_to_ask({"status": "waiting"}, saved, saved, saved["oracle"])
 
 
 @pytest.mark.parametrize(
