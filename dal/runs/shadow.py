@@ -7,10 +7,11 @@ strategy's, and both are asked about the rest, part after part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,12 +41,15 @@ class Shadow:
         beside: Labels that each learned from besides, in the smallest and the largest part.
         strategy: bool, (M,), which audit labels the model of the strategy's labels is right on.
         random: bool, (M,), the same of that of random labels.
+        paid: What the largest part of the strategy's labels cost, and on average as many of the
+            audit; answers that gave no label, to questions that came before, are in it.
     """
 
     initial: int
     beside: tuple[int, int]
     strategy: Tensor
     random: Tensor
+    paid: tuple[float, float]
 
     @property
     def difference(self) -> tuple[float, float, float]:
@@ -74,6 +78,8 @@ class Shadow:
             f"  random ones of the audit               {self.random.double().mean():8.1%} right\n"
             f"  difference                             {100 * found:+8.1f} points "
             f"({100 * low:+.1f} to {100 * high:+.1f}, 95 %)\n"
+            f"paid, with answers that gave no label: {self.paid[0]:.6g} for the strategy's, "
+            f"{self.paid[1]:.6g} for as many of the audit\n"
             f"{verdict}. The interval is about which samples were drawn for the audit. It says "
             "nothing of other seeds, nor of more labels: the strategy's later ones play no part."
         )
@@ -133,7 +139,19 @@ def shadow(run_dir: Path, folds: int = FOLDS, plugins: Sequence[str] = ()) -> Sh
             for row, more in enumerate((asked, audit.part(rest))):
                 learned = _joined(initial, more.part(torch.arange(size)))
                 right[row, held] = _right(fresh(), learned, audit.part(held))
-    return Shadow(len(initial), (min(sizes), max(sizes)), right[0], right[1])
+    most = max(sizes)
+    paid = _cost(events, "oracle", asked.indices[:most]), _cost(events, "audit", indices)
+    beside, mean = (min(sizes), most), paid[1] / len(audit)
+    return Shadow(len(initial), beside, right[0], right[1], (paid[0], most * mean))
+
+
+def _cost(events: Sequence[Mapping[str, Any]], origin: str, indices: Tensor) -> float:
+    """What was paid for some samples, and for those that were asked about before the last."""
+    answers = [event for event in events if event["origin"] == origin]
+    wanted, asked = set(indices.tolist()), list(dict.fromkeys(e["index"] for e in answers))
+    until = max((place for place, index in enumerate(asked, 1) if index in wanted), default=0)
+    paid_for = set(asked[:until])
+    return sum(float(event["cost"]) for event in answers if event["index"] in paid_for)
 
 
 def _joined(one: TrainSet, two: TrainSet) -> TrainSet:

@@ -108,13 +108,15 @@ def todo(result: Result, run_dir: Path) -> str:
     if result.status != "waiting":
         return ""
     state = result.job.state
-    asked = state.pending or next((entry for entry in state.tickets if entry["open"]), {})
-    ticket = asked.get("ticket", {})
-    if "where" in ticket:
-        return f": give them at {ticket['where']} and run the same command again"
-    if "file" not in ticket:  # an oracle that asks in another way
+    asked = [state.pending] if state.pending else [e for e in state.tickets if e["open"]]
+    tickets = [entry.get("ticket", {}) for entry in asked] or [{}]
+    if "where" in tickets[0]:
+        return f": give them at {tickets[0]['where']} and run the same command again"
+    if "file" not in tickets[0]:  # an oracle that asks in another way
         return ": run the same command again when they are given"
-    return f": fill in {run_dir / 'queries' / str(ticket['file'])} and run the same command again"
+    files = [str(ticket["file"]) for ticket in tickets if "file" in ticket]
+    rest = f" (and {', '.join(files[1:])} beside it)" if files[1:] else ""
+    return f": fill in {run_dir / 'queries' / files[0]}{rest} and run the same command again"
 
 
 def shortened(report: str, classes: int, path: Path) -> str:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = ("data=iris", "model=logistic_regression", "strategy=margin", "split.kind=none")
 SMALL += ("query_size=10", "budget=40", "trainer.epochs=5", "threads=1", "figures=false")
 SMALL += ("initial.count=9",)
+PAID = (15.0, 15.0)
 
 
 def made(folder: Path, *overrides: str) -> Any:
@@ -74,6 +75,7 @@ def test_models_learn_from_equally_many_labels_and_from_none_they_are_asked_abou
     initial = {e["index"] for e in events if e["origin"] == "initial"}
     assert (found.initial, found.beside) == (9, (15, 15))
     assert len(found.strategy) == len(found.random) == 20
+    assert found.paid == PAID
     first = [e["index"] for e in events if e["origin"] == "oracle"][:15]
     for strategy, random in zip(learned[::2], learned[1::2], strict=True):
         assert strategy == initial | set(first)
@@ -84,20 +86,34 @@ def test_models_learn_from_equally_many_labels_and_from_none_they_are_asked_abou
     assert sum(map(len, held)) == 20
 
 
+def test_answers_without_a_label_are_paid_for_too(tmp_path: Path) -> None:
+    abstaining = ("oracle=abstaining", "oracle.share=0.4", "audit=0.5", "trainer.epochs=1")
+    result = made(tmp_path / "run", *abstaining)
+    found = shadow(tmp_path / "run", folds=2)
+    asked: dict[str, list[bool]] = {"oracle": [], "audit": []}
+    for event in result.job.pool.events(9):
+        asked[event["origin"]].append(not event["abstained"])
+    most = found.beside[1]
+    until = next(n for n in range(21) if sum(asked["oracle"][:n]) == most)
+    assert found.paid == pytest.approx((until, 20 * most / sum(asked["audit"])))
+    assert until > most
+
+
 def test_difference_is_paired_and_not_overstated() -> None:
     yes, no = torch.ones(40, dtype=torch.bool), torch.zeros(40, dtype=torch.bool)
-    found = Shadow(9, (15, 16), yes, no)
+    found = Shadow(9, (15, 16), yes, no, (30.0, 17.5))
     assert found.difference[0] == 1
     assert "strategy's labels taught more" in found.in_words()
-    assert "random labels taught more" in Shadow(9, (15, 15), no, yes).in_words()
+    assert "30 for the strategy's, 17.5 for as many of the audit" in found.in_words()
+    assert "random labels taught more" in Shadow(9, (15, 15), no, yes, PAID).in_words()
     half = torch.arange(40) % 2 == 0
-    same = Shadow(9, (15, 15), half, half)
+    same = Shadow(9, (15, 15), half, half, PAID)
     assert same.difference[0] == 0
     assert "do not tell which taught more" in same.in_words()
     # Where all pairs differ, it is the interval of a share of pairs.
     ends = stats.binomtest(30, 40).proportion_ci(0.95, "exact")
     mixed = torch.arange(40) < 30
-    found = Shadow(9, (15, 15), mixed, ~mixed)
+    found = Shadow(9, (15, 15), mixed, ~mixed, PAID)
     assert found.difference == pytest.approx((0.5, 2 * ends.low - 1, 2 * ends.high - 1), abs=1e-6)
 
 

@@ -100,3 +100,14 @@ def test_who_waits_for_labels_is_told_what_to_do(ticket: dict[str, Any], wanted:
     state = SimpleNamespace(pending={"ticket": ticket})
     result: Any = SimpleNamespace(status="waiting", job=SimpleNamespace(state=state))
     assert wanted in todo(result, Path("run"))
+
+
+def test_all_files_with_missing_answers_are_named() -> None:
+    tickets = [
+        {"open": {3: 1} if number != 1 else {}, "ticket": {"file": f"round_000{number}.csv"}}
+        for number in range(4)
+    ]
+    state = SimpleNamespace(pending=None, tickets=tickets)
+    result: Any = SimpleNamespace(status="waiting", job=SimpleNamespace(state=state))
+    wanted = "fill in run/queries/round_0000.csv (and round_0002.csv, round_0003.csv beside it) and"
+    assert wanted in todo(result, Path("run"))

@@ -30,6 +30,7 @@ from dal.oracles.label_studio.samples import Local, Pictures, Uploaded, kind_of,
 from dal.oracles.label_studio.tasks import deliver
 from dal.query.base import Query
 from dal.task import Multiclass, Multilabel
+from dal.utils.logs import REPLICA
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +127,16 @@ class LabelStudioOracle(Oracle):
         """Take the data, and try the token: before anything is trained.
 
         Raises:
-            ValueError: The token is refused, or pictures cannot be shown as they shall.
+            ValueError: The token is refused, pictures cannot be shown as they shall, or the
+                process shall wait while it does several runs.
             UnreachableError: The server is gone, and was never seen by this run.
         """
+        if self._waits and REPLICA.get():
+            raise ValueError(
+                "oracle=label_studio waits for people about one run, and this command does "
+                "several; set oracle.wait=false, or give one seed and one strategy, without "
+                "replicas or -m"
+            )
         self._source = source
         self._pictures  # noqa: B018 - refused settings leave nothing behind
         try:

@@ -23,6 +23,7 @@ from dal.oracles.label_studio import tasks
 from dal.oracles.label_studio.client import UnreachableError
 from dal.pool import REJECTED
 from dal.query import Query
+from dal.utils.logs import working_for
 
 NAMES = ("cat", 'd<o>g & "c"', "größe")
 QUERY = Query(torch.tensor([8, 3, 5]), torch.tensor([0.9, 0.5, 0.25]))
@@ -335,6 +336,15 @@ def test_nobody_waits_where_that_is_not_asked_for(studio: LabelStudio, tmp_path:
     studio.before = lambda *_: (502, {})
     with pytest.raises(UnreachableError, match="nothing is lost: mend this and run the same"):
         asking.collect(ticket)
+
+
+def test_several_runs_in_one_process_are_not_waited_for(
+    studio: LabelStudio, tmp_path: Path
+) -> None:
+    with working_for("margin s0"):
+        with pytest.raises(ValueError, match=r"one run.* set oracle.wait=false"):
+            oracle(studio, tmp_path, wait=True)
+        assert oracle(studio, tmp_path).submit(QUERY, 0)["where"]
 
 
 def test_before_anything_is_trained_server_and_token_are_tried(
