@@ -85,6 +85,7 @@ class Asking:
         self.answers: list[Answers] = []
         self.targets = self.source.train.targets.tolist()
         names = settings.pop("class_names", self.source.class_names)
+        self._reason = settings.pop("reason", "the budget is spent")
         self._settings = {"open_browser": False, "run_name": "a run"} | settings
         self._oracle = PageOracle(folder, names, **self._settings)
         self._stopping, self._ready = threading.Event(), threading.Event()
@@ -132,7 +133,7 @@ class Asking:
                 self.train.wait(30)
                 row = {"round": number + 1, "labels": 15, "test/accuracy": 0.75}
                 self._oracle.tell({"round": number + 1, "row": row})
-            self._oracle.tell({"status": "complete", "reason": "the budget is spent"})
+            self._oracle.tell({"status": "complete", "reason": self._reason})
         finally:
             self._ready.set()
             self._oracle.close()

@@ -76,7 +76,7 @@ class Person:
     times: deque[float] = field(default_factory=lambda: deque(maxlen=1000))
 
     def per_minute(self, now: float) -> float:
-        """Answers a minute, of the last time at work."""
+        """Answers a minute, of the last time at work on this question."""
         recent = [when for when in self.times if now - when < PACE]
         return 60.0 * (len(recent) - 1) / max(now - recent[0], 1.0) if len(recent) > 1 else 0.0
 
@@ -186,6 +186,8 @@ class Desk:
             for item in items:
                 for name in self.decided(item):
                     shares.answer(name, item.id, True)
+            for person in self.people.values():
+                person.times.clear()  # training was no work
             self.sheet = Sheet(question, {i.id: i for i in items}, shares)
             self.bump()
 

@@ -120,7 +120,7 @@ class View:
                 "disagreements": [],
             }
             counts = {"asked": 0, "answered": 0, "missing": 0, "may_be_open": 0}
-            return nothing | counts | {"people": people, "seconds_left": None}
+            return nothing | counts | {"people": people}
         own = sheet.shares.of(name, desk.at_work(name)) if name else []
         numbers = len(own) * len(desk.class_names) <= NUMBERS
         wanted, given = sheet.shares.wanted, sheet.shares.answered
@@ -142,7 +142,6 @@ class View:
             "answered": answered,
             "missing": desk.missing(),
             "may_be_open": desk.may_be_open(),
-            "seconds_left": self._seconds_left(held, asked - answered),
         }
 
     def _names(self, sheet: Sheet) -> list[str]:
@@ -181,12 +180,6 @@ class View:
         return {
             "name": name, "answered": count[0], "of": count[1], "per_minute": pace, "here": here,
         }  # fmt: skip
-
-    def _seconds_left(self, held: Mapping[str, Mapping[str, Any]], left: int) -> float | None:
-        times: list[float] = [one.seconds for all_ in held.values() for one in all_.values()]
-        if not any(times):
-            return None
-        return round(left * sum(times) / len(times) / max(len(self._desk.at_work()), 1), 1)
 
 
 def _finite(value: Any) -> Any:

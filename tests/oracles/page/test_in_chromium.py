@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def test_keys_answer_and_advance_and_the_run_gets_the_answers(browser: Any, tmp_
             "() => document.querySelector('#note').textContent.includes('round 1')"
         )
         assert page.inner_text("#count") == "0 of 5"
-        assert "0.5 at 10, 0.75 at 15 labels" in page.inner_text("#curve")
+        assert "test accuracy 0.500 at 10, 0.750 at 15 labels" in page.inner_text("#curve")
         press(page, "1", "2", "3", "4", "5")
         page.keyboard.press("Enter")
         page.wait_for_selector("body[data-mode=done]")
@@ -186,27 +187,63 @@ def test_several_labels_toggle_and_enter_goes_on(browser: Any, tmp_path: Path) -
         assert asking.said == [{"labels": ["sky", "water"]}, {"none": True}, {"unsure": True}]
 
 
-def test_more_classes_than_keys_are_found_by_typing(browser: Any, tmp_path: Path) -> None:
-    names = ("cat", "cattle", "streetcar", "Café", *(f"other {letter}" for letter in "abcdef"))
-    names = (*names, *(f"thing {a}{b}" for a in "abcdefg" for b in "abcd"))
-    with Asking(tmp_path, class_names=names, size=6) as asking:
+@pytest.mark.parametrize("last", ["neg", "automobile"])
+def test_a_guess_leaves_the_name_of_its_class_whole(
+    browser: Any, tmp_path: Path, last: str
+) -> None:
+    names = *(f"po{letter}" for letter in "abcdefghi"), last
+    with Asking(tmp_path, class_names=names, guess=True) as asking:
+        page = enter(browser, asking, viewport={"width": 1280, "height": 800})
+        assert page.locator(".guess:visible").count() == 1
+        height = "() => document.querySelector('#classes button:last-child .name').offsetHeight"
+        assert page.evaluate(height) < 30  # one line
+
+
+def test_thanks_are_for_those_who_answered_and_the_end_is_no_alarm(
+    browser: Any, tmp_path: Path
+) -> None:
+    with Asking(tmp_path, rounds=1, reason="budget") as asking:
         page = enter(browser, asking)
-        page.keyboard.type("cat")
-        shown = page.locator("#classes button .name").all_inner_texts()
-        assert shown == ["cat", "cattle"]
-        press(page, "Enter")
-        page.keyboard.type("cat")
-        press(page, "2")  # the second that is shown
-        page.keyboard.type("cafe")
-        page.keyboard.press("Backspace")  # takes a letter, not an answer
-        assert page.input_value("#filter") == "caf"
-        press(page, "Enter", " ", "0")
-        assert asking.said == [
-            {"labels": ["cat"]}, {"labels": ["cattle"]}, {"labels": ["Café"]},
-            {"unsure": True}, {"none": True},
-        ]  # fmt: skip
-        page.keyboard.press("Backspace")  # nothing is typed: undo
-        page.wait_for_selector("#stage[aria-label='Item 5 of 6']")
+        press(page, *"12345")
+        head = page.locator(".tally thead th").all_inner_texts()
+        assert head == ["Your answer", "Items"]
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#between h2:has-text('Thank you. The model is training')")
+        page.reload()
+        page.wait_for_selector("#between h2:has-text('The model is training')")
+        assert "Thank you" not in page.inner_text("#between")
+        asking.train.set()
+        page.wait_for_selector("body[data-mode=done]")
+    assert "The budget is spent." in page.inner_text("#between")
+    page.wait_for_timeout(2500)  # the server is gone: two questions for news fail
+    assert page.is_hidden("#banner")
+
+
+def test_last_answers_are_pictures_after_a_reload_too(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path) as asking:
+        page = enter(browser, asking)
+        press(page, "1", "2")
+        page.reload()
+        wait_for_item(page)
+        page.wait_for_function("() => document.querySelectorAll('#strip .thumb img').length === 2")
+
+
+def test_pace_and_time_left_belong_together(browser: Any, tmp_path: Path) -> None:
+    with Asking(tmp_path, size=8) as asking:
+        asking.train.set()
+        page = enter(browser, asking)
+        pace = "() => document.querySelector('#pace').textContent"
+        press(page, "1")
+        page.wait_for_timeout(3000)
+        press(page, "2")
+        page.wait_for_function(f"{pace}.includes('left')")
+        said = re.fullmatch(r"(\d+) a minute · about (\d+) s left", page.evaluate(pace))
+        assert said is not None
+        assert int(said[2]) == pytest.approx(60 * 6 / int(said[1]), abs=7)
+        press(page, *"345678")
+        page.keyboard.press("Enter")
+        page.wait_for_function("() => document.querySelector('#count').textContent === '0 of 8'")
+        assert page.evaluate(pace) == ""  # nothing is known of this question yet
 
 
 def test_names_and_texts_of_others_are_shown_as_text(browser: Any, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import * as api from "./api.js";
 import { Clock } from "./clock.js";
 import { askName, connect, readOptions, showKeys } from "./controls.js";
 import { $, inWords, make, pause, plural, same } from "./dom.js";
-import { noneKeys, written } from "./keys.js";
+import { isTyping, noneKeys, written } from "./keys.js";
 import { answerOf, indexOf, itemOf, items, mode, nextOpen } from "./model.js";
-import { open, page, picked, ready, several, update } from "./model.js";
+import { hasEnded, open, page, picked, ready, several, update } from "./model.js";
 import { Samples } from "./samples.js";
 import { View } from "./view.js";
 import { Zoom } from "./zoom.js";
@@ -35,7 +35,7 @@ async function follow() {
     }
     if (news.problem) {
       since = null; // another process may count from the start
-      if (fails++) view.trouble(news.problem);
+      if (fails++ && !hasEnded()) view.trouble(news.problem);
       await pause(Math.min(300 * 2 ** fails, 3000));
       continue;
     }
@@ -185,7 +185,8 @@ function next() {
   if (!drafted && answerOf(page.current)) show(nextOpen());
   else if (drafted && labels.length) answer({ labels });
   else if (several()) view.say(`Nothing is chosen. None of these: ${written(noneKeys(page.state)[0])}.`);
-  else view.say("A class's key answers.");
+  else if (isTyping(page.state)) view.say("Not answered yet: type a part of a class, then Enter.");
+  else view.say("Not answered yet: press the key of a class.");
 }
 
 async function answer(given) {
@@ -233,6 +234,7 @@ async function deliver(id, given) {
     const reason = refused.status === 409 ? "The question was closed before." : refused.message;
     view.say(`Not taken: ${words}. ${reason}`, true);
   } else {
+    page.helped = true;
     page.drafts.delete(id);
     const heard = page.state.version >= saved.version; // the news were faster
     if (page.state.question === question && !heard) {
@@ -281,6 +283,7 @@ const acts = {
   help: showKeys,
   again: () => outbox.wake(),
   clear: () => classes.clear(),
+  emptied: () => view.say("The filter is empty. Escape, then ⌫, takes back the last answer."),
   mark: ({ step }) => classes.move(step),
   take: () => classes.marked !== undefined && choose(classes.marked),
   shown: ({ place }) => classes.at(place) !== undefined && choose(classes.at(place)),

@@ -1,7 +1,14 @@
 /** What stands in the place of the item: the end of a question, training, the end of the run. */
 
 import { $, inWords, make, plural } from "./dom.js";
-import { curve, hasCurve, short } from "./side.js";
+import { curve, hasCurve, metricWords, short } from "./side.js";
+
+const REASONS = {
+  budget: "The budget is spent.",
+  max_rounds: "All rounds are done.",
+  pool_exhausted: "No sample is left to ask about.",
+  answers: "Answers are missing. Start the run again to go on.",
+};
 
 function title(words) {
   return make("h2", { id: "between-title", tabindex: "-1" }, words);
@@ -20,7 +27,9 @@ function tally(answers, classes) {
   const rows = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 12);
   const line = ([words, count]) =>
     make("tr", {}, make("th", { scope: "row", dir: "auto" }, words), make("td", {}, String(count)));
-  return make("table", { class: "tally" }, make("tbody", {}, ...rows.map(line)));
+  const heads = ["Your answer", "Items"].map((words) => make("th", { scope: "col" }, words));
+  const head = make("thead", {}, make("tr", {}, ...heads));
+  return make("table", { class: "tally" }, head, make("tbody", {}, ...rows.map(line)));
 }
 
 /** Everything of one's own is answered, or the person wants to hand in before. */
@@ -58,12 +67,12 @@ function ending({ state, answers, missing, unheard, refused, name, acts }) {
   return parts;
 }
 
-function training({ state }) {
+function training({ state, helped }) {
   const news = state.training;
-  const parts = [title("Thank you. The model is training")];
+  const parts = [title(`${helped ? "Thank you. " : ""}The model is training`)];
   if (news) {
     const values = Object.entries(news.values ?? {}).filter(([, value]) => Number.isFinite(value));
-    const words = values.map(([name, value]) => `${name.replaceAll(/[_/]/g, " ")} ${short(value)}`);
+    const words = values.map(([name, value]) => `${metricWords(name)} ${short(value)}`);
     parts.push(make("p", { id: "epoch" }, [`epoch ${news.epoch}`, ...words].join(" · ")));
   }
   parts.push(make("progress", { "aria-label": "Training" }));
@@ -75,7 +84,7 @@ function training({ state }) {
 function finished({ state }) {
   const failed = state.phase === "failed";
   const parts = [title(failed ? "The run has stopped" : "The run is complete. Thank you")];
-  if (state.reason) parts.push(make("p", {}, state.reason));
+  if (state.reason) parts.push(make("p", {}, REASONS[state.reason] ?? state.reason));
   if (failed) parts.push(make("p", { class: "muted" }, "All answers are kept. The terminal says more."));
   return parts;
 }
@@ -83,7 +92,7 @@ function finished({ state }) {
 /**
  * Draws what is between items.
  * @param mode "end", "train", "done" or "failed"
- * @param view `{state, answers, missing, unheard, refused, name, acts}`; unheard: the state is
+ * @param view `{state, answers, missing, unheard, refused, name, helped, acts}`; unheard: the state is
  *   older than an answer
  */
 export function showBetween(mode, view) {

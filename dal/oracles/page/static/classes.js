@@ -20,6 +20,7 @@ export class Classes {
   #order = []; // labels as they stand
   #marked = 0; // place among those, what Enter takes
   #typing = false;
+  #used = false;
   #digits = false;
   #key = "";
   #names = [];
@@ -36,6 +37,11 @@ export class Classes {
   /** The text typed so far. */
   get filter() {
     return this.#typing ? this.field.value : "";
+  }
+
+  /** Whether something was typed since the filter was last cleared; it may have been deleted again. */
+  get used() {
+    return this.#used;
   }
 
   /** New buttons, if the classes are not those of before. */
@@ -67,6 +73,7 @@ export class Classes {
   /** Empties the filter. */
   clear() {
     this.field.value = "";
+    this.#used = false;
     this.#filtered();
   }
 
@@ -90,6 +97,7 @@ export class Classes {
 
   #filtered() {
     const typed = this.filter.trim();
+    this.#used ||= this.filter !== "";
     const ranks = this.#names.map((name) => (typed ? rank(name, typed) : 0));
     const labels = [...ranks.keys()].filter((label) => ranks[label] !== null);
     const chance = (label) => this.#probs?.[label] ?? 0;

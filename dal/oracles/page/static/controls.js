@@ -1,7 +1,7 @@
 /** Keys, buttons and dialogs. */
 
 import { $, make, store, write } from "./dom.js";
-import { isTyping, meaning, noneKeys, written } from "./keys.js";
+import { digitsPick, isTyping, meaning, noneKeys, written } from "./keys.js";
 import { mode, page, several } from "./model.js";
 
 const NATIVE = "button, a, summary, select, textarea, input:not(#filter)";
@@ -17,7 +17,7 @@ function isForElement(event) {
 function listen(acts, classes) {
   document.addEventListener("keydown", (event) => {
     if (!page.state || document.querySelector("dialog[open]") || isForElement(event)) return;
-    const found = meaning(event, page.state, classes.filter);
+    const found = meaning(event, page.state, classes.filter, classes.used);
     if (!found || !acts[found.do]) {
       const letter = event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey;
       if (letter && isTyping(page.state) && mode() === "ask") $("filter").focus();
@@ -35,17 +35,22 @@ function keyTable() {
   const typing = isTyping(page.state);
   const verb = several() ? "choose, or choose no longer" : "answer, and go on";
   const first = classes[0];
+  const digits = digitsPick(page.state);
   const rows = typing
     ? [
-        ["letters", "filter the classes"],
-        ["1 to 9", "take one of the first nine shown"],
+        [digits ? "letters" : "letters, digits", "filter the classes"],
+        ...(digits ? [["1 to 9", "take one of the first nine shown"]] : []),
+        ["↑ ↓", "mark another one"],
         ["⏎", "take the marked one"],
+        ["Escape", "empty the filter"],
       ]
     : [[`${first.key} to ${classes.at(-1).key}`, `${verb} (${first.name} to ${classes.at(-1).name})`]];
+  const empty = typing ? ", while nothing is typed" : "";
+  const unused = typing ? "; where something was typed, Escape comes first" : "";
   rows.push(
-    [noneKeys(page.state).join(" or "), "none of these"],
-    [written(keys.unsure[0]), "cannot tell"],
-    [written(keys.undo[0]), "undo, as often as you like"],
+    [noneKeys(page.state).join(" or "), `none of these${empty}`],
+    [written(keys.unsure[0]), `cannot tell${empty}`],
+    [written(keys.undo[0]), `undo, as often as you like${unused}`],
     [written(keys.next[0]), several() ? "next; hand in at the end" : "hand in at the end"],
     ["← →, swipe", "look at the item before, at the next one"],
   );

@@ -42,14 +42,13 @@ function common(key, keys) {
   return null;
 }
 
-function ofTyping(key, question, filter) {
-  if (filter) {
-    if (key === "Enter") return { do: "take" };
-    if (key === "Escape") return { do: "clear" };
-  }
+function ofTyping(key, question, filter, used) {
+  if (filter && key === "Enter") return { do: "take" };
+  if (used && key === "Escape") return { do: "clear" };
   if (key === "ArrowUp" || key === "ArrowDown") return { do: "mark", step: key === "ArrowUp" ? -1 : 1 };
   if (/^[1-9]$/.test(key) && digitsPick(question)) return { do: "shown", place: Number(key) - 1 };
   if (filter) return null;
+  if (used && question.keys.undo.includes(key)) return { do: "emptied" }; // one too many, no undo
   if (noneKeys(question).includes(key)) return { do: "none" };
   return common(key, question.keys);
 }
@@ -67,10 +66,13 @@ function ofKeys(key, question) {
  * @param event a keydown event
  * @param question the server's classes and keys
  * @param filter the text typed so far, without meaning where every class has a key
+ * @param used whether something was typed, and perhaps deleted again
  */
-export function meaning(event, question, filter) {
+export function meaning(event, question, filter, used = filter !== "") {
   for (const key of candidates(event)) {
-    const found = isTyping(question) ? ofTyping(key, question, filter) : ofKeys(key, question);
+    const found = isTyping(question)
+      ? ofTyping(key, question, filter, used)
+      : ofKeys(key, question);
     if (found) return found;
   }
   return null;

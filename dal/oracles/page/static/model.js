@@ -14,6 +14,7 @@ export const page = {
   done: [], // {id, before}: what Undo takes back, the latest last
   mine: new Map(), // id → {version, answer}: written, but newer than the state
   drafts: new Map(), // id → labels chosen, where several are allowed
+  helped: false, // something was answered here
   handing: false, // the hand-in is under way
   refused: null, // why the server did not take the hand-in
 };
@@ -34,6 +35,9 @@ export function mode() {
   if (page.state.phase !== "ask") return page.state.phase;
   return page.current && !page.ending ? "ask" : "end";
 }
+
+/** Whether the run is over: its server is gone, or will be soon. */
+export const hasEnded = () => ["done", "failed"].includes(page.state?.phase);
 
 /** Whether an answer can be given now. */
 export const ready = () => mode() === "ask" && page.shown === page.current && !page.saving;

@@ -36,8 +36,13 @@ export class Strip {
   #row(id, place, words) {
     const thumb = make("span", { class: "thumb", "aria-hidden": "true" });
     const sample = this.samples.ready(id);
-    if (sample?.image) thumb.append(make("img", { src: sample.image, alt: "" }));
-    else thumb.append(sample ? sample.words.slice(0, 40) : String(place));
+    const fill = ({ image, words: shown }) =>
+      thumb.replaceChildren(image ? make("img", { src: image, alt: "" }) : shown.slice(0, 40));
+    if (sample) fill(sample);
+    else {
+      thumb.append(String(place));
+      this.samples.get(id).then(fill, () => {}); // after a reload; a number is good enough
+    }
     const label = make("span", { class: "name", dir: "auto" }, words);
     const name = `Item ${place}: ${words}. Look at it again`;
     const show = () => this.onShow(id);
@@ -48,7 +53,7 @@ export class Strip {
 
 /** The headline metric over the labels, as a small drawing. */
 export function curve(rows, metric) {
-  const headline = metric.replace("/", " ");
+  const headline = metricWords(metric);
   const points = rows.filter((row) => Number.isFinite(row.value));
   const [width, height, edge] = [260, 120, 8];
   const range = (values) => [Math.min(...values), Math.max(...values)];
@@ -62,15 +67,18 @@ export function curve(rows, metric) {
     return node;
   };
   const last = points.at(-1);
-  const words = `${headline} ${short(last.value)} with ${plural(last.labels, "label")}`;
+  const words = `${headline} ${last.value.toFixed(3)} with ${plural(last.labels, "label")}`;
   const box = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words });
   if (points.length === 1) return make("p", { class: "curve" }, words);
   box.append(draw("polyline", { points: points.map((row) => `${x(row)},${y(row)}`).join(" ") }));
   for (const row of points) box.append(draw("circle", { cx: x(row), cy: y(row), r: 3 }));
-  const from = `${headline} ${short(points[0].value)} at ${points[0].labels}`;
-  const to = `${short(last.value)} at ${plural(last.labels, "label")}`;
+  const from = `${headline} ${points[0].value.toFixed(3)} at ${points[0].labels}`;
+  const to = `${last.value.toFixed(3)} at ${plural(last.labels, "label")}`;
   return make("div", { class: "curve" }, box, make("p", { class: "muted" }, `${from}, ${to}`));
 }
+
+/** The name of a metric as people say it: "test micro F1". */
+export const metricWords = (name) => name.replaceAll(/[_/]/g, " ").replace(/\bf1\b/, "F1");
 
 export const short = (value) => Number(value.toPrecision(3)).toString();
 
@@ -98,10 +106,11 @@ export function showDifferences(differences, classes, own, onShow) {
   $("differences").replaceChildren(...differences.map(line));
 }
 
-/** "34 a minute, about 40 s left", as far as it is known. */
-export function showPace(person, seconds) {
+/** "34 a minute · about 40 s left", once it is known: what is left takes as long at this pace. */
+export function showPace(person, left) {
   const parts = [];
-  if (person?.per_minute) parts.push(`${Math.round(person.per_minute)} a minute`);
-  if (seconds) parts.push(`about ${duration(seconds)} left`);
+  const pace = person?.per_minute;
+  if (pace) parts.push(`${Math.max(1, Math.round(pace))} a minute`);
+  if (pace && left) parts.push(`about ${duration((60 * left) / pace)} left`);
   write($("pace"), parts.join(" · "));
 }

@@ -45,7 +45,7 @@ export class View {
     $("bar").value = total ? done / total : 0;
     write($("count"), asks ? `${done} of ${total}` : "");
     const own = state.people.find((one) => one.name === page.name);
-    showPace(asks ? own : null, now === "ask" ? state.seconds_left : null);
+    showPace(asks ? own : null, total - done);
     $("end").hidden = now !== "ask";
     write($("who"), page.name ?? "");
     const waiting = total > done ? `(${total - done}) ` : "";
@@ -84,10 +84,11 @@ export class View {
 
   #between(state, now) {
     const answers = items().map((item) => answerOf(item.id)).filter(Boolean);
-    const { refused, name } = page;
+    const { refused, name, helped } = page;
     const unheard = page.mine.size > 0;
     const missing = open().length;
-    showBetween(now, { state, answers, missing, unheard, refused, name, acts: this.acts });
+    const { acts } = this;
+    showBetween(now, { state, answers, missing, unheard, refused, name, helped, acts });
   }
 
   /** A word for everybody: on the page, and to a screen reader. */
