@@ -108,7 +108,7 @@ def test_a_question_that_was_not_handed_in_is_not_closed_by_a_new_start(
     assert before.client.answer("round_0000-7", {"labels": [1]})[0] == 200
     before.oracle.close()
     page = open_page()  # it listens before the run gets as far as its question
-    sent = {"answer": {"labels": [2]}, "nonce": "kept by the page"}
+    sent = {"answer": {"labels": [2]}, "nonce": "keptbythepage"}
     status, found = page.client.answer("round_0000-3", **sent)
     assert status == 503
     assert "not open yet" in found["error"]
