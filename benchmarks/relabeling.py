@@ -24,7 +24,7 @@ from dal.oracles import Noisy, Several, SimulatedOracle
 from dal.query import ActiveLab, Margin, PoolView, Query, Strategy
 from dal.query.needs import AnswersSoFar
 
-SEEDS, BUDGET, QUERY = range(5), 200, 50
+SEEDS, BUDGET, QUERY = range(5), 800, 50
 CROWDS = {
     "right 40 to 90 % of the time": (0.4, 0.5, 0.7, 0.8, 0.9),
     "right 90 %": (0.9, 0.9, 0.9, 0.9, 0.9),
