@@ -158,7 +158,7 @@ def measure(seconds: float, count: int, size: int, chromium: str) -> tuple[list[
             times.append(answer(page, person, size))
             presses += page.evaluate("window.presses")[before:]
             page.keyboard.press("Enter")
-            page.wait_for_selector("body:not([data-mode=ask], [data-mode=end])")
+            page.wait_for_selector("body:not([data-mode=end])")  # training may be too short to see
         page.wait_for_selector("body[data-mode=done]", timeout=120_000)
         browser.close()
     return presses, times

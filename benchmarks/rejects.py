@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -90,6 +90,16 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def append(path: Path, row: Mapping[str, object]) -> None:
+    """Put a run behind those that the file has; its columns are those of the first."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def spread(values: list[float]) -> str:
     """Mean, and half of Student's 95 % interval, in points."""
     half = student.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
@@ -122,12 +132,7 @@ def main(path: Path) -> None:
     """Make the runs, print the tables."""
     torch.set_num_threads(1)
     for run in missing(path):
-        row, new = measure(*run), not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append(path, measure(*run))
     rows = read(path)
     for title, field in (("Wasted", "wasted"), ("Area", "area"), ("Accuracy at the end", "last")):
         print(f"## {title}\n", *table(rows, field), "", sep="\n")

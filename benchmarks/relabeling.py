@@ -7,7 +7,6 @@ printed at the end.
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 
 import dal
-from benchmarks.rejects import read, spread
+from benchmarks.rejects import append, read, spread
 from dal.data import digits, initial_labels, make_source
 from dal.models.estimators import sklearn_logistic_regression
 from dal.oracles import Noisy, Several, SimulatedOracle
@@ -120,12 +119,7 @@ def table(rows: list[dict[str, str]], crowd: str) -> Iterator[str]:
 def main(path: Path) -> None:
     """Make the runs, print the tables."""
     for run in missing(path):
-        row, new = measure(*run), not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append(path, measure(*run))
     rows = read(path)
     for crowd in CROWDS:
         print(f"## {crowd}\n", *table(rows, crowd), "", sep="\n")

@@ -64,12 +64,10 @@ def _settings(run: Path, given: list[str]) -> tuple[dict[str, Any], dict[str, An
     import yaml
 
     from dal.cli.running import PAGE
-    from dal.runs.replay import read_config  # the first import of torch
+    from dal.runs.replay import config_of  # the first import of torch
     from dal.utils.build import TARGET, factory
 
-    if not (run / "status.json").exists():
-        raise FileNotFoundError(f"{run} holds no run; give the directory of one")
-    config = read_config(run / "config.yaml")
+    config = config_of(run)
     usual = yaml.safe_load((config_dir() / "oracle" / "page.yaml").read_text())
     own = config["oracle"] if config["oracle"].get("_target_") == PAGE else {}
     settings = {**usual, **own}

@@ -14,7 +14,7 @@ from dal.data.source import Source, Split
 from dal.journals import LEDGER, Journals
 from dal.pool import Pool
 from dal.recording.samples import Known
-from dal.runs.replay import data_of, read_config
+from dal.runs.replay import config_of, data_of
 from dal.settings import Settings
 
 HEADER = ("label", "split", "round", "annotator")
@@ -39,9 +39,7 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
         FileNotFoundError: There is no such run.
         ValueError: The run is damaged, of another version, or its data have changed.
     """
-    if not (run_dir / "status.json").exists():
-        raise FileNotFoundError(f"{run_dir} holds no run; give the directory of one")
-    config = read_config(run_dir / "config.yaml")
+    config = config_of(run_dir)
     settings, source = data_of(config, plugins, Known.read(run_dir).listing)
     events = Journals(run_dir, source.fingerprint()).all_events()
     if events is None:

@@ -93,11 +93,7 @@ class Replay:
         plugins: Sequence[str] = (),
     ) -> None:
         self.run_dir = run_dir
-        status = read_status(run_dir).get("status")
-        if status in (None, "running"):
-            state = "no run" if status is None else "a run that is going on"
-            raise ValueError(f"{run_dir} holds {state}; give the directory of one that has ended")
-        config = read_config(run_dir / "config.yaml")
+        config = config_of_ended(run_dir)
         if not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; {_ANEW}")
         self._parts = _parts(config, tuple(plugins), Known.read(run_dir).listing)
@@ -254,6 +250,31 @@ class _Double(Split):
     def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Inputs:
         inputs = super().take(indices, device)
         return map_tensors(lambda x: x.double() if x.is_floating_point() else x, inputs)
+
+
+def config_of(run_dir: Path) -> dict[str, Any]:
+    """The settings of the run in a directory, wherever it stands.
+
+    Raises:
+        FileNotFoundError: There is no such run.
+        ValueError: See `read_config`.
+    """
+    if not (run_dir / "status.json").exists():
+        raise FileNotFoundError(f"{run_dir} holds no run; give the directory of one")
+    return read_config(run_dir / "config.yaml")
+
+
+def config_of_ended(run_dir: Path) -> dict[str, Any]:
+    """The settings of a run that nobody works on now.
+
+    Raises:
+        ValueError: There is no such run, or it is going on; or see `read_config`.
+    """
+    status = read_status(run_dir).get("status")
+    if status in (None, "running"):
+        state = "no run" if status is None else "a run that is going on"
+        raise ValueError(f"{run_dir} holds {state}; give the directory of one that has ended")
+    return read_config(run_dir / "config.yaml")
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from dal import risk
 from dal.journals import LEDGER, Journals
 from dal.learners import RoundContext
 from dal.pool import TrainSet, is_rejected
-from dal.recording.run_directory import read_status
 from dal.recording.samples import Known
 from dal.runs.parts import Parts
-from dal.runs.replay import data_of, parts_of, read_config
+from dal.runs.replay import config_of_ended, data_of, parts_of
 from dal.utils.numerics import own_threads
 from dal.utils.seeding import generator
 
@@ -97,11 +96,7 @@ def shadow(run_dir: Path, folds: int = FOLDS, plugins: Sequence[str] = ()) -> Sh
     Raises:
         ValueError: The run does not tell, with the reason.
     """
-    status = read_status(run_dir).get("status")
-    if status in (None, "running"):
-        state = "no run" if status is None else "a run that is going on"
-        raise ValueError(f"{run_dir} holds {state}; give the directory of one that has ended")
-    config = read_config(run_dir / "config.yaml")
+    config = config_of_ended(run_dir)
     if config.get("audit_by", "random") != "random":
         raise ValueError(
             f"{run_dir} drew its audit where models doubted (audit_by={config['audit_by']}), so "
