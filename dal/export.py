@@ -218,6 +218,7 @@ def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
         "spec": spec_of(make_model),
         "task": source.task.kind,
         "input_shape": source.input_shape,
+        "vocab_size": source.vocab_size,
         "class_names": list(source.class_names),
         "prepare": asdict(source.train.prepare),
         "data": source.digest,
@@ -307,9 +308,9 @@ def _predictor(
 ) -> Predictor:
     names = tuple(state["class_names"])
     if model is None:
-        model = _build(state, len(names), path, allow)
+        model = _build(state, path, allow)
     elif callable(model) and not isinstance(model, nn.Module):
-        model = build_model(model, _spec(state["input_shape"]), len(names))
+        model = build_model(model, *_arguments(state))
     prepare = Prepare(
         state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
     )
@@ -336,7 +337,7 @@ def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) ->
     return EstimatorModule(fitted)
 
 
-def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]) -> Any:
+def _build(state: dict[str, Any], path: Path, allow: Sequence[str]) -> Any:
     """The untrained model that a file names, which may be anybody's: a model, and nothing else.
 
     Its arguments are plain values: what they name is not built, and no other file is read.
@@ -357,4 +358,9 @@ def _build(state: dict[str, Any], classes: int, path: Path, allow: Sequence[str]
         if name.startswith("dal.") and "trainable" in given:  # nothing is trained here
             given["trainable"] = "all"
     check_arguments(target, given, name)
-    return build_model(partial(target, **given), _spec(state["input_shape"]), classes)
+    return build_model(partial(target, **given), *_arguments(state))
+
+
+def _arguments(state: Mapping[str, Any]) -> tuple[InputSpec, int, int | None]:
+    """What a model is built for: shapes of a sample, C, and how many tokens there are."""
+    return _spec(state["input_shape"]), len(state["class_names"]), state.get("vocab_size")

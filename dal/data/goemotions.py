@@ -1,4 +1,4 @@
-"""GoEmotions: short texts with any of 28 emotions, as a bag of words."""
+"""GoEmotions: short texts with any of 28 emotions."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ import torch
 from torch import Tensor
 
 from dal.data.source import Dataset
+from dal.data.texts.encoder import TextEncoder
+from dal.data.texts.stores import TextStore
+from dal.utils.texts import Texts
 
 _FOLDER = Path("multilabel_text") / "goemotions"
 _FILES = ("train.tsv", "test.tsv", "labels.txt")
 
 
-def goemotions(root: str, num_features: int = 1024) -> Dataset:
+def goemotions(root: str, encoder: TextEncoder | None = None) -> Dataset:
     """Comments from Reddit: 43,410 training and 5,427 test texts, any of 28 emotions (multi-label).
 
-    A text becomes the weights (tf-idf, length 1) of the words that are most frequent in the
-    training texts; labels play no part in them. Texts hold profanity. The development part is not
-    read: ``split.validation`` takes one from the training part.
+    Texts hold profanity. The development part is not read: ``split.validation`` takes one from the
+    training part.
 
     Args:
         root: Folder that holds ``multilabel_text/goemotions`` with ``train.tsv``, ``test.tsv`` and
             ``labels.txt`` (or that folder itself); they are not downloaded.
-        num_features: Number of words D, at least 1; N D float32 numbers are kept in memory (180 MB
-            with 1,024).
+        encoder: Makes inputs of the texts; None for what the model takes.
 
     Returns:
-        float32 inputs (N, D) and int64 targets (N, 28) of 0 and 1, with the official test part.
+        Texts and int64 targets (N, 28) of 0 and 1, with the official test part.
 
     Raises:
         FileNotFoundError: If a file is missing; names it and the folder.
-        ValueError: If a file is damaged, or ``num_features`` below 1.
+        ValueError: If a file is damaged.
 
     Reference:
         D. Demszky, D. Movshovitz-Attias, J. Ko, A. Cowen, G. Nemade, S. Ravi, "GoEmotions: a
         dataset of fine-grained emotions", ACL 2020.
     """
-    if num_features < 1:
-        raise ValueError(f"num_features={num_features}; give at least 1")
     folder = _find(Path(root))
     names = tuple(_lines(folder / "labels.txt"))
     texts, targets = _read(folder / "train.tsv", len(names))
     test_texts, test_targets = _read(folder / "test.tsv", len(names))
-    inputs, test_inputs = _bags_of_words(texts, test_texts, num_features)
     return Dataset(
         name="goemotions",
-        inputs=inputs,
+        inputs=TextStore(texts),
         targets=targets,
         class_names=names,
-        test_inputs=test_inputs,
+        test_inputs=TextStore(test_texts),
         test_targets=test_targets,
+        contents=Texts([*texts, *test_texts]),
+        encoder=encoder,
     )
 
 
@@ -95,22 +95,3 @@ def _read(path: Path, num_labels: int) -> tuple[list[str], Tensor]:
         texts.append(columns[0])
         targets[number, [int(label) for label in labels]] = 1
     return texts, targets
-
-
-def _bags_of_words(
-    texts: list[str], test_texts: list[str], num_features: int
-) -> tuple[Tensor, Tensor]:
-    import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    # Single letters and marks of emotion count as words too: "I", "!", "?".
-    vectorizer = TfidfVectorizer(
-        max_features=num_features,
-        sublinear_tf=True,
-        token_pattern=r"\w+|[!?]",
-        dtype=np.float32,
-    )
-    train = vectorizer.fit_transform(texts)
-    test = vectorizer.transform(test_texts)
-    inputs, test_inputs = (torch.from_numpy(part.toarray()) for part in (train, test))
-    return inputs, test_inputs

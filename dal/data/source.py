@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from dal.task import Task, task_of
 from dal.utils.arrays import is_ascending
 from dal.utils.digest import digest_tensors
 from dal.utils.inputs import Inputs, InputSpec, shapes_of
+
+if TYPE_CHECKING:
+    from dal.data.texts.encoder import TextEncoder
 
 UNKNOWN = -1
 """Target of a training sample whose label is not known (yet); a whole row of them, multi-label."""
@@ -197,6 +200,8 @@ class Dataset:
             hold others: a run keeps it, and gives it back to the data function as ``known``.
         recipe: How a file of such samples becomes an input, in plain values; None where it is read.
         shown: What features were made of, for people, numbered as `contents`; late ones come last.
+        encoder: Makes inputs of texts, where samples are a `dal.data.texts.stores.TextStore`; None
+            otherwise, or for that which the model takes.
     """
 
     name: str
@@ -217,6 +222,7 @@ class Dataset:
     listing: Mapping[str, Any] | None = None
     recipe: Mapping[str, Any] | None = None
     shown: Store | None = None
+    encoder: TextEncoder | None = None
 
     def __post_init__(self) -> None:
         from dal.data.arrays import tensors_of  # which builds on this file
@@ -235,7 +241,7 @@ class Dataset:
         for name, store in zip(names, self.stores, strict=True):
             if store is not None:
                 count = len(store) - (self.appended if name == "inputs" else 0)
-                some = store.read(torch.arange(0, count, max(1, count // 1000)))
+                some = store.sample(torch.arange(0, count, max(1, count // 1000)))
                 named = some if isinstance(some, dict) else {"": some}
                 found |= {f"{name} {count}{' ' * bool(k)}{k}": t for k, t in named.items()}
         return digest_tensors(found)
@@ -285,6 +291,7 @@ class Source:
         recipe: See `Dataset.recipe`; of ``listing`` and ``shown`` likewise.
         own_validation: Whether the data set came with its validation part.
         validation_of_labels: Share of the labels that each round holds out, see `make_source`.
+        vocab_size: Numbers of tokens or terms in inputs are below it; None where there are none.
     """
 
     name: str
@@ -301,6 +308,7 @@ class Source:
     own_validation: bool = False
     validation_of_labels: float = 0.0
     shown: Store | None = None
+    vocab_size: int | None = None
 
     @property
     def begun(self) -> int:

@@ -17,6 +17,7 @@ from dal.data.growth import joined, parted
 from dal.data.prepare import Prepare
 from dal.data.source import Dataset, Source, Split, is_known
 from dal.data.store import JoinedStore, update
+from dal.data.texts.encoding import are_texts, encode_parts, recipe_of
 from dal.utils.inputs import one_tensor
 from dal.utils.kept import kept
 from dal.utils.seeding import generator
@@ -102,8 +103,14 @@ def make_source(
             class_names=dataset.class_names,
         )
     prepare = _prepare(dataset, train)
+    learned_from = train
     if dataset.appended:
         train = _extended(train, dataset)
+    encoder = None
+    if are_texts(dataset.store):
+        encoder, encoded = encode_parts(dataset.encoder, learned_from)
+        train = encoded(train)
+        test, held_out = (split and encoded(split) for split in (test, held_out))
     for split in (train, test, held_out):
         if split is not None:
             split.prepare = prepare
@@ -116,11 +123,12 @@ def make_source(
         contents=_contents(dataset),
         digest=dataset.digest(),
         appended=dataset.appended,
-        recipe=dataset.recipe,
+        recipe=dataset.recipe if encoder is None else recipe_of(encoder),
         listing=dataset.listing,
         shown=dataset.shown,
         own_validation=dataset.validation_inputs is not None,
         validation_of_labels=validation_of_labels,
+        vocab_size=None if encoder is None else encoder.vocab_size,
     )
 
 

@@ -65,6 +65,10 @@ class Store(ABC):
                 What was told before no longer counts.
         """
 
+    def sample(self, rows: Tensor) -> Inputs:
+        """Numbers that tell some samples from others, by which data sets are known again."""
+        return self.read(rows)
+
     @abstractmethod
     def digest(self) -> str:
         """Tells these samples from others, and costs little where they have been seen before.

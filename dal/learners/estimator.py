@@ -84,7 +84,9 @@ class EstimatorLearner(Learner):
             )
         self.make_model, self.source, self.task, self.seed = make_model, source, task, seed
         if built is None:
-            built = build_model(make_model, source.input_shape, source.num_classes)
+            built = build_model(
+                make_model, source.input_shape, source.num_classes, source.vocab_size
+            )
         self.template: Any = built
         self.name = type(self.template).__name__
         _check_whole_numbers(self.template)

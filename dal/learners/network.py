@@ -54,7 +54,7 @@ def same_again(name: str) -> str:
 def first_model(make_model: MakeModel, source: Source, seed: int, round_number: int = 0) -> Any:
     """What a model function builds for a round: weights depend on seed and round alone."""
     with seeded(derive(seed, round_number, "weights"), torch.device("cpu")):
-        return build_model(make_model, source.input_shape, source.num_classes)
+        return build_model(make_model, source.input_shape, source.num_classes, source.vocab_size)
 
 
 def _is_lazy(model: nn.Module) -> bool:
@@ -305,7 +305,7 @@ class TorchLearner(Learner):
             shape, classes = self.source.input_shape, self.source.num_classes
             # Lazy layers draw their weights at the first input, after all others have been drawn.
             if built is None or _is_lazy(built):
-                built = build_model(self.make_model, shape, classes)
+                built = build_model(self.make_model, shape, classes, self.source.vocab_size)
             model: nn.Module = built
             if round_number == 0 or _is_lazy(model):
                 few = self.source.train.take(torch.zeros(2, dtype=torch.int64))

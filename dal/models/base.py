@@ -15,18 +15,21 @@ MakeModel = Callable[[Any, int], nn.Module] | Callable[[], nn.Module] | nn.Modul
 """A class or function that builds a network; or a module, of which copies are made.
 
 It is given the shape of one input (shapes by name, where inputs are tensors by name) and the number
-of classes, or what it names of ``input_shape`` and ``num_classes``; or nothing, where it needs no
-argument.
+of classes, or what it names of ``input_shape``, ``num_classes`` and, where inputs are numbers of
+tokens or terms, ``vocab_size``; or nothing, where it needs no argument.
 """
 
 
-def build_model(make: MakeModel, input_shape: InputSpec, num_classes: int) -> Any:
+def build_model(
+    make: MakeModel, input_shape: InputSpec, num_classes: int, vocab_size: int | None = None
+) -> Any:
     """A network, or what else a function builds.
 
     Args:
         make: See `MakeModel`.
         input_shape: Shape of a sample, or shapes by name.
         num_classes: C.
+        vocab_size: V, where inputs are numbers of tokens or terms, from 0 to V - 1.
 
     Raises:
         TypeError: It cannot be called like that.
@@ -38,7 +41,9 @@ def build_model(make: MakeModel, input_shape: InputSpec, num_classes: int) -> An
         raise TypeError(f"the model is a {type(make).__name__}, which builds no network; {remedy}")
     parameters = inspect.signature(make).parameters.values()
     required = {p.name for p in parameters if p.default is p.empty and p.kind not in _ANY}
-    at_hand = {"input_shape": input_shape, "num_classes": num_classes}
+    at_hand: dict[str, Any] = {"input_shape": input_shape, "num_classes": num_classes}
+    if vocab_size is not None:
+        at_hand["vocab_size"] = vocab_size
     named = {p.name: at_hand[p.name] for p in parameters if p.name in at_hand}
     function: Callable[..., Any] = make
     if named and required <= set(named):

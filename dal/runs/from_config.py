@@ -19,6 +19,7 @@ from dal.data import Dataset, Source, initial_labels, make_source
 from dal.data.checks import check_split
 from dal.data.hard_pools import harden
 from dal.data.initial import check_amounts, start_of
+from dal.data.texts.encoding import with_encoder_of
 from dal.features import Embedding
 from dal.learners import Committee
 from dal.models.base import MakeModel
@@ -125,7 +126,8 @@ def execute(
     ):
         log.info("run directory: %s", run_dir)
         known = ranks.broadcast(lambda: Known.read(run_dir.expanduser()))
-        of_data = [config[name] for name in ("data", "features", "difficulty", "split", "seed")]
+        parts = ("data", "model", "features", "difficulty", "split", "seed")
+        of_data = [config[name] for name in parts]
         make = partial(source_of, config, settings, allow, known.listing)
         source = current_host().shared([*of_data, known.digest], lambda: ranks.main_first(make))
         log.info(
@@ -195,6 +197,7 @@ def source_of(
     load = factory(config["data"], "data", allow=allow)
     grows = "known" in inspect.signature(load).parameters
     dataset: Dataset = load(known=known) if grows else load()
+    dataset = with_encoder_of(dataset, factory(config["model"], "model", allow=allow))
     device = current().local_device(pick_device(settings.device))
     with Interrupts() as interrupts:
         dataset = embedding(dataset, device, interrupts.check)

@@ -1,0 +1,168 @@
+"""Where texts are kept, and what a model reads of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dal.data.store import CPU, Store, fits
+from dal.utils.digest import digest_tensors
+from dal.utils.inputs import Inputs
+
+
+class TextStore(Store):
+    """Texts before an encoder has made inputs of them: they can be shown, and not yet read.
+
+    Args:
+        texts: One a sample; kept, not copied.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """Refused: see `dal.data.texts.encoder.TextEncoder`.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            "texts are no inputs of a model before they are encoded; divide the data set with "
+            "make_source, which does that"
+        )
+
+    def show(self, row: int) -> str:
+        """The text itself."""
+        return self.texts[row]
+
+    def sample(self, rows: Tensor) -> Inputs:
+        """See `Store.sample`: the letters of some texts, as bytes."""
+        content = digest_texts([self.texts[row] for row in rows.tolist()])
+        return torch.tensor(list(content.encode()), dtype=torch.uint8)
+
+    def digest(self) -> str:
+        """By content, which is read once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_texts(self.texts)
+
+
+def digest_texts(texts: Sequence[str]) -> str:
+    """Tells texts, and their order, from others: 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for text in texts:
+        content = text.encode("utf-8", "surrogatepass")
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+class RaggedStore(Store):
+    """Samples of many lengths, kept behind each other and read as rows of one length.
+
+    Every batch has that one length, so that the bits of a sample depend on no other sample. What is
+    beyond a sample's own length is 0.
+
+    Args:
+        values: Tensors (T,) by name: the values of all samples behind each other. Whole numbers
+            are read as int64, whatever they are kept as.
+        lengths: int64, (N,), how many of the T values each sample has, in order; 0 or more.
+        width: L, the length of all rows, at least 1 and at least the longest length.
+        masked: Whether rows tell which of their places are values: ``mask``, bool, (B, L).
+    """
+
+    def __init__(
+        self, values: Mapping[str, Tensor], lengths: Tensor, width: int, masked: bool = False
+    ) -> None:
+        # One value more, so that there is something to point at where all samples are empty.
+        self.values = {name: torch.cat([t, t.new_zeros(1)]) for name, t in values.items()}
+        self.lengths, self.width, self.masked = lengths, width, masked
+        self.starts = lengths.cumsum(0) - lengths
+        self._on: dict[torch.device, dict[str, Tensor] | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """See `Store.read`: tensors (B, L) by name."""
+        device = torch.device(device)
+        kept = self._moved(device)
+        if kept is None:
+            found = self.read(rows.cpu())
+            assert isinstance(found, dict)
+            return {name: tensor.to(device) for name, tensor in found.items()}
+        rows = rows.to(device, non_blocking=True)
+        places = torch.arange(self.width, device=device)
+        inside = places < kept["lengths"][rows].unsqueeze(1)
+        where = (kept["starts"][rows].unsqueeze(1) + places).where(inside, 0)
+        read: dict[str, Tensor] = {}
+        for name in self.values:
+            found_BL = kept[f"values {name}"][where] * inside
+            read[name] = found_BL if found_BL.is_floating_point() else found_BL.long()
+        return read | ({"mask": inside} if self.masked else {})
+
+    def resident(self, device: torch.device | str) -> bool:
+        """See `Store.resident`."""
+        return self._moved(torch.device(device)) is not None
+
+    def digest(self) -> str:
+        """By content, which is read once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest_tensors({**self._kept, "width": torch.tensor([self.width])})
+
+    @property
+    def _kept(self) -> dict[str, Tensor]:
+        values = {f"values {name}": tensor for name, tensor in self.values.items()}
+        return {**values, "lengths": self.lengths, "starts": self.starts}
+
+    def _moved(self, device: torch.device) -> dict[str, Tensor] | None:
+        """All that is kept, on the device; None where it does not fit."""
+        if device not in self._on:
+            size = sum(tensor.nbytes for tensor in self._kept.values())
+            moved = {name: tensor.to(device) for name, tensor in self._kept.items()}
+            self._on[device] = moved if fits(size, device) else None
+        return self._on[device]
+
+
+class EncodedStore(Store):
+    """Texts with what an encoder has made of them: models read this, people see the texts.
+
+    Args:
+        inputs: What was made of each text.
+        texts: The texts, in the same order.
+    """
+
+    def __init__(self, inputs: Store, texts: TextStore) -> None:
+        self.encoded, self.texts = inputs, texts
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
+        """See `Store.read`."""
+        return self.encoded.read(rows, device)
+
+    def resident(self, device: torch.device | str) -> bool:
+        """See `Store.resident`."""
+        return self.encoded.resident(device)
+
+    def show(self, row: int) -> str:
+        """The text."""
+        return self.texts.show(row)
+
+    def digest(self) -> str:
+        """Of the texts and of what was made of them."""
+        both = self.encoded.digest() + self.texts.digest()
+        return hashlib.sha256(both.encode()).hexdigest()
