@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
@@ -29,6 +30,33 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
         # More threads than cores would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_SHOWN = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The error stream, which each test has captured, is kept for stacks of a test that hangs."""
+    config.stash[_SHOWN] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[_SHOWN])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Slow tests take what they take."""
+    if item.get_closest_marker("slow"):
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """The limit of a test's time holds anew for its end: pytest lifts it with the first failure."""
+    limit = float(item.config.getini("faulthandler_timeout"))
+    if limit > 0 and not item.get_closest_marker("slow"):
+        faulthandler.dump_traceback_later(limit, exit=True, file=item.config.stash[_SHOWN])
 
 
 @pytest.fixture(autouse=True)
