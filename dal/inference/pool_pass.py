@@ -256,7 +256,7 @@ def _run(
                 if Members() in needs:
                     assert masks is not None
                     values[Members()] = _members(model, inputs, masks, task, dtype)
-                values = _scored(values, needs, batch)
+                values = _scored(values, needs, batch, task)
             for need, value in values.items():
                 if need not in results:
                     results[need] = _room(need, value, count)
@@ -276,13 +276,20 @@ def _gradient_engines(
     return {need: GradientNorms(model, need.scope, need.labels, task.cotangents) for need in wanted}
 
 
-def _scored(values: dict[Need, Tensor], needs: Needs, batch: Tensor) -> dict[Need, Tensor]:
+def _scored(
+    values: dict[Need, Tensor], needs: Needs, batch: Tensor, task: Task
+) -> dict[Need, Tensor]:
     """What is kept of a batch: what was asked for, and the scores that are made of the rest."""
     kept = {need: value for need, value in values.items() if need in needs}
     for need in needs:
         if isinstance(need, Scores):
-            classes = values[Probs()].shape[1] if Probs() in values else 0
-            view = PoolView(batch, values, num_total=len(batch), num_classes=classes)
+            view = PoolView(
+                batch,
+                values,
+                num_total=len(batch),
+                num_classes=values[Probs()].shape[1] if Probs() in values else 0,
+                multilabel=not task.exclusive,
+            )
             kept |= need.of.of_block(view)
     return kept
 

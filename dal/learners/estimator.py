@@ -161,6 +161,7 @@ class EstimatorLearner(Learner):
             results,
             num_total=len(self.source.train),
             num_classes=self.source.num_classes,
+            multilabel=not self.task.exclusive,
         )
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:

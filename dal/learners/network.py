@@ -207,6 +207,7 @@ class TorchLearner(Learner):
             {need: results[need] for need in results if need in needs or isinstance(need, Heights)},
             num_total=len(self.source.train),
             num_classes=self.source.num_classes,
+            multilabel=not self.task.exclusive,
         )
 
     def _pass(self, indices: Tensor, needs: Needs, context: RoundContext) -> dict[Need, Tensor]:

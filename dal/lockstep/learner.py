@@ -370,6 +370,7 @@ def _scan(works: Sequence[ScanWork]) -> list[PoolView]:
             {need: own[need] for need in work.needs},
             num_total=len(work.learner.source.train),
             num_classes=work.learner.source.num_classes,
+            multilabel=not work.learner.task.exclusive,
         )
         for work, own in zip(works, results, strict=True)
     ]

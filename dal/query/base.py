@@ -43,6 +43,7 @@ class PoolView:
         num_total: Size of the whole training part; random keys are drawn over it, so that a
             choice does not depend on which candidates are handed in or in which order.
         num_classes: Number of classes C.
+        multilabel: Whether a sample has any of them: rows of probabilities need not sum to one.
     """
 
     def __init__(
@@ -52,20 +53,27 @@ class PoolView:
         *,
         num_total: int,
         num_classes: int,
+        multilabel: bool = False,
     ) -> None:
         self.indices = indices
         self.num_total = num_total
         self.num_classes = num_classes
+        self.multilabel = multilabel
         self._results = dict(results)
+
+    def _like(self, indices: Tensor, results: Mapping[Need, Tensor]) -> PoolView:
+        """Other candidates, or results, of the same training part."""
+        return PoolView(
+            indices,
+            results,
+            num_total=self.num_total,
+            num_classes=self.num_classes,
+            multilabel=self.multilabel,
+        )
 
     def with_result(self, need: Need, value: Tensor) -> PoolView:
         """The same view with one more need answered."""
-        return PoolView(
-            self.indices,
-            {**self._results, need: value},
-            num_total=self.num_total,
-            num_classes=self.num_classes,
-        )
+        return self._like(self.indices, {**self._results, need: value})
 
     def ascending(self) -> PoolView:
         """The same candidates in ascending order of their indices, itself if they are already."""
@@ -77,9 +85,7 @@ class PoolView:
     def part(self, places: Tensor) -> PoolView:
         """Some of the candidates: int64 (n,), distinct places from 0 to N - 1."""
         results = {need: _rows(need, value, places) for need, value in self._results.items()}
-        return PoolView(
-            self.indices[places], results, num_total=self.num_total, num_classes=self.num_classes
-        )
+        return self._like(self.indices[places], results)
 
     def rows(self, need: Need, indices: Tensor) -> Tensor | None:
         """What answers a need for some of the candidates, or None where it was not computed.

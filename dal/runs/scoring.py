@@ -107,6 +107,7 @@ def score(
         results,
         num_total=len(items),
         num_classes=output.logits.shape[1],
+        multilabel=not task.exclusive,
     )
     return how.checked_scores(view).cpu()
 

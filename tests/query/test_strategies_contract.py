@@ -301,6 +301,13 @@ def test_same_score_for_all_is_warned_about(
     assert query.info["tied"] == len(CANDIDATES)
 
 
+@pytest.mark.parametrize("learner", LEARNERS.values())
+def test_views_tell_whether_a_sample_has_several_labels(learner: TorchLearner) -> None:
+    view = learner.scan(CANDIDATES, frozenset({Probs()}), RoundContext())
+    for one in (view, view.part(torch.tensor([3, 1])), view.with_result(Labels(), CANDIDATES)):
+        assert one.multilabel == (learner.task.kind == "multilabel")
+
+
 def test_needs_must_be_listed(strategy: Strategy) -> None:
     if not strategy.needs:
         pytest.skip("needs nothing")
