@@ -49,7 +49,7 @@ class LogisticRegression(nn.Module):
 
     @property
     def graphable(self) -> bool:
-        """Whether it may be recorded: sparse rows are sorted in a backward pass, by their values."""
+        """Whether it may be recorded: the backward pass of sparse rows goes by their values."""
         return isinstance(self.head, nn.Linear)
 
     def forward(self, x: Inputs) -> Output:

@@ -1,4 +1,4 @@
-"""A linear layer on sparse rows: the few numbers of a sample that are not 0, each with its place."""
+"""A linear layer on sparse rows: the numbers of a sample that are not 0, each with its place."""
 
 from __future__ import annotations
 
