@@ -108,9 +108,10 @@ def make_source(
         train = _extended(train, dataset)
     encoder = None
     if are_texts(dataset.store):
-        encoder, encoded = encode_parts(dataset.encoder, learned_from)
-        train = encoded(train)
-        test, held_out = (split and encoded(split) for split in (test, held_out))
+        encoder, (encoded, test, held_out) = encode_parts(
+            dataset.encoder, learned_from, [train, test, held_out]
+        )
+        train = encoded or train
     for split in (train, test, held_out):
         if split is not None:
             split.prepare = prepare
@@ -123,7 +124,7 @@ def make_source(
         contents=_contents(dataset),
         digest=dataset.digest(),
         appended=dataset.appended,
-        recipe=dataset.recipe if encoder is None else recipe_of(encoder),
+        recipe=dataset.recipe if encoder is None else recipe_of(encoder, dataset.recipe),
         listing=dataset.listing,
         shown=dataset.shown,
         own_validation=dataset.validation_inputs is not None,

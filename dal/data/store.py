@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -66,7 +66,10 @@ class Store(ABC):
         """
 
     def sample(self, rows: Tensor) -> Inputs:
-        """Numbers that tell some samples from others, by which data sets are known again."""
+        """Numbers that tell some samples from others, by which data sets are known again.
+
+        Each row of them depends on its sample alone, whatever other samples there are.
+        """
         return self.read(rows)
 
     @abstractmethod
@@ -202,17 +205,24 @@ class JoinedStore(Store):
         """See `Store.read`."""
         if rows.device.type != "cpu" and self.resident(device):
             return self._read_everywhere(rows, device)
-        rows = rows.cpu()
+        return self._gathered(rows.cpu(), lambda part, own: part.read(own, device))
+
+    def sample(self, rows: Tensor) -> Inputs:
+        """See `Store.sample`."""
+        return self._gathered(rows.cpu(), lambda part, own: part.sample(own))
+
+    def _gathered(self, rows: Tensor, take: Callable[[Store, Tensor], Inputs]) -> Inputs:
+        """What is taken of each part for some rows of all, in the order of these."""
         which = self._which(rows)
         places: list[Tensor] = []
         found: list[Inputs] = []
         for number in torch.bincount(which).nonzero().squeeze(1).tolist() or [0]:  # of no rows
             places.append((which == number).nonzero().squeeze(1))
             own = rows[places[-1]] - self._starts[number]
-            found.append(self.parts[number].read(own, device))
+            found.append(take(self.parts[number], own))
         if len(found) == 1:
             return found[0]
-        order = torch.cat(places).argsort()
+        order, device = torch.cat(places).argsort(), tensors_of(found[0])[0].device
         return take_rows(cat_inputs(found), order.to(device))
 
     def expect(self, batches: Iterable[Tensor]) -> None:
@@ -328,18 +338,25 @@ def store_of(inputs: Inputs | Store) -> Store:
     return inputs if isinstance(inputs, Store) else ArrayStore(inputs)
 
 
-def blocks(store: Store, rows: Tensor | None = None, size: int = BLOCK) -> Iterator[Inputs]:
+def blocks(
+    store: Store,
+    rows: Tensor | None = None,
+    size: int = BLOCK,
+    take: Callable[[Tensor], Inputs] | None = None,
+) -> Iterator[Inputs]:
     """Some samples in order, so many at a time.
 
     Args:
         store: Where they are.
         rows: int64, (N,); None for all.
         size: Samples of a block; the last may have fewer.
+        take: What is taken of rows of the store; None for `Store.read`.
     """
+    take = take or store.read
     count = len(store) if rows is None else len(rows)
     for start in range(0, count, size):
         stop = min(start + size, count)
-        yield store.read(torch.arange(start, stop) if rows is None else rows[start:stop])
+        yield take(torch.arange(start, stop) if rows is None else rows[start:stop])
 
 
 def update(digest: Any, store: Store, rows: Tensor | None = None, at_start: bool = False) -> None:
@@ -360,9 +377,10 @@ def update(digest: Any, store: Store, rows: Tensor | None = None, at_start: bool
             update(digest, ArrayStore(rows))
         return
     count = len(store) if rows is None else len(rows)
-    for place, (name, one) in enumerate(_named(store.first).items()):
+    first = store.sample(torch.zeros(1, dtype=torch.int64))
+    for place, (name, one) in enumerate(_named(first).items()):
         digest.update(repr((*[name] * (name != ""), (count, *one.shape[1:]), one.dtype)).encode())
-        for block in blocks(store, rows):
+        for block in blocks(store, rows, take=store.sample):
             digest.update(tensors_of(block)[place].contiguous().numpy().data)
 
 

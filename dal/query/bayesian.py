@@ -41,4 +41,4 @@ class BALD(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `bald`."""
-        return self._scored(bald, view)
+        return bald(self._members(view))

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from dal.data import goemotions, make_source
+from dal.data.texts.ngrams import NGrams
+from dal.data.texts.stores import TextStore
 from dal.task import Multilabel
 
 TRAIN = ["I am so happy today!\t0\tid1", "what a sad sad day\t1,2\tid2", "fine\t2\tid3"]
@@ -24,25 +26,20 @@ def write(folder: Path, train: list[str] = TRAIN, test: list[str] = TEST) -> Pat
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_goemotions_texts_become_words_and_rows(tmp_path: Path, inside: bool) -> None:
+def test_goemotions_texts_and_rows(tmp_path: Path, inside: bool) -> None:
     write(tmp_path / "multilabel_text" / "goemotions" if inside else tmp_path)
-    dataset = goemotions(str(tmp_path))
+    dataset = goemotions(str(tmp_path), encoder=NGrams(min_texts=1))
     assert dataset.class_names == ("joy", "sadness", "neutral")
     assert dataset.targets.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
     assert dataset.test_targets is not None
     assert dataset.test_targets.tolist() == [[0, 1, 0]]
-    assert dataset.inputs.dtype == torch.float32
-    assert dataset.inputs.shape[0] == 3
-    assert dataset.inputs.norm(dim=1).tolist() == pytest.approx([1, 1, 1])
-    assert dataset.test_inputs is not None
+    assert isinstance(dataset.inputs, TextStore)
+    assert list(dataset.inputs.texts) == ["I am so happy today!", "what a sad sad day", "fine"]
+    assert isinstance(dataset.test_inputs, TextStore)
+    assert list(dataset.test_inputs.texts) == ["so sad"]
     source = make_source(dataset, seed=0)
     assert source.task == Multilabel(3)
     assert source.sizes == {"train": 3, "validation": 0, "test": 1}
-
-
-def test_goemotions_keeps_the_most_frequent_words(tmp_path: Path) -> None:
-    dataset = goemotions(str(write(tmp_path)), num_features=1)
-    assert dataset.inputs.tolist() == [[0], [1], [0]]  # "sad", which occurs twice
 
 
 def test_goemotions_quotes_and_odd_separators_are_text(tmp_path: Path) -> None:
@@ -74,20 +71,15 @@ def test_goemotions_missing_file_and_folder_are_named(tmp_path: Path) -> None:
     assert str(folder) in str(caught.value)
 
 
-def test_goemotions_without_features_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="num_features=0"):
-        goemotions(str(write(tmp_path)), num_features=0)
-
-
 def test_goemotions_real_files() -> None:
     root = os.environ.get("DAL_DATA_DIR")
     if root is None or not (Path(root) / "multilabel_text" / "goemotions").exists():
         pytest.skip("DAL_DATA_DIR does not name a folder with GoEmotions")
-    dataset = goemotions(root, num_features=256)
-    assert dataset.inputs.shape == (43_410, 256)
-    assert dataset.test_inputs is not None
+    dataset = goemotions(root)
+    assert len(dataset.store) == 43_410
+    assert dataset.test_store is not None
     assert dataset.test_targets is not None
-    assert dataset.test_inputs.shape == (5_427, 256)
+    assert len(dataset.test_store) == 5_427
     assert len(dataset.class_names) == 28
     assert dataset.class_names[-1] == "neutral"
     sizes = torch.bincount(dataset.targets.sum(1))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,9 +44,9 @@ class TextStore(Store):
         return self.texts[row]
 
     def sample(self, rows: Tensor) -> Inputs:
-        """See `Store.sample`: the letters of some texts, as bytes."""
-        content = digest_texts([self.texts[row] for row in rows.tolist()])
-        return torch.tensor(list(content.encode()), dtype=torch.uint8)
+        """See `Store.sample`: a digest of each text, uint8, (B, 32)."""
+        texts = (self.texts[row] for row in rows.tolist())
+        return _digests(text.encode("utf-8", "surrogatepass") for text in texts)
 
     def digest(self) -> str:
         """By content, which is read once."""
@@ -64,6 +65,12 @@ def digest_texts(texts: Sequence[str]) -> str:
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
     return digest.hexdigest()
+
+
+def _digests(contents: Iterable[bytes]) -> Tensor:
+    """A digest of each, uint8, (B, 32)."""
+    digests = b"".join(hashlib.sha256(content).digest() for content in contents)
+    return torch.from_numpy(np.frombuffer(digests, np.uint8).reshape(-1, 32).copy())
 
 
 class RaggedStore(Store):
@@ -110,17 +117,26 @@ class RaggedStore(Store):
             read[name] = found_BL if found_BL.is_floating_point() else found_BL.long()
         return read | ({"mask": inside} if self.masked else {})
 
+    def sample(self, rows: Tensor) -> Inputs:
+        """See `Store.sample`: a digest of each sample's own values, uint8, (B, 32)."""
+        bounds = zip(self.starts[rows].tolist(), self.lengths[rows].tolist(), strict=True)
+        values = [tensor.numpy() for tensor in self.values.values()]
+        return _digests(
+            b"".join(one[start : start + length].tobytes() for one in values)
+            for start, length in bounds
+        )
+
     def resident(self, device: torch.device | str) -> bool:
         """See `Store.resident`."""
         return self._moved(torch.device(device)) is not None
 
     def digest(self) -> str:
-        """By content, which is read once."""
+        """By content, which is read once; the length of rows plays no part."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
-        return digest_tensors({**self._kept, "width": torch.tensor([self.width])})
+        return digest_tensors(self._kept)
 
     @property
     def _kept(self) -> dict[str, Tensor]:
@@ -153,6 +169,10 @@ class EncodedStore(Store):
     def read(self, rows: Tensor, device: torch.device | str = CPU) -> Inputs:
         """See `Store.read`."""
         return self.encoded.read(rows, device)
+
+    def sample(self, rows: Tensor) -> Inputs:
+        """See `Store.sample`: of what was made of the texts."""
+        return self.encoded.sample(rows)
 
     def resident(self, device: torch.device | str) -> bool:
         """See `Store.resident`."""
