@@ -34,6 +34,23 @@ def output_errors(probs_NC: Tensor) -> Tensor:
     return errors.scatter(1, predicted, -errors.sum(1, keepdim=True))
 
 
+def label_errors(probs_NL: Tensor) -> Tensor:
+    """Gradient of the binary cross-entropies of the predicted labels with respect to the logits.
+
+    A label is predicted, y_l = 1, where its probability p_l = sigmoid(z_l) is above one half. The
+    loss of a sample is the sum over labels of -y_l ln p_l - (1 - y_l) ln(1 - p_l), of which the
+    derivative by z_l is p_l - y_l. (Training takes the mean over labels, so L times less: that
+    ranks and draws the same.)
+
+    Args:
+        probs_NL: float, (N, L), in [0, 1]; rows need not sum to one.
+
+    Returns:
+        float, (N, L), in [-1/2, 1/2].
+    """
+    return probs_NL - (probs_NL > 0.5).to(probs_NL.dtype)
+
+
 def gradient_distances(
     errors_NC: Tensor, features_ND: Tensor
 ) -> tuple[Tensor, Callable[[Tensor, Tensor | None], Tensor]]:
@@ -43,7 +60,7 @@ def gradient_distances(
     <g_i, g_j> = <e_i, e_j> <h_i, h_j> and no N x (C D) matrix is needed.
 
     Args:
-        errors_NC: float, (N, C), see `output_errors`.
+        errors_NC: float, (N, C), see `output_errors` and `label_errors`.
         features_ND: float, (N, D), may be float16 and memory-mapped.
 
     Returns:
@@ -81,9 +98,11 @@ class Badge(BatchStrategy):
     """Query candidates whose gradients are long and point apart: k-means++ over the last layer's.
 
     The gradient is that of the cross-entropy with respect to the weights of the last layer, with
-    the predicted class as label: g = (p - e_y) h'. The first pick has the longest gradient; each
-    further one is drawn with probability proportional to the squared distance from its gradient to
-    the nearest one picked. Helps with large batches, where the most uncertain candidates resemble
+    the predicted class as label: g = (p - e_y) h'. Where a sample has several labels it is that of
+    their binary cross-entropies, with the labels predicted: g = (p - 1[p > 1/2]) h', see
+    `label_errors`. The first pick has the longest gradient; each further one is drawn with
+    probability proportional to the squared distance from its gradient to the nearest one picked.
+    Helps with large batches, where the most uncertain candidates resemble
     each other, and needs no setting. With few labels gradients say little; long features are
     preferred whatever their class. O(b N (C + D)), in about b / 16 passes over features and errors,
     and a few vectors of N numbers.
@@ -93,16 +112,18 @@ class Badge(BatchStrategy):
         learning by diverse, uncertain gradient lower bounds. ICLR 2020, algorithm 1.
 
     Differs from the paper: k-means++ draws the first center uniformly; we take the longest
-    gradient, as the authors' program does.
+    gradient, as the authors' program does. The paper has one class a sample; the step to several
+    labels, the same bound with another loss, is ours.
     """
 
     needs = frozenset({Probs(), Features()})
+    tasks = frozenset({"multiclass", "multilabel"})
 
     def choose(
         self, view: PoolView, query_size: int, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """See the class; the score of a pick is the length of its gradient."""
-        errors = output_errors(view[Probs()])
+        errors = (label_errors if view.multilabel else output_errors)(view[Probs()])
         largest = errors.abs().max()
         scale = largest if largest > 0 else torch.ones_like(largest)  # squares may underflow
         squares, nearest = gradient_distances(errors / scale, view[Features()])

@@ -41,4 +41,4 @@ class BALD(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `bald`."""
-        return bald(self._members(view))
+        return self._scored(bald, view)

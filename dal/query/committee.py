@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -211,16 +211,45 @@ def _vote_shares(members_KNC: Tensor) -> Tensor:
     return counts / len(members_KNC)
 
 
+def over_labels(score: Callable[[Tensor], Tensor], members_KNL: Tensor) -> Tensor:
+    """A committee's score of samples with any of L labels: the mean of those of each label.
+
+    Each label is a question of its own, yes or no, and a sample's score is the mean over them. So
+    that of `max_disagreement`, which is `dal.query.bald`, is the information about the parameters
+    in the labels' answers, were they independent given these, divided by L, which changes no
+    ranking; members vote for a label where they give it more than one half. O(K N L), in blocks.
+
+    Args:
+        score: Of this module, or one like them.
+        members_KNL: float, (K, N, L), in [0, 1]; rows need not sum to one.
+
+    Returns:
+        float64, (N,), in the range that the score has for two classes; higher = query first.
+
+    Reference:
+        A. Esuli and F. Sebastiani. Active learning strategies for multi-label text classification.
+        ECIR 2009 (the confidences of all labels, averaged); the scores are those of two classes.
+    """
+    num_labels = members_KNL.shape[2]
+    parts = []
+    for block in _blocks(members_KNL):
+        yes = members_KNL[:, block].double()  # of which 1 - p keeps every digit of a float32 p
+        answers = torch.stack([1 - yes, yes], 3).flatten(1, 2)
+        parts.append(score(answers).double().view(-1, num_labels).mean(1))
+    return torch.cat(parts)
+
+
 class _OfMembers(ScoreStrategy):
-    """A score that compares the members of a committee."""
+    """A score that compares the members of a committee; see `over_labels` for several labels."""
 
     needs = frozenset({Members()})
+    tasks = frozenset({"multiclass", "multilabel"})
 
-    def _members(self, view: PoolView) -> Tensor:
-        """The members' probabilities, refused where one is not finite: votes would hide it."""
-        members_KNC = view[Members()]
-        check_need(members_KNC, view.indices, Members(), type(self).__name__)
-        return members_KNC
+    def _scored(self, score: Callable[[Tensor], Tensor], view: PoolView) -> Tensor:
+        """Members' scores, refused where a probability is not finite: votes would hide it."""
+        members = view[Members()]
+        check_need(members, view.indices, Members(), type(self).__name__)
+        return over_labels(score, members) if view.multilabel else score(members)
 
 
 class VariationRatio(_OfMembers):
@@ -228,7 +257,7 @@ class VariationRatio(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `variation_ratio`."""
-        return variation_ratio(self._members(view))
+        return self._scored(variation_ratio, view)
 
 
 class VoteEntropy(_OfMembers):
@@ -236,7 +265,7 @@ class VoteEntropy(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `vote_entropy`."""
-        return vote_entropy(self._members(view))
+        return self._scored(vote_entropy, view)
 
 
 class ConsensusEntropy(_OfMembers):
@@ -244,7 +273,7 @@ class ConsensusEntropy(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `consensus_entropy`."""
-        return consensus_entropy(self._members(view))
+        return self._scored(consensus_entropy, view)
 
 
 class MaxDisagreement(_OfMembers):
@@ -252,7 +281,7 @@ class MaxDisagreement(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `max_disagreement`."""
-        return max_disagreement(self._members(view))
+        return self._scored(max_disagreement, view)
 
 
 class MeanStd(_OfMembers):
@@ -260,4 +289,4 @@ class MeanStd(_OfMembers):
 
     def score(self, view: PoolView) -> Tensor:
         """See `mean_std`."""
-        return mean_std(self._members(view))
+        return self._scored(mean_std, view)

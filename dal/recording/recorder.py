@@ -16,7 +16,7 @@ from dal.data.source import Source, is_known
 from dal.journals import METRICS, row_lines
 from dal.metrics import aubc
 from dal.pool import Pool, is_rejected
-from dal.recording.figures import learning_curve
+from dal.recording.figures import learning_curve, save
 from dal.recording.people import keep_people
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.samples import keep_samples
@@ -33,7 +33,7 @@ from dal.recording.tensorboard import (
     TensorBoard,
 )
 from dal.recording.throttle import Throttle
-from dal.recording.words import audit_words
+from dal.recording.words import LABELED, POOL, audit_words
 from dal.utils.journal import Journal
 from dal.utils.numerics import environment
 from dal.utils.safe_files import csv_text
@@ -129,6 +129,7 @@ class Recorder:
             self.directory.path / "tb",
             class_names=self.source.class_names,
             metric=self._metric,
+            monitored=_monitored(self.config),
             **(place if resumed else {}),
         )
         self._board.config(text, _choices(self.config))
@@ -137,31 +138,49 @@ class Recorder:
         self.write(state, pool)
 
     def epoch(
-        self, round_number: int, epoch: int, step: int, values: Mapping[str, float], sizes: str
+        self,
+        round_number: int,
+        epoch: int,
+        step: int,
+        values: Mapping[str, float],
+        labeled: int,
+        unlabeled: int,
     ) -> None:
-        """Training and validation metrics of one epoch; the log names the sizes of the sets."""
+        """Training and validation metrics of one epoch, and the sizes of the sets.
+
+        Args:
+            round_number: The round that is being fitted.
+            epoch: Its number within the fit, from 0.
+            step: Optimizer steps of the run by its end.
+            values: Its metrics by name.
+            labeled: How many samples are trained on.
+            unlabeled: How many have no label yet.
+        """
+        sizes = f"{labeled} labeled, {unlabeled} in the pool"
         listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         log.debug("round %d, epoch %d, %s: %s", round_number, epoch, sizes, listed)
         if self._board is not None:
-            self._board.epoch(round_number, step, values)
+            sets = {LABELED: labeled, POOL: unlabeled}
+            self._board.epoch(round_number, step, {**values, **sets})
 
     def flush(self) -> None:
         """Bring what was recorded to the disk."""
         if self._board is not None:
             self._board.flush()
 
-    def fitted(self, state: State) -> None:
+    def fitted(self, state: State, pool: Pool) -> None:
         """One line a round."""
         row = state.row
         epochs, value = row["fit/epochs"], row.get(self.source.headline)
         shown = f"{self.source.measured} {self._metric_name}"
         log.info(
-            "round %3d | %5d labels | train accuracy %.4f | %s | %s",
+            "round %3d | %5d labels | train accuracy %.4f | %s | %s | %d in the pool",
             row["round"],
             row["labels"],
             row["train/accuracy"],
             (audit_words(row) or "not tested") if value is None else f"{shown} {value:.4f}",
             f"fit {epochs} epoch{'s' * (epochs != 1)}, {row['fit_s']:.1f} s",
+            pool.num_unlabeled,
         )
 
     def round(self, state: State, pool: Pool, picked: Tensor | None = None) -> None:
@@ -270,6 +289,9 @@ class Recorder:
             )
             self._board.curve(paid, curve)
         self._board.fits(paid)
+        name = self.directory.path.name
+        if (drawn := self._board.saw_tooth(paid, name)) is not None:
+            save(drawn, self.directory.path / "saw_tooth.png")
         if state.confusion is not None:
             self._board.confusion(paid, state.confusion)
         latest = {index: target for _, index, _, target in pool.queries()}
@@ -299,6 +321,13 @@ def _tag(name: str, headline: str) -> str:
     group, _, rest = name.partition("/")
     known = {"test": TEST, "val": VALIDATION, "query": QUERY, "stop": STOPPING, "audit": AUDIT}
     return f"{known[group]}/{rest}" if group in known else ""
+
+
+def _monitored(config: Mapping[str, Any]) -> str:
+    """The metric that stops the fits, but for the loss, which is shown in any case; or empty."""
+    rule = (config.get("trainer") or {}).get("early_stopping") or {}
+    metric = str(rule.get("monitor", "")).partition("/")[2]
+    return "" if metric == "loss" else metric
 
 
 def _choices(config: Mapping[str, Any]) -> dict[str, str | int | float | bool]:

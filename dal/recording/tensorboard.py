@@ -26,6 +26,8 @@ from dal.recording.events import rewind
 from dal.recording.figures import class_histogram, confusion_matrix, label_outcomes, to_pixels
 from dal.recording.fits import FitCurves
 from dal.recording.pictures import captioned, end_of
+from dal.recording.saw_tooth import SawTooth
+from dal.recording.words import cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,6 +87,7 @@ class TensorBoard:
         *,
         class_names: tuple[str, ...],
         metric: str = "accuracy",
+        monitored: str = "",
         labels: int = 0,
         step: int = 0,
     ) -> None:
@@ -98,6 +101,8 @@ class TensorBoard:
             folder: ``<run>/tb``; created if need be.
             class_names: The C class names.
             metric: Which one the learning curve shows.
+            monitored: Which one the saw-tooth shows, such as that which stops the fits; empty for
+                the same.
             labels: Labels paid for.
             step: Optimizer step through all rounds.
 
@@ -107,13 +112,12 @@ class TensorBoard:
         self._class_names, self._metric = class_names, metric
         kept = rewind(folder, lambda tag, x: x < (step if tag.startswith(FIT) else labels))
         self._configured = bool(kept)
-        self._fits = FitCurves()
+        self._fits, self._saw_tooth = FitCurves(), SawTooth(monitored or metric)
         for event in kept:
             values = {v.tag: v.simple_value for v in event.summary.value}
             if (number := values.pop(f"{FIT}/round", None)) is not None:
-                self._fits.add(
-                    int(number), {k.removeprefix(f"{FIT}/"): v for k, v in values.items()}
-                )
+                own = {k.removeprefix(f"{FIT}/"): v for k, v in values.items()}
+                self._add_epoch(int(number), event.step, own)
         self._file = EventFile(folder)
 
     def config(self, text: str, hparams: Mapping[str, str | int | float | bool]) -> None:
@@ -144,16 +148,20 @@ class TensorBoard:
         Args:
             round_number: The round that is being fitted; not smaller than in earlier calls.
             step: Number of the optimizer step within the whole run.
-            values: Such as ``train/loss``, ``val/accuracy``, ``lr``.
+            values: Such as ``train/loss``, ``val/accuracy``, ``lr``, ``sets/labeled``.
 
         Raises:
             OSError: This or an earlier record could not be written.
         """
-        self._fits.add(round_number, values)
+        self._add_epoch(round_number, step, values)
         # Of the cards of a group the flat one, of the learning rate, shall not be the first.
         tags = {name: name if "/" in name else f"train/{name}" for name in values}
         named = {f"{FIT}/{tags[name]}": value for name, value in values.items()}
         self._file.add(_scalars(named | {f"{FIT}/round": round_number}), step)
+
+    def _add_epoch(self, round_number: int, step: int, values: Mapping[str, float]) -> None:
+        self._fits.add(round_number, values)
+        self._saw_tooth.add(round_number, step, values)
 
     def round(self, labels: int, values: Mapping[str, float]) -> None:
         """Record the results of one round.
@@ -262,6 +270,24 @@ class TensorBoard:
         if figure is not None:
             self._figure("fits", figure, labels)
 
+    def saw_tooth(self, labels: int, title: str) -> Figure | None:
+        """Record the epochs of all rounds in a row, as the figure ``7_figures/saw_tooth``.
+
+        Args:
+            labels: Labels paid for by the time of the last fit.
+            title: Stands above it.
+
+        Returns:
+            The figure; None where no fit has gone on for more than one epoch.
+
+        Raises:
+            OSError: This or an earlier record could not be written.
+        """
+        figure = self._saw_tooth.draw(title)
+        if figure is not None:
+            self._figure("saw_tooth", figure, labels)
+        return figure
+
     def flush(self) -> None:
         """Bring everything recorded so far to the file.
 
@@ -310,13 +336,8 @@ def _table(picks: Sequence[Pick]) -> str:
     told = any(pick.content for pick in picks)
     head = f"| row |{' content |' * told} label | guess | score |"
     rows = [
-        f"| {p.row} |{f' {_cell(p.content[:200])} |' * told} {_cell(p.label)} | {_cell(p.guess)} | "
+        f"| {p.row} |{f' {cell(p.content)} |' * told} {cell(p.label)} | {cell(p.guess)} | "
         f"{p.score:.4g} |"
         for p in picks
     ]
     return "\n".join([head, re.sub(r" \w+ ", " --- ", head), *rows])
-
-
-def _cell(text: str) -> str:
-    """A text that stays within its cell."""
-    return " ".join(text.split()).replace("|", "\\|")

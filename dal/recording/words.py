@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 AUDIT = "audit/accuracy"
+LABELED, POOL = "sets/labeled", "sets/pool"
+"""Of an epoch: how many samples are trained on, and how many have no label."""
 
 
 def audit_words(row: Mapping[str, Any]) -> str:
@@ -15,3 +17,32 @@ def audit_words(row: Mapping[str, Any]) -> str:
     low, high, labels = row["audit/low"], row["audit/high"], row["audit/labels"]
     several = "s" * (labels != 1)
     return f"audit accuracy {row[AUDIT]:.4f} ({low:.2f} to {high:.2f} by {labels} label{several})"
+
+
+def in_words(metric: str) -> str:
+    """A metric as people write it: ``macro F1`` for ``macro_f1``."""
+    return metric.replace("_", " ").replace("f1", "F1").replace("ece", "ECE")
+
+
+def cell(text: str, most: int = 200) -> str:
+    """A text that stays within one cell of a Markdown table and is shown as it is.
+
+    Args:
+        text: Any; blanks and line breaks become one blank each.
+        most: Letters that are shown at most; an ellipsis stands for the rest.
+    """
+    # A text of a megabyte is cut before it is split.
+    line = " ".join(text[: 2 * most].split())
+    if len(line) > most or len(text) > 2 * most:
+        line = f"{line[: most - 1]}…"
+    line = line.encode(errors="replace").decode()  # half a surrogate pair is no UTF-8
+    return "".join(_ESCAPED.get(letter, letter) for letter in line)
+
+
+_ESCAPED = {letter: f"\\{letter}" for letter in "\\`*_[]|"} | {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "~": "&#126;",
+}
+"""How letters are written that Markdown or HTML would take for something else."""

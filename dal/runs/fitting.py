@@ -73,7 +73,7 @@ def context_of(job: Job) -> RoundContext:
 
 
 def _fitting(job: Job, train_set: TrainSet) -> RoundContext:
-    sizes = f"{len(train_set)} labeled, {job.pool.num_unlabeled} in the pool"
+    sizes = len(train_set), job.pool.num_unlabeled
     return replace(
         context_of(job),
         on_epoch=lambda fitted, save: _after_epoch(job, sizes, fitted, save),
@@ -83,13 +83,13 @@ def _fitting(job: Job, train_set: TrainSet) -> RoundContext:
     )
 
 
-def _after_epoch(job: Job, sizes: str, fitted: FitState, save: Save) -> None:
+def _after_epoch(job: Job, sizes: tuple[int, int], fitted: FitState, save: Save) -> None:
     """Record an epoch, then save if it is time to."""
     number, values = fitted.epoch - 1, fitted.history[-1]
     tell(job, epoch=number, values=values)
     if job.settings.record_epochs:
         step = job.state.steps + fitted.steps
-        job.recorder.epoch(job.state.round, number, step, values, sizes)
+        job.recorder.epoch(job.state.round, number, step, values, *sizes)
     _save_in_time(job, fitted, save)
 
 

@@ -236,7 +236,7 @@ def fit(job: Job) -> None:
     state.row |= watched(job, of_stop_set)
     state.steps += fitted.steps
     state.fit = None
-    job.recorder.fitted(state)
+    job.recorder.fitted(state, job.pool)
     job.keeper.keep_model(state)
     job.keeper.export()
     tell(job, row=dict(state.row))

@@ -14,16 +14,19 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from dal.query import Badge, Features, PoolView, Probs, Query
-from dal.query.badge import gradient_distances, output_errors
+from dal.query.badge import gradient_distances, label_errors, output_errors
 
 
-def view_of(probs: Tensor, features: Tensor, total: int | None = None) -> PoolView:
+def view_of(
+    probs: Tensor, features: Tensor, total: int | None = None, multilabel: bool = False
+) -> PoolView:
     count = len(probs)
     return PoolView(
         torch.arange(count),
         {Probs(): probs, Features(): features},
         num_total=total or count,
         num_classes=probs.shape[1],
+        multilabel=multilabel,
     )
 
 
@@ -186,3 +189,65 @@ def test_features_may_be_float16_and_memory_mapped(tmp_path: Path) -> None:
     got = pick(probs, mapped, 20)
     assert torch.equal(got.indices, want.indices)
     assert torch.equal(got.scores, want.scores)
+
+
+@pytest.fixture(params=[0.3, 1.0, 8.0], ids=["unsure", "mild", "sure"])
+def label_network(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities of 4 labels, features, and gradients by autograd, in float64."""
+    rng = torch.Generator().manual_seed(4)
+    layer = nn.Linear(7, 4, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(4, 7, generator=rng) * request.param)
+        layer.bias.copy_(torch.randn(4, generator=rng))
+    features = torch.randn(20, 7, generator=rng, dtype=torch.float64)
+    rows = []
+    for feature in features:
+        logits = layer(feature)
+        predicted = (logits > 0).double()
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, predicted, reduction="sum")
+        rows.append(torch.autograd.grad(loss, layer.weight)[0].flatten())
+    with torch.no_grad():
+        return layer(features).sigmoid(), features, torch.stack(rows)
+
+
+def test_gradients_of_several_labels_are_those_of_the_labels_predicted(
+    label_network: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    probs, features, gradients = label_network
+    squares, nearest = gradient_distances(label_errors(probs), features)
+    torch.testing.assert_close(squares, gradients.square().sum(1), rtol=1e-9, atol=1e-24)
+    want = (gradients.unsqueeze(0) - gradients.unsqueeze(1)).square().sum(-1)
+    got = torch.stack([nearest(torch.tensor([position]), None) for position in range(20)])
+    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-13 * squares.max().item())
+
+
+def test_batches_of_several_labels_follow_k_means_plus_plus() -> None:
+    """Of the gradients by autograd; those of one class would be others."""
+    rng = torch.Generator().manual_seed(1)
+    layer = nn.Linear(2, 3)
+    features = torch.randn(5, 2, generator=rng)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(3, 2, generator=rng))
+        layer.bias.copy_(torch.tensor([0.5, -1.0, 0.2]))
+        probs = layer(features).sigmoid()
+    rows = []
+    for feature in features:
+        logits = layer(feature)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, (logits > 0).float())
+        rows.append(torch.autograd.grad(loss, layer.weight)[0].flatten())
+    runs, view = 1500, view_of(probs, features, multilabel=True)
+    picks: list[list[int]] = [
+        Badge().select(view, 3, torch.Generator().manual_seed(seed)).indices.tolist()
+        for seed in range(runs)
+    ]
+    assert {first for first, *_ in picks} == {int(torch.stack(rows).norm(dim=1).argmax())}
+    counts = Counter((second, third) for _, second, third in picks)
+    exact = exact_pairs(torch.stack(rows).double(), ghost=False)
+    assert chisquare([counts[p] for p in exact], [runs * p for p in exact.values()]).pvalue > 0.01
+
+
+def test_the_gradient_of_the_predicted_labels_is_the_shortest_there_can_be() -> None:
+    probs = torch.rand(9, 3, generator=torch.Generator().manual_seed(0))
+    sets = itertools.product([0.0, 1.0], repeat=3)
+    lengths = torch.stack([(probs - torch.tensor(labels)).norm(dim=1) for labels in sets])
+    torch.testing.assert_close(label_errors(probs).norm(dim=1), lengths.amin(0))

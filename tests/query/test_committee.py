@@ -15,7 +15,12 @@ from scipy.stats import entropy as scipy_entropy
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from dal.learners.committees import check_members
 from dal.query import (
+    BALD,
+    ConsensusEntropy,
+    MaxDisagreement,
+    MeanStd,
     Members,
     PoolView,
     ScoreStrategy,
@@ -246,3 +251,75 @@ def test_a_committee_of_one_queries_at_random() -> None:
     view = PoolView(torch.arange(40), {Members(): committee(1)}, num_total=40, num_classes=3)
     query = VoteEntropy().select(view, 5, torch.Generator().manual_seed(0))
     assert query.info == {"random": True}
+
+
+STRATEGIES: list[tuple[ScoreStrategy, Callable[[Rows], float]]] = [
+    (VariationRatio(), loop_variation_ratio),
+    (VoteEntropy(), loop_vote_entropy),
+    (ConsensusEntropy(), loop_consensus_entropy),
+    (MaxDisagreement(), loop_max_disagreement),
+    (MeanStd(), loop_mean_std),
+    (BALD(), loop_bald),
+]
+
+
+def label_committee(size: int = 5, count: int = 40, labels: int = 6) -> Tensor:
+    """Members' probabilities of labels, some of them decided: float32, (K, N, L)."""
+    rng = torch.Generator().manual_seed(size * labels)
+    common = 3 * torch.randn(count, labels, generator=rng) - 2
+    members = (common + torch.randn(size, count, labels, generator=rng)).sigmoid()
+    members[:, 0], members[:, 1, 0], members[:, 2] = 1.0, 0.0, 1e-12
+    members[0, 2, 0] = 3e-12
+    return members
+
+
+def view_of_labels(members: Tensor) -> PoolView:
+    count, labels = members.shape[1:]
+    indices = torch.arange(count) + 100
+    results = {Members(): members}
+    return PoolView(indices, results, num_total=200, num_classes=labels, multilabel=True)
+
+
+@pytest.mark.parametrize("at_once", [2**19, 5 * 6 * 7])
+@pytest.mark.parametrize(("strategy", "loop"), STRATEGIES)
+def test_several_labels_are_questions_of_their_own(
+    strategy: ScoreStrategy,
+    loop: Callable[[Rows], float],
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Yes or no for each label, by plain loops, and the mean over the labels of a sample."""
+    monkeypatch.setattr(module, "BLOCK_NUMBERS", at_once)
+    members = label_committee()
+    want = []
+    for sample in range(members.shape[1]):
+        columns = members[:, sample].double().T.tolist()  # a label, the probability of each member
+        want.append(math.fsum(loop([[1 - p, p] for p in label]) for label in columns) / 6)
+    got = strategy.score(view_of_labels(members))
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64), rtol=1e-6, atol=1e-15)
+    assert strategy.tasks == {"multiclass", "multilabel"}
+
+
+def test_information_in_independent_labels_is_the_sum_of_theirs() -> None:
+    """By the joint distribution of all sets of three labels, of which there are eight."""
+    members = label_committee(labels=3)
+    sets = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+    yes = members.double().unsqueeze(2)
+    joint = torch.where(sets.bool(), yes, 1 - yes).prod(3)  # of members, samples and sets
+    mean = members.double().mean(0).unsqueeze(1)
+    apart = torch.where(sets.bool(), mean, 1 - mean).prod(2)
+    shared = loop_entropies(apart) - loop_entropies(joint.flatten(0, 1)).view(5, -1).mean(0)
+    got = 3 * BALD().score(view_of_labels(members))
+    torch.testing.assert_close(got, shared, rtol=1e-6, atol=1e-9)
+
+
+def loop_entropies(rows: Tensor) -> Tensor:
+    return torch.tensor([loop_entropy(row) for row in rows.tolist()], dtype=torch.float64)
+
+
+def test_members_that_are_the_same_model_are_found_where_rows_do_not_sum_to_one() -> None:
+    members = label_committee()
+    check_members(members, "")
+    with pytest.raises(ValueError, match="all 4 members of the committee predict the same"):
+        check_members(members[:1].expand(4, -1, -1), "")
+    check_members(torch.ones(4, 5, 3), "")  # all rounded to 1 tell nothing

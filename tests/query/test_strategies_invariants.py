@@ -24,7 +24,9 @@ from dal.query.needs import AnswersSoFar, Labels, Need, of_candidates
 from dal.utils.build import build
 
 
-def answer(need: Need, size: int, classes: int, coarse: bool, rng: torch.Generator) -> Tensor:
+def answer(
+    need: Need, size: int, classes: int, coarse: bool, multilabel: bool, rng: torch.Generator
+) -> Tensor:
     """A random answer to a need; coarse ones have many ties and exact zeros."""
 
     def numbers(*shape: int) -> Tensor:
@@ -32,6 +34,8 @@ def answer(need: Need, size: int, classes: int, coarse: bool, rng: torch.Generat
         return values.round() if coarse else values
 
     def probs(*shape: int) -> Tensor:
+        if multilabel:
+            return (numbers(*shape) > 0).float() if coarse else numbers(*shape).sigmoid()
         one_hot = torch.nn.functional.one_hot(numbers(*shape).argmax(-1), shape[-1]).float()
         return one_hot if coarse else numbers(*shape).softmax(-1)
 
@@ -41,7 +45,7 @@ def answer(need: Need, size: int, classes: int, coarse: bool, rng: torch.Generat
         case Probs(of="labeled"):
             return probs(3, classes)
         case Labels():
-            return torch.arange(3) % classes
+            return (numbers(3, classes) > 0).long() if multilabel else torch.arange(3) % classes
         case AnswersSoFar():
             said = torch.tensor([[0, 1, 0, 1], [1, 2, 1, 0], [0, 1, 1, 0], [2, 3, 0, 0]])
             said[:, 1] = size + 7 - said[:, 1]
@@ -62,14 +66,17 @@ def answer(need: Need, size: int, classes: int, coarse: bool, rng: torch.Generat
             return numbers(size, classes).abs()
 
 
-def make_view(strategy: Strategy, size: int, classes: int, coarse: bool, seed: int) -> PoolView:
+def make_view(
+    strategy: Strategy, size: int, classes: int, coarse: bool, multilabel: bool, seed: int
+) -> PoolView:
     rng = torch.Generator().manual_seed(seed)
     total = size + 7
     indices = torch.randperm(total, generator=rng)[:size].sort().values
     results = {
-        need: answer(need, size, classes, coarse, rng) for need in sorted(strategy.needs, key=repr)
+        need: answer(need, size, classes, coarse, multilabel, rng)
+        for need in sorted(strategy.needs, key=repr)
     }
-    return PoolView(indices, results, num_total=total, num_classes=classes)
+    return PoolView(indices, results, num_total=total, num_classes=classes, multilabel=multilabel)
 
 
 def shuffled(view: PoolView, strategy: Strategy, order: Tensor) -> PoolView:
@@ -82,7 +89,11 @@ def shuffled(view: PoolView, strategy: Strategy, order: Tensor) -> PoolView:
             value = value[order]
         results[need] = value
     return PoolView(
-        view.indices[order], results, num_total=view.num_total, num_classes=view.num_classes
+        view.indices[order],
+        results,
+        num_total=view.num_total,
+        num_classes=view.num_classes,
+        multilabel=view.multilabel,
     )
 
 
@@ -95,8 +106,9 @@ def test_invariants_hold_for_any_view(name: str, data: st.DataObject) -> None:
     query_size = data.draw(st.integers(1, size), "query_size")
     classes = data.draw(st.integers(2, 5), "classes")
     coarse = data.draw(st.booleans(), "coarse")
+    kind = data.draw(st.sampled_from(sorted(strategy.tasks)), "kind")
     seed = data.draw(st.integers(0, 10**6), "seed")
-    view = make_view(strategy, size, classes, coarse, seed)
+    view = make_view(strategy, size, classes, coarse, kind == "multilabel", seed)
     before = {need: view[need].clone() for need in strategy.needs}
 
     def select(seen: PoolView) -> Query:
