@@ -19,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -84,31 +85,36 @@ class Person:
 
 
 @contextmanager
-def run(folder: str, budget: int, size: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A run that asks on a page, and the page's address."""
+def run(folder: str, budget: int, size: int) -> Iterator[str]:
+    """A run that asks on a page; gives the page's address."""
     command = [sys.executable, "-c", "from dal.cli.command import main; main()", "train", *RUN]
     command += [f"query_size={size}", f"budget={budget}"]
-    with subprocess.Popen(
-        command,
-        env={**os.environ, "DAL_SAVED_DIR": folder},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
+    out = Path(folder, "out.txt")  # not a pipe: nobody would empty it
+    with out.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "DAL_SAVED_DIR": folder},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield _address(process, out)
+    finally:
+        process.terminate()
         try:
-            yield _address(process.stdout), process
-        finally:
-            process.terminate()
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _address(output: IO[str]) -> str:
-    said = []
-    for line in output:
-        said.append(line)
-        if found := re.search(r"http://\S+\?token=\S+", line):
+def _address(process: subprocess.Popen[bytes], out: Path, seconds: float = 120) -> str:
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        if found := re.search(r"http://\S+\?token=\S+(?=\s)", out.read_text()):
             return found[0]
-    raise RuntimeError("the run gave no address:\n" + "".join(said))
+        time.sleep(0.02)
+    raise RuntimeError(f"the run gave no address in {seconds:.0f} s:\n{out.read_text()}")
 
 
 def answer(page: Any, person: Person, size: int) -> float:
@@ -143,7 +149,7 @@ def measure(seconds: float, count: int, size: int, chromium: str) -> tuple[list[
     person, presses, times = Person(seconds), [], []
     with (
         tempfile.TemporaryDirectory() as folder,
-        run(folder, count, size) as (address, _),
+        run(folder, count, size) as address,
         sync_playwright() as driver,
     ):
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

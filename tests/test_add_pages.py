@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from waiting import completed
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("add_a*.md"))
@@ -82,7 +83,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ended(copy: Path, *line: str, given: str = "") -> str:
     """What a command says in the copy."""
     env = os.environ | {"PYTHONPATH": str(copy), "DAL_SAVED_DIR": "saved"}
-    done = subprocess.run(
+    done = completed(
         [sys.executable, *line],
         env=env,
         cwd=copy,

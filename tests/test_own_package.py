@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from waiting import completed
 
 from dal.cli import command
 from dal.cli.sweep import Jobs
@@ -41,7 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(PACKAGE, copy, dirs_exist_ok=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     options = ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
-    subprocess.run([*pip, *options, str(copy)], check=True)
+    completed([*pip, *options, str(copy)], check=True)
     return target
 
 
@@ -190,8 +190,6 @@ def test_jobs_in_other_processes_find_package_and_options(installed: Path, tmp_p
     env = os.environ | {"PYTHONPATH": path, "DAL_SAVED_DIR": "saved"}
     sweep = ["-m", "cluster=local", "hydra.launcher.n_jobs=2", *SMALL, "strategy=gini,margin"]
     command = [sys.executable, "-m", "dal", "train", *sweep]
-    ended = subprocess.run(
-        command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    ended = completed(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert len(list((tmp_path / "saved").glob("rings-bumps-*/model.pt"))) == 2

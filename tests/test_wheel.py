@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
+from waiting import completed
 
 import dal
 
@@ -42,7 +42,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(out))
-    subprocess.run([*PIP, "wheel", *options, str(repository)], check=True)
+    completed([*PIP, "wheel", *options, str(repository)], check=True)
     (path,) = out.glob("dal-*.whl")
     return path
 
@@ -52,7 +52,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's content, to be put on PYTHONPATH."""
     folder = tmp_path_factory.mktemp("installed")
     options = ("--no-deps", "--no-index", "--target", str(folder))
-    subprocess.run([*PIP, "install", *options, str(wheel)], check=True)
+    completed([*PIP, "install", *options, str(wheel)], check=True)
     return folder
 
 
@@ -82,7 +82,7 @@ def test_installed_command_runs_in_an_empty_folder(installed: Path, tmp_path: Pa
 
     def do(*arguments: str) -> str:
         command = [sys.executable, str(installed / "bin" / "dal"), *arguments]
-        return subprocess.run(
+        return completed(
             command, env=env, cwd=tmp_path, capture_output=True, text=True, check=True
         ).stdout
 
@@ -96,7 +96,7 @@ def test_installed_command_runs_in_an_empty_folder(installed: Path, tmp_path: Pa
 def test_repository_installed_for_editing_has_its_options_at_its_top(repository: Path) -> None:
     code = "from dal.cli.folders import config_dir; print(config_dir())"
     env = os.environ | {"PYTHONPATH": str(repository)}
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-c", code],
         env=env,
         cwd=repository.parent,

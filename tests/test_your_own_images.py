@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from waiting import completed
 
 PAGE = (Path(__file__).parents[1] / "docs" / "your_own_images.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -69,13 +71,17 @@ class Shell:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(shlex.join(line), file=self.process.stdin, flush=True)
-        text = ""
-        for told in self.process.stdout:
-            if told.startswith("ended: "):
-                assert told == "ended: 0\n", text + told
-                return text
-            text += told
-        raise AssertionError(f"the process has ended: {text}")
+        text, patience = "", threading.Timer(240, self.process.kill)
+        patience.start()
+        try:
+            for told in self.process.stdout:
+                if told.startswith("ended: "):
+                    assert told == "ended: 0\n", text + told
+                    return text
+                text += told
+        finally:
+            patience.cancel()
+        raise AssertionError(f"the process has ended, or took more than 240 s: {text}")
 
 
 @pytest.fixture
@@ -109,12 +115,13 @@ def labeled(
 ) -> tuple[Path, list[str], str]:
     """Give a command until its run is complete; its directory, the questions, the last words."""
     asked: list[str] = []
-    while True:
+    for _ in range(10):
         text = shell.said(line)
         run = shell.folder / re.findall(r"^run directory: +(\S+)$", text, re.MULTILINE)[0]
         if "waiting for labels" not in text:
             return run, asked, text
         asked += answer(run, truth, names)
+    raise AssertionError(f"it still waits: {text}")
 
 
 def accuracies(text: str) -> list[float]:
@@ -131,7 +138,7 @@ def right(shell: Shell, truth: Sequence[int], names: list[str]) -> int:
 
 
 def test_the_page_works_to_the_letter(shell: Shell) -> None:
-    subprocess.run([sys.executable, "-c", CODE[0]], cwd=shell.folder, check=True)
+    completed([sys.executable, "-c", CODE[0]], cwd=shell.folder, check=True)
     truth, names = load_digits().target.tolist(), [f"digit {digit}" for digit in range(10)]
     first, predict, without, labels, photos = commands()
     run, asked, text = labeled(shell, first, truth, names)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import completed
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "your_own_tables.md").read_text()
 DRIVER = """
@@ -27,7 +29,7 @@ for language, code in re.findall(r"```(python|bash)\\n(.*?)```", sys.stdin.read(
 
 def test_every_step_works_and_says_what_the_page_says(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(ROOT), "DAL_SAVED_DIR": "saved"}
-    done = subprocess.run(
+    done = completed(
         [sys.executable, "-c", DRIVER],
         input=PAGE,
         env=env,

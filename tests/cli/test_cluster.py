@@ -16,6 +16,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
+from waiting import code_of
 
 from dal.cli import config
 from dal.cli.explain import explain
@@ -71,7 +72,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 def test_jobs_in_processes_of_this_machine_end_with_a_table(launch: Launch, tmp_path: Path) -> None:
     job = launch("cluster=local", "hydra.launcher.n_jobs=2", "strategy=random,bald", "budget=4")
-    assert job.wait(180) == 1
+    assert code_of(job, tmp_path / "out.txt", 180) == 1
     out = (tmp_path / "out.txt").read_text()
     ends = {name.split("-")[2]: status for name, status in statuses(tmp_path / "saved").items()}
     assert {name: end["status"] for name, end in ends.items()} == {
@@ -99,7 +100,7 @@ def test_preempted_job_is_queued_again_and_ends_in_the_same_bits(
     wait_for(begun, job, 120)
     ((name, status),) = statuses(saved).items()
     os.kill(int(str(status["pid"])), signal.SIGUSR2)
-    assert job.wait(180) == 0
+    assert code_of(job, tmp_path / "out.txt", 180) == 0
     (ended,) = statuses(saved).values()
     assert ended["status"] == "complete"
     assert ended["pid"] != status["pid"]
@@ -136,7 +137,7 @@ def test_slurm_gets_an_array_that_is_queued_again(launch: Launch, tmp_path: Path
         wait_for(lambda: script.is_file() and len(pickles()) == 6, job, 120)
     finally:
         job.kill()
-        job.wait()
+        job.wait(60)
     options = {line for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
     assert options >= {
         "#SBATCH --array=0-5%6",
@@ -155,7 +156,7 @@ def test_killed_worker_is_one_error(launch: Launch, tmp_path: Path) -> None:
     job = launch("cluster=local", "hydra.launcher.n_jobs=2", "strategy=margin,random", "budget=60")
     wait_for(lambda: bool(statuses(saved)), job, 120)
     os.kill(int(str(next(iter(statuses(saved).values()))["pid"])), signal.SIGKILL)
-    assert job.wait(60) == 1
+    assert code_of(job, tmp_path / "out.txt", 60) == 1
     out = (tmp_path / "out.txt").read_text()
     assert out.count("error: ") == 1
     assert "error: a worker process was killed (SIGKILL(-9)" in out

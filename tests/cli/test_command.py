@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import completed
 
 import dal
 from dal.cli import command
@@ -24,7 +25,7 @@ def given(
     """What ``python -m dal`` does with a command line."""
     env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     line = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(line, env=env, cwd=cwd, capture_output=True, text=True, check=False)
+    return completed(line, env=env, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
@@ -113,7 +114,7 @@ def test_bash_completes_on_tab(line: str, found: list[str], tmp_path: Path) -> N
         'hydra_bash_completion\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
     )
     env = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
+    ended = completed(
         ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert ended.stderr == ""

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 from page_client import Client
+from waiting import Limit, join, needed
 
 from dal.cli import command, config
 from dal.cli.folders import config_dir
@@ -56,6 +57,7 @@ class Person(threading.Thread):
         super().__init__()
         self._secret, self._seen = run_dir / "queries/.page.json", seen
 
+    @needed
     def run(self) -> None:
         end = time.monotonic() + 60
         while not self._secret.exists() or not self._secret.read_text().endswith("\n"):
@@ -64,7 +66,9 @@ class Person(threading.Thread):
         secret = json.loads(self._secret.read_text())
         client = Client(f"http://127.0.0.1:{secret['port']}/?token={secret['token']}", "Zoe")
         state = client.state()
+        limit = Limit(120, lambda: state)
         while state["phase"] in ("ask", "train"):
+            limit.check()
             self._seen.append(state)
             for item in state["items"]:
                 self._seen.append(client.get(f"/api/sample/{item['id']}")[1])
@@ -97,7 +101,7 @@ def test_a_run_that_waits_for_files_goes_on_on_the_page(dal: Dal, tmp_path: Path
     person = Person(run_dir, seen)
     person.start()
     assert dal("label", str(run_dir), "guess=true", "open_browser=false") == 0
-    person.join()
+    join(person)
     asked = [state for state in seen if state.get("phase") == "ask"]
     assert len(asked[0]["items"]) == 3  # the fourth had its answer in the file
     assert all(item["guess"]["probability"] > 0 for item in asked[-1]["items"])
@@ -116,6 +120,7 @@ def test_a_run_with_a_page_of_its_own_goes_on(dal: Dal, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     run_dirs: list[Path] = []
 
+    @needed
     def find() -> None:
         end = time.monotonic() + 60
         while not (found := list(tmp_path.glob("*/queries"))):
@@ -124,12 +129,12 @@ def test_a_run_with_a_page_of_its_own_goes_on(dal: Dal, tmp_path: Path) -> None:
         run_dirs.append(found[0].parent)
         person = Person(run_dirs[0], seen)
         person.start()
-        person.join()
+        join(person)
 
     finder = threading.Thread(target=find)
     finder.start()
     assert dal("train", *SETTINGS, *names) == 0
-    finder.join()
+    join(finder)
     assert ledger(run_dirs[0]) == [(0, "Zoe", 1)] * 4
 
 

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from waiting import completed
 
 from dal.cli import config
 from dal.utils.lock import RunLock
@@ -165,7 +165,7 @@ def test_same_command_says_complete_without_torch(complete: Path, saved: Path) -
 
     def outside(*arguments: str) -> str:
         command = [sys.executable, "-c", code.replace("'conf'", repr(str(ROOT / "conf")))]
-        done = subprocess.run(
+        done = completed(
             [*command, *arguments], env=environment, capture_output=True, text=True, check=True
         )
         assert done.stdout.splitlines()[-1] == "False"

@@ -1,12 +1,12 @@
 """Every conf/data file names a data function and gives each of its parameters its default."""
 
 import inspect
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from waiting import completed
 
 import dal.data
 
@@ -69,7 +69,7 @@ def test_importing_data_leaves_heavy_packages_alone():
         "import sys, dal.data; "
         "print([m for m in ('sklearn', 'torchvision', 'scipy', 'hydra') if m in sys.modules])"
     )
-    run = subprocess.run(
+    run = completed(
         [sys.executable, "-c", code],
         cwd=CONF.parents[1],
         capture_output=True,

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from waiting import join
+
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 PERSONAL = "eyJh.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.c2lnbmF0dXJl"
 ANNOTATION: dict[str, Any] = {
@@ -253,4 +255,4 @@ def serving(studio: LabelStudio | None = None, port: int = 0) -> Iterator[LabelS
             yield studio
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+from waiting import completed
 from written_runs import write_run
 
 from dal.reporting.records import find_runs, read_run
@@ -91,7 +91,7 @@ def test_runs_of_before_have_no_such_section(saved: Path, tmp_path: Path) -> Non
 
 def test_reports_import_no_torch() -> None:
     code = "import sys, dal.reporting.stopping; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    completed([sys.executable, "-c", code], check=True)
 
 
 def test_status_tells_which_criterion_ended_a_run(saved: Path) -> None:

@@ -7,7 +7,6 @@ import inspect
 import os
 import pkgutil
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from waiting import completed
 
 import dal
 from dal import checkpoint
@@ -325,7 +325,7 @@ def test_reports_only_read(tmp_path: Path, finished: Path) -> None:
         for script in ("report", "status"):
             out = ["--out", str(tmp_path / "out")] if script == "report" else []
             command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), str(finished), *out]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = completed(command, capture_output=True, text=True, check=False)
             assert "Traceback" not in done.stderr
     finally:
         (finished / "config.yaml").write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from waiting import join
 
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep.replicas import Place
@@ -27,7 +28,7 @@ def test_host_is_that_of_a_block_and_of_its_thread() -> None:
         assert current_host() is host
         thread = threading.Thread(target=lambda: seen.append(current_host()))
         thread.start()
-        thread.join()
+        join(thread)
     assert seen == [alone]
     assert current_host() is alone
     with pytest.raises(ZeroDivisionError), hosted_by(host):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import resume_job
 import torch
+from waiting import Limit
 
 from dal import checkpoint
 
@@ -38,9 +39,17 @@ def start(function: Callable[..., None], *args: Any, **kwargs: Any) -> Any:
 
 def finish(function: Callable[..., None], *args: Any, **kwargs: Any) -> int:
     process = start(function, *args, **kwargs)
-    process.join(120)
-    assert process.exitcode is not None
-    return int(process.exitcode)
+    return end_of(process)
+
+
+def end_of(process: Any, seconds: float = 120) -> int:
+    """The exit code of a process, which is killed where it takes too long."""
+    process.join(seconds)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        pytest.fail(f"{process} did not end in {seconds:.0f} s")
+    return int(code)
 
 
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
@@ -99,7 +108,7 @@ def test_resume_killed_at_random_times_is_exact(
         process = start(resume_job.run, tmp_path)
         process.join(rng.uniform(0.05, 0.6))
         process.kill()
-        process.join()
+        end_of(process)
     assert finish(resume_job.run, tmp_path) == 0
     assert_same(tmp_path, expected)
 
@@ -109,11 +118,12 @@ def test_resume_after_signal_saves_and_exits_128_plus(
     signum: signal.Signals, reference: Callable[[str], Path], tmp_path: Path
 ) -> None:
     process = start(resume_job.run_to_exit_code, tmp_path)
+    limit = Limit(60, lambda: (process, list(tmp_path.iterdir())))
     while not (tmp_path / "checkpoints").exists():
+        limit.check()
         time.sleep(0.005)
     os.kill(process.pid, signum)
-    process.join(60)
-    assert process.exitcode == 128 + signum
+    assert end_of(process) == 128 + signum
     assert status(tmp_path)["status"] == "preempted"
     assert signum.name in status(tmp_path)["reason"]
     assert finish(resume_job.run, tmp_path) == 0

@@ -3,7 +3,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import completed, join
 
 from dal.recording.run_directory import RunDirectory, read_status
 from dal.reporting.states import read_state
@@ -107,7 +107,7 @@ lock = RunLock(pathlib.Path({str(folder)!r}))
 lock.__enter__()
 {program}
 """
-    subprocess.run([sys.executable, "-c", code], check=False)
+    completed([sys.executable, "-c", code], check=False)
 
 
 @pytest.mark.usefixtures("no_flock")
@@ -211,7 +211,7 @@ def test_of_many_that_start_at_once_one_goes_on(tmp_path: Path, left: str) -> No
         (tmp_path / "run.heartbeat").touch()
         os.utime(tmp_path / "run.heartbeat", (1, 1))
     locks = [RunLock(tmp_path) for _ in range(8)]
-    together = threading.Barrier(len(locks))
+    together = threading.Barrier(len(locks), timeout=60)
 
     def start(each: RunLock) -> bool:
         together.wait()
@@ -308,7 +308,7 @@ def test_process_that_starts_waits_for_one_that_looks(tmp_path: Path) -> None:
         timer = threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN))
         timer.start()
         with RunLock(tmp_path):
-            timer.join()
+            join(timer)
 
 
 def test_status_goes_by_the_lock_and_not_by_process_ids(tmp_path: Path) -> None:

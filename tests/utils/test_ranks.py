@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import ranks_job
 import torch
+from waiting import code_of, completed
 
 from dal.utils.ranks import ALONE, current
 
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")]),
     }
     command = [*TORCHRUN, str(ROOT / "tests" / "helpers" / "ranks_job.py"), str(folder)]
-    subprocess.run(command, check=True, env=environment, timeout=180, capture_output=True)
+    completed(command, check=True, env=environment, seconds=180, capture_output=True)
     return folder
 
 
@@ -192,9 +193,10 @@ def test_job_that_loses_a_process_fails_and_resumes_to_the_same_bits(
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
     (second,) = {int(pid) for pid in children} - {status(saved)["pid"]}
     os.kill(second, signal.SIGKILL)
-    assert job.wait(120) != 0
+    out = tmp_path / "out.txt"
+    assert code_of(job, out) != 0
     assert status(saved)["status"] in ("failed", "running", "preempted")
-    assert start(saved).wait(120) == 0
+    assert code_of(start(saved), out) == 0
     (broken,) = (path.parent for path in saved.glob("*/status.json"))
     assert (broken / "queries.csv").read_bytes() == (whole / "queries.csv").read_bytes()
     assert status(saved)["accuracy"] == json.loads((whole / "status.json").read_text())["accuracy"]

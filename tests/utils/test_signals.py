@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from waiting import join
 
 from dal.utils.signals import WATCHED, Interrupts, PreemptedError
 
@@ -92,5 +93,5 @@ def test_other_threads_leave_the_handlers_alone() -> None:
 
     thread = threading.Thread(target=aside)
     thread.start()
-    thread.join()
+    join(thread)
     assert during == [before]

@@ -22,6 +22,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from waiting import Limit
 
 from dal.data.images.cache import Pictures, Seen
 from dal.data.images.decode import Decoding, decode
@@ -245,11 +246,13 @@ def test_a_killed_process_loses_the_last_parts_at_most(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
+    limit = Limit(60, lambda: facts(root))
     while len(facts(root)) < 3 and process.poll() is None:
+        limit.check()
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.stdout.read() == b""
-    process.wait()
+    process.wait(60)
     process.stdout.close()
     done = {path.name for path in facts(root)}
     assert 3 <= len(done) < 20

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from browser import Asking, chromium, enter, press, text_source, wait_for_item
+from waiting import Limit
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +286,9 @@ def test_one_question_is_divided_among_people(browser: Any, tmp_path: Path) -> N
     with Asking(tmp_path, size=6) as asking:
         ada, bea = enter(browser, asking, "Ada"), enter(browser, asking, "Bea")
         bea.wait_for_selector("#people:not([hidden])")
+        limit = Limit(60, lambda: asking.log)
         while ada.get_attribute("body", "data-mode") == "ask":
+            limit.check()
             press(ada, "1")
             if bea.get_attribute("body", "data-mode") == "ask":
                 press(bea, "2")

@@ -15,6 +15,7 @@ import pytest
 from browser import chromium
 from page_runs import go, source_of
 from test_page_kills import Runs, answered
+from waiting import Limit
 
 from dal.oracles import SimulatedOracle
 
@@ -57,6 +58,19 @@ class Person:
         page.wait_for_timeout(self._rng.uniform(5, 40))
 
 
+def comes(page: Any, address: str) -> bool:
+    """Whether the page came as a whole and has a name now: it may be killed as it comes.
+
+    Of a page that is killed before its last script there is an address, and nothing that works.
+    """
+    with contextlib.suppress(Exception):
+        page.goto(address, timeout=5000)
+        page.fill("#name", "Ada", timeout=5000)
+        page.keyboard.press("Enter")
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     ("kills", "questions"), [(3, 1), pytest.param(50, 4, marks=pytest.mark.slow)]
 )
@@ -65,26 +79,24 @@ def test_killed_at_random_moments_each_key_is_one_answer(
 ) -> None:
     source, rng = source_of(), random.Random(kills)
     person = Person(source.train.targets.tolist(), rng)
-    runs = Runs(tmp_path / "page", questions)
-    with chromium() as browser:
+    named = False
+    with chromium() as browser, Runs(tmp_path / "page", questions) as runs:
         page = browser.new_page()
         page.add_init_script(TAKEN)
+        limit = Limit(60 + 10 * kills, lambda: f"{runs}; {page.url}: {page.inner_text('body')!r}")
         while 0 not in runs.ends:
             number = len(runs.ends)
             runs.start(rng.uniform(0.2, 3) if number < kills else None)
             while not runs.ended():
-                if page.url.startswith("http"):
+                limit.check()
+                if named:
                     person.work(page)
                 elif runs.address:
-                    with contextlib.suppress(Exception):  # it may be killed as the page comes
-                        page.goto(runs.address, timeout=5000)
-                        page.fill("#name", "Ada", timeout=5000)
-                        page.keyboard.press("Enter")
+                    named = comes(page, runs.address)
                 else:
                     time.sleep(0.01)
         page.wait_for_selector("body[data-mode=done]")
         taken = page.evaluate("() => window.taken")
-    runs.close()
     assert runs.ends == [-signal.SIGKILL] * kills + [0]
 
     lines = (tmp_path / "page/queries/answers.jsonl").read_text().splitlines()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from page_client import Client
+from waiting import Limit, join
 
 from dal.data import Dataset, make_source
 from dal.data.source import Source
@@ -62,9 +63,10 @@ class Page:
         found: list[Any] = []
         thread = threading.Thread(target=lambda: found.append(work()))
         thread.start()
+        limit = Limit(60, lambda: found)
         while thread.is_alive():
+            limit.check()
             self.oracle.wait(ticket, 0.05)
-        thread.join()
         return found[0]
 
 
@@ -611,7 +613,7 @@ def test_pages_see_the_training_and_the_end(open_page: Any, tmp_path: Path) -> N
     waits.start()
     page.oracle.tell({"round": 1, "status": "complete", "reason": "budget"})
     page.oracle.close()
-    waits.join()
+    join(waits)
     assert (seen[0]["phase"], seen[0]["reason"]) == ("done", "budget")
 
 

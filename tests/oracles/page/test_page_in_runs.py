@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from page_client import Client
+from waiting import Limit, join, needed
 
 import dal
 from dal.data import Dataset, initial_labels, make_source
@@ -47,10 +48,11 @@ def run(folder: Path, people: dict[str, Work], settings: dict[str, Any], **page:
         run_dir=folder,
     )
     for thread in threads:
-        thread.join()
+        join(thread)
     return result
 
 
+@needed
 def attend(folder: Path, name: str, work: Work) -> None:
     """Work on every state in which something is asked, until the run has ended."""
     secret, end = folder / "queries/.page.json", time.monotonic() + 100
@@ -60,7 +62,9 @@ def attend(folder: Path, name: str, work: Work) -> None:
     found = json.loads(secret.read_text())
     client = Client(f"http://127.0.0.1:{found['port']}/?token={found['token']}", name)
     state = client.state()
+    limit = Limit(120, lambda: state)
     while state["phase"] in ("ask", "train"):
+        limit.check()
         if state["phase"] == "ask":
             work(client, state)
         try:
@@ -133,13 +137,14 @@ def test_a_run_that_fails_says_so_on_the_page(
         (tmp_path / "checkpoints").write_text("in the way")
         answer(client, state, left(state))
         client.hand_in(state["question"])
-        while state["phase"] in ("ask", "train"):
-            state = client.state(state["version"])
+        state = client.until("failed")
         seen.append(state)
 
     with pytest.raises(OSError, match="checkpoints"):
         run(tmp_path, {"Ann": work}, {})
+    limit = Limit(60, threading.enumerate)
     while not seen:
+        limit.check()
         time.sleep(0.01)
     assert seen[0]["phase"] == "failed"
     assert "checkpoints" in seen[0]["reason"]

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from page_client import Client
 from page_runs import go, source_of
+from waiting import Limit, join
 
 from dal.oracles import SimulatedOracle
 
@@ -38,49 +39,79 @@ class Runs:
             [sys.executable, str(script), str(folder), str(questions)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self._said: queue.Queue[str] = queue.Queue()
+        self._lines: queue.Queue[str] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+        self._doom: threading.Timer | None = None
+        self.said: list[str] = []
         self.ends: list[int] = []
-        self.address = ""
+        self.address, self.pid = "", 0
+
+    def __enter__(self) -> Runs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process that starts the others, and what of them lives."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self.pid:
+            self.kill_in(0)
+        self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        join(self._listener)
+        self._process.stdout.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.put(line.strip())
+            self.said.append(line.strip())
+            self._lines.put(line.strip())
+
+    def __str__(self) -> str:
+        return f"ends {self.ends}, page {self.address}, the run said {self.said[-40:]}"
 
     def start(self, lives_s: float | None) -> None:
         """Start the run, and kill it after some seconds, unless None."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        kind, _, pid = self._said.get(timeout=120).partition(" ")
-        while kind != "pid":
-            kind, _, pid = self._said.get(timeout=120).partition(" ")
-        self.pid = int(pid)
+        limit = Limit(120, lambda: self)
+        while not self.pid:
+            limit.check()
+            with contextlib.suppress(queue.Empty):
+                kind, _, rest = self._lines.get(timeout=1).partition(" ")
+                self.pid = int(rest) if kind == "pid" else 0
         if lives_s is not None:
-            threading.Timer(lives_s, os.kill, (self.pid, signal.SIGKILL)).start()
+            self.kill_in(lives_s)
+
+    def kill_in(self, seconds: float) -> None:
+        """Kill the process after some seconds."""
+        if self._doom is None:
+            self._doom = threading.Timer(seconds, self._kill, (self.pid,))
+            self._doom.start()
+
+    def _kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGKILL)
 
     def ended(self) -> bool:
         """Whether the process has ended; its code is kept."""
         with contextlib.suppress(queue.Empty):
             while True:
-                kind, _, rest = self._said.get_nowait().partition(" ")
+                kind, _, rest = self._lines.get_nowait().partition(" ")
                 if kind == "label":
                     self.address = rest.partition("here: ")[2]
                 if kind == "ended":
+                    if self._doom is not None:
+                        self._doom.cancel()
+                    self._doom, self.pid = None, 0
                     self.ends.append(int(rest))
                     return True
         return False
-
-    def close(self) -> None:
-        """End the process that starts the others."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-        self._listener.join()
-        self._process.stdout.close()
 
 
 class Person:
@@ -132,24 +163,28 @@ def test_killed_at_random_moments_no_answer_is_lost_or_doubled(
 ) -> None:
     source, rng = source_of(), random.Random(kills)
     person = Person(source.train.targets.tolist(), rng)
-    runs = Runs(tmp_path / "page", questions)
-    runs.start(None)
-    while len(person.confirmed) < 3:
-        runs.ended()  # learns where the page is
-        answer_on(runs, person, rng, stop=3)
-    os.kill(runs.pid, signal.SIGTERM)  # asked to end, it saves where it stands
-    while not runs.ended():
-        time.sleep(0.01)
-    assert json.loads((tmp_path / "page/status.json").read_text())["status"] == "preempted"
-    while 0 not in runs.ends:
-        # Some die before their page is there or as they train, every second one as it is answered.
-        number = len(runs.ends)
-        runs.start(rng.random() if number <= kills and number % 2 else None)
-        doom = rng.randint(0, 2) if number <= kills and number % 2 == 0 else None
+    with Runs(tmp_path / "page", questions) as runs:
+        limit = Limit(60 + 10 * kills, lambda: f"{runs}; confirmed {person.confirmed}")
+        runs.start(None)
+        while len(person.confirmed) < 3:
+            limit.check()
+            runs.ended()  # learns where the page is
+            answer_on(runs, person, rng, limit, stop=3)
+        os.kill(runs.pid, signal.SIGTERM)  # asked to end, it saves where it stands
         while not runs.ended():
-            answer_on(runs, person, rng, doom=doom)
-        assert runs.ends[-1] in (0, -signal.SIGKILL)
-    runs.close()
+            limit.check()
+            time.sleep(0.01)
+        assert json.loads((tmp_path / "page/status.json").read_text())["status"] == "preempted"
+        while 0 not in runs.ends:
+            # Some die before their page is there or as they train, every second one as it is
+            # answered.
+            number = len(runs.ends)
+            runs.start(rng.random() if number <= kills and number % 2 else None)
+            doom = rng.randint(0, 2) if number <= kills and number % 2 == 0 else None
+            while not runs.ended():
+                limit.check()
+                answer_on(runs, person, rng, limit, doom=doom)
+            assert runs.ends[-1] in (0, -signal.SIGKILL), runs
     assert runs.ends == [128 + signal.SIGTERM, *[-signal.SIGKILL] * kills, 0]
 
     lines = (tmp_path / "page/queries/answers.jsonl").read_text().splitlines()
@@ -167,6 +202,7 @@ def answer_on(
     runs: Runs,
     person: Person,
     rng: random.Random,
+    limit: Limit,
     stop: int | None = None,
     doom: int | None = None,
 ) -> None:
@@ -177,9 +213,10 @@ def answer_on(
     with contextlib.suppress(*BROKEN):
         client = Client(runs.address)
         while runs.address and len(person.confirmed) != stop:
+            limit.check()
             person.work(client)
             if doom == 0:
-                threading.Timer(rng.random() * 0.02, os.kill, (runs.pid, signal.SIGKILL)).start()
+                runs.kill_in(rng.random() * 0.02)
             doom = None if doom is None else doom - 1
             time.sleep(rng.random() * 0.01)
     time.sleep(0.01)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from waiting import join
 
 from dal.data import Dataset, image_folder, make_source, table
 from dal.data.source import Source
@@ -184,9 +185,9 @@ def test_nothing_is_read_while_the_run_reads() -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    held.wait(20)
+    assert held.wait(20)
     with pytest.raises(BusyError):
         samples.image(0, 0.05)
     let_go.set()
-    thread.join()
+    join(thread)
     assert samples.image(0)[1] == "image/png"
