@@ -16,6 +16,7 @@ from dal.data.source import Source, is_known
 from dal.journals import METRICS, row_lines
 from dal.metrics import aubc
 from dal.pool import Pool, is_rejected
+from dal.recording.by_label import by_label, keep_by_label, known_counts
 from dal.recording.figures import learning_curve, save
 from dal.recording.people import keep_people
 from dal.recording.run_directory import START, RunDirectory
@@ -133,6 +134,7 @@ class Recorder:
             **(place if resumed else {}),
         )
         self._board.config(text, _choices(self.config))
+        self._known = known_counts(self.source)
         self._rows.take(row_lines(state.rows))
         self._queries.take(self._query_lines(pool, 0))
         self.write(state, pool)
@@ -206,8 +208,13 @@ class Recorder:
                 pool_scores=state.pending["pool_scores"],
                 images=torch.stack(images) if images else None,
             )
-        if self._drawn and self._figures.ready(force=picked is None):
-            self._draw(state, pool)
+        found = by_label(state, pool, self.source, self._known)
+        self._board.by_label(labels, found)
+        if self._figures.ready(force=picked is None):
+            if self.directory is not None and found:
+                keep_by_label(self.directory, found, state.row)
+            if self._drawn:
+                self._draw(state, pool)
         self._board.flush()
 
     def write(self, state: State, pool: Pool) -> None:

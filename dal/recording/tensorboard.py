@@ -3,6 +3,7 @@
 Groups of cards are shown in the order of their names, so the names begin with a number:
 
 1_learning_curve, 2_validation, 3_time, 4_test   x = labels paid for: the results of every round
+4_test_by_label   x = labels paid for: F1 of each label, and a table, the worst labels first
 5_fit_over_steps   x = optimizer step through all rounds: the saw-tooth when labels are added;
                    ``round`` among them tells where rounds begin
 6_query, 7_figures   x = labels paid for: what was picked; confusion, fits of some rounds
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from dal.recording.by_label import Labels, label_table
 from dal.recording.event_file import EventFile
 from dal.recording.events import rewind
 from dal.recording.figures import class_histogram, confusion_matrix, label_outcomes, to_pixels
@@ -35,10 +37,13 @@ if TYPE_CHECKING:
 
 CURVE, VALIDATION, TIME, TEST = "1_learning_curve", "2_validation", "3_time", "4_test"
 FIT, QUERY, FIGURES = "5_fit_over_steps", "6_query", "7_figures"
+BY_LABEL = "4_test_by_label"
 STOPPING, AUDIT = "8_stopping", "9_audit"
 
 MAX_IMAGES = 32
 """How many of the picked samples are shown per query."""
+MOST_LABELS, MOST_CURVES = 40, 100
+"""So many labels are in a table at most; of more than so many, none has a curve of its own."""
 _BINS = 64
 
 
@@ -174,6 +179,26 @@ class TensorBoard:
             OSError: This or an earlier record could not be written.
         """
         self._file.add(_scalars(values), labels)
+
+    def by_label(self, labels: int, found: Labels) -> None:
+        """Record what a round's model is worth label by label.
+
+        Args:
+            labels: Labels paid for by the time of the fit.
+            found: As `dal.recording.by_label.by_label` gives it; nothing is recorded of nothing.
+
+        Raises:
+            OSError: This or an earlier record could not be written.
+        """
+        from torch.utils.tensorboard import summary
+
+        if not found:
+            return
+        table = label_table(found, MOST_LABELS)
+        self._file.add(summary.text(f"{BY_LABEL}/table", table), labels)
+        if len(found) <= MOST_CURVES:
+            curves = {f"{BY_LABEL}/f1/{name}": values["f1"] for name, values in found.items()}
+            self._file.add(_scalars(curves), labels)
 
     def query(
         self,
