@@ -163,8 +163,9 @@ class Predictor:
     def predict(self, inputs: Raw) -> list[str] | list[list[str]]:
         """The name of the most probable class of each input; see `predict_proba`.
 
-        Where a sample may have several labels: the names of those more probable than not, a list
-        for each input, empty where there is none.
+        Where a sample may have several labels: the names of those more probable than one half, or
+        than their thresholds where the run fitted them; a list for each input, empty where there
+        is none.
         """
         return self.task.names(self.predict_proba(inputs), self.class_names)
 
@@ -202,13 +203,29 @@ def _spec(saved: Any) -> InputSpec:
     return tuple(saved)
 
 
-def save_model(run_dir: Path, model: nn.Module, make_model: MakeModel, source: Source) -> None:
+def save_model(
+    run_dir: Path,
+    model: nn.Module,
+    make_model: MakeModel,
+    source: Source,
+    thresholds: Sequence[float] = (),
+) -> None:
     """Write ``model.pt`` into the run directory: weights, how to build the network, preparation.
+
+    Args:
+        run_dir: The run directory.
+        model: The network.
+        make_model: Builds it.
+        source: The data.
+        thresholds: Above which probability each of several labels is predicted; none for one half.
 
     Raises:
         OSError: The disk is full or not writable.
     """
-    state = _described(make_model, source) | {"weights": model.state_dict()}
+    state = _described(make_model, source) | {
+        "weights": model.state_dict(),
+        "thresholds": list(thresholds),
+    }
     checkpoint.save(run_dir / FILE, state)
 
 
@@ -318,7 +335,8 @@ def _predictor(
         model = _refit(model, state["fitted_on"], prepare, len(names))
     else:
         model.load_state_dict(state["weights"])
-    task = task_named(state.get("task", "multiclass"), len(names))  # once, this alone was named
+    kind, limits = state.get("task", "multiclass"), state.get("thresholds", ())  # once without
+    task = task_named(kind, len(names), limits)
     shape, on = _spec(state["input_shape"]), (state.get("data", ""), _rows(state.get("seen")))
     return Predictor(model, names, prepare, shape, device, task, *on, state.get("recipe"))
 

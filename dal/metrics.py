@@ -54,6 +54,65 @@ def label_outcomes(predicted: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([*rows, (true & said).sum(0)], dim=1).view(-1, 2, 2)
 
 
+def outcomes_of_classes(confusion_CC: Tensor) -> Tensor:
+    """The outcomes of each class against all others, as `label_outcomes`: int64, (C, 2, 2)."""
+    hit = confusion_CC.diagonal()
+    false_positive, missed = confusion_CC.sum(0) - hit, confusion_CC.sum(1) - hit
+    rest = confusion_CC.sum() - hit - false_positive - missed
+    return torch.stack([rest, false_positive, missed, hit], dim=1).view(-1, 2, 2)
+
+
+def scores(outcomes_L22: Tensor) -> dict[str, Tensor]:
+    """Precision, recall, F1 and support of each label, from `label_outcomes`.
+
+    Returns:
+        ``precision``, ``recall``, ``f1``: float64, (L,), in [0, 1], 0 where nothing is predicted,
+        nothing occurs, or neither, as scikit-learn with ``zero_division=0``; ``support``: int64,
+        (L,), how many samples have the label.
+    """
+    hit, support = outcomes_L22[:, 1, 1], outcomes_L22[:, 1].sum(1)
+    return {
+        "precision": hit.double() / outcomes_L22[:, :, 1].sum(1).clamp(min=1),
+        "recall": hit.double() / support.clamp(min=1),
+        "f1": f1_per_label(outcomes_L22),
+        "support": support,
+    }
+
+
+def average_precision(scores_NL: Tensor, targets_NL: Tensor) -> Tensor:
+    """Average precision of every label: the mean precision at the recall that each cut adds.
+
+    ``sum_k (R_k - R_{k-1}) P_k`` over the cuts k between different scores, from the highest down,
+    without interpolation, as scikit-learn's ``average_precision_score``: samples of equal score
+    come in together.
+
+    Args:
+        scores_NL: float, (N, L): logits or probabilities; NaN counts as the lowest.
+        targets_NL: int64, (N, L), 0 or 1.
+
+    Returns:
+        float64, (L,), in [0, 1]; NaN for a label that no sample has.
+    """
+    falling, order = scores_NL.nan_to_num(-torch.inf).sort(0, descending=True)
+    hits = targets_NL.gather(0, order).cumsum(0).double()
+    said = torch.arange(1, len(hits) + 1, dtype=torch.float64, device=hits.device).unsqueeze(1)
+    # A sample takes the precision of the last one of its score: that of the cut after all of them.
+    last = torch.ones_like(falling, dtype=torch.bool)
+    last[:-1] = falling[:-1] != falling[1:]
+    places = torch.arange(len(hits), device=hits.device).unsqueeze(1).expand_as(hits)
+    ends = places.masked_fill(~last, len(hits)).flip(0).cummin(0).values.flip(0)
+    precision = (hits / said).gather(0, ends)
+    held = targets_NL.gather(0, order).double()
+    return (precision * held).sum(0) / held.sum(0)
+
+
+def mean_average_precision(scores_NL: Tensor, targets_NL: Tensor) -> float:
+    """Mean over the labels that occur of `average_precision`, in [0, 1]; 0 where none occurs."""
+    found = average_precision(scores_NL, targets_NL)
+    found = found[~found.isnan()]
+    return float(found.mean()) if len(found) else 0.0
+
+
 def hamming_loss(outcomes_L22: Tensor) -> float:
     """Share of the N L single decisions that are wrong, in [0, 1], from `label_outcomes`."""
     wrong = outcomes_L22[:, 0, 1] + outcomes_L22[:, 1, 0]

@@ -33,6 +33,9 @@ BUDGETS = ("labels", "cost", "minutes")
 AUDITS = ("random", "loss")
 """How labels to measure by are drawn; see `dal.risk`."""
 
+THRESHOLDS = ("half", "fitted")
+"""Where the thresholds of several labels come from."""
+
 SHOWN = ("guess", "pictures", "sort_labels", "order", "host", "port", "open_browser")
 """Settings of an oracle that say what people are shown, and where."""
 
@@ -126,6 +129,17 @@ class Settings:
         True,
         "metrics of every epoch in TensorBoard and train.log; costs time where epochs are short",
     )
+    thresholds: str = setting(
+        "half",
+        "probability above which a label is predicted, of several: half; fitted, each its own, for "
+        "the best F1 on the validation part or on labels left out of a fit",
+        names=True,
+    )
+    headline: str | None = setting(
+        None,
+        "the metric that learning curves, their areas and tables show, such as macro_f1; null for "
+        "accuracy, of several labels micro_f1",
+    )
     figures: bool = setting(
         True, "curve.png and the figures in TensorBoard; they cost a run about a second"
     )
@@ -151,6 +165,13 @@ class Settings:
             raise ValueError(f"max_rounds={self.max_rounds}; give 0 (fit once) or more")
         if self.stop_set < 0:
             raise ValueError(f"stop_set={self.stop_set}; give 0 (none) or more")
+        if self.thresholds not in THRESHOLDS:
+            raise ValueError(f"thresholds={self.thresholds}; choose {' or '.join(THRESHOLDS)}")
+        if direction(self.headline) == "min":
+            raise ValueError(
+                f"headline={self.headline} is better the lower, and curves, their areas and "
+                "reports compare by what is better the higher; choose another metric"
+            )
         if self.stopping_when not in ("any", "all"):
             raise ValueError(f"stopping_when={self.stopping_when}; choose any or all")
 

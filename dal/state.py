@@ -27,6 +27,7 @@ class State:
         rows: Metrics of the rounds before it.
         confusion: Counts of the last model on the test part, as `Task.evaluate` gives them: int64,
             (C, C), or multi-label (C, 2, 2); None before the first, and without a test part.
+        by_label: Metrics of each class of it, see `dal.task.Task.by_label`; none before the first.
         steps: Optimizer steps in the rounds before this fit.
         stopping: ``predicted``: what the last model predicts for the stop set, as
             `dal.stopping.signals.Seen.predicted`; empty before the first, and without one.
@@ -40,6 +41,7 @@ class State:
     row: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     confusion: Tensor | None = None
+    by_label: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
     stopping: dict[str, Any] = field(default_factory=dict)
 

@@ -12,12 +12,14 @@ from torch import Tensor
 from dal.metrics import (
     accuracy,
     aubc,
+    average_precision,
     confusion,
     expected_calibration_error,
     f1_per_class,
     f1_per_label,
     hamming_loss,
     label_outcomes,
+    mean_average_precision,
     micro_f1,
     nll,
     sample_f1,
@@ -157,3 +159,31 @@ def test_multilabel_metrics_without_any_label() -> None:
     assert outcomes[:, 0, 0].tolist() == [4, 4, 4]
     assert (micro_f1(outcomes), sample_f1(nothing, nothing), hamming_loss(outcomes)) == (0, 0, 0)
     assert subset_accuracy(nothing, nothing) == 1
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_average_precision_equals_sklearn_with_ties(digits: int) -> None:
+    rng = torch.Generator().manual_seed(digits)
+    scores = torch.rand(60, 9, generator=rng, dtype=torch.float64).round(decimals=digits)
+    targets = (torch.rand(60, 9, generator=rng) < 0.2).long()
+    targets[:, 0] = 0
+    found = average_precision(scores, targets)
+    for label in range(1, 9):
+        want = reference.average_precision_score(targets[:, label], scores[:, label])
+        assert float(found[label]) == pytest.approx(want)
+    assert found[0].isnan()
+    assert mean_average_precision(scores, targets) == pytest.approx(float(found[1:].mean()))
+
+
+def test_average_precision_of_a_constant_is_the_share_of_the_label() -> None:
+    targets = torch.tensor([[1], [0], [0], [1], [0]])
+    assert average_precision(torch.zeros(5, 1), targets).tolist() == [pytest.approx(0.4)]
+
+
+def test_no_label_that_occurs_has_no_average_precision() -> None:
+    assert mean_average_precision(torch.rand(3, 2), torch.zeros(3, 2, dtype=torch.int64)) == 0
+
+
+def test_average_precision_takes_what_is_no_number_for_the_lowest() -> None:
+    scores = torch.tensor([[torch.nan], [1.0], [0.0]])
+    assert average_precision(scores, torch.tensor([[0], [1], [0]])).tolist() == [1.0]

@@ -2,8 +2,9 @@
 
 Takes what the run learned from: a folder of pictures, or one of them; a table (.csv, .jsonl,
 .parquet, ...); or arrays (.npz, .npy). The table it writes has a row for each sample: file, id or
-number of the row, class, probability; of several labels all that are more probable than not, with
-';' between them, '-' for none, and the probability of this set. A sample that cannot be read has no
+number of the row, class, probability; of several labels all that are more probable than one half,
+or than the thresholds that the run fitted, with ';' between them, '-' for none, and the probability
+of this set. A sample that cannot be read has no
 class, and is named at the end.
 """
 

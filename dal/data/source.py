@@ -292,6 +292,7 @@ class Source:
         own_validation: Whether the data set came with its validation part.
         validation_of_labels: Share of the labels that each round holds out, see `make_source`.
         vocab_size: Numbers of tokens or terms in inputs are below it; None where there are none.
+        metric: The metric that learning curves show; None for that of the task.
     """
 
     name: str
@@ -309,6 +310,7 @@ class Source:
     validation_of_labels: float = 0.0
     shown: Store | None = None
     vocab_size: int | None = None
+    metric: str | None = None
 
     @property
     def begun(self) -> int:
@@ -353,7 +355,7 @@ class Source:
     @property
     def task(self) -> Task:
         """What is learned: multi-label where targets are rows, else one class a sample."""
-        return task_of(self.train.targets, self.num_classes)
+        return task_of(self.train.targets, self.num_classes, self.metric)
 
     def target_name(self, target: int | list[int]) -> str:
         """A target as people read it; see `dal.data.class_names.target_name`."""

@@ -15,6 +15,7 @@ from dal.data.source import Source, Split
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Decision, Need, Needs, Of
+from dal.task import Task
 from dal.training.context import FitState, Save
 
 
@@ -65,13 +66,21 @@ class Learner(ABC):
 
     Attributes:
         capabilities: The kinds of needs that `scan` can answer.
+        task: What is predicted, as the model that was fitted last decides it: with its thresholds.
     """
 
     capabilities: frozenset[type[Need]]
+    task: Task
 
     @abstractmethod
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
         """Fit on the labeled samples; see `Trainer.fit` for errors."""
+
+    def decide(self, train_set: TrainSet, context: RoundContext) -> None:  # noqa: B027
+        """Fit how the fitted model decides, where thresholds are to be; that is `task` then.
+
+        Called after `fit` with the same arguments; again, it comes to the same.
+        """
 
     @abstractmethod
     def scan(

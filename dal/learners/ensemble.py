@@ -44,6 +44,7 @@ class EnsembleLearner(Learner):
         seed: Seed of the run.
         device: Where the networks live.
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
+        thresholds: See `TorchLearner`; those of the main network decide.
         built: The main network of round 0 where `first_model` has built it already.
 
     Raises:
@@ -62,11 +63,13 @@ class EnsembleLearner(Learner):
         seed: int,
         device: torch.device,
         batch_size: int | None = None,
+        thresholds: str = "half",
         built: nn.Module | None = None,
     ) -> None:
         self.committee, self.seed = committee, seed
         seeds = [seed, *(derive(seed, "member", k) for k in range(1, committee.size))]
         where: dict[str, Any] = {"device": device, "batch_size": batch_size}
+        where["thresholds"] = thresholds
         self.members = [
             TorchLearner(make_model, trainer, source, task, seed=own, built=first, **where)
             for own, first in zip_longest(seeds, [built])
@@ -93,6 +96,11 @@ class EnsembleLearner(Learner):
         """The main network."""
         return self.main.model
 
+    @property
+    def task(self) -> Task:  # type: ignore[override]
+        """What is predicted, as the main network decides it."""
+        return self.main.task
+
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
         """Fit the advisers, then the main network; the state is the main network's."""
         saved = context.resume or {"member": 1, "fit": None}
@@ -105,6 +113,10 @@ class EnsembleLearner(Learner):
         resume = saved["fit"] if saved["member"] == 0 else None
         named = _naming(0, context, context.on_epoch)
         return self.main.fit(train_set, replace(named, resume=resume))
+
+    def decide(self, train_set: TrainSet, context: RoundContext) -> None:
+        """Fit how the main network decides; advisers give probabilities alone."""
+        self.main.decide(train_set, context)
 
     def _labels(self, member: int, train_set: TrainSet, round_number: int) -> TrainSet:
         """An adviser's labels: all, or with bootstrapping as many drawn with replacement."""

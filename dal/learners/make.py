@@ -11,6 +11,7 @@ from torch import nn
 from dal.data.source import Source
 from dal.learners.base import Learner
 from dal.learners.committees import Committee, Ensemble, Rounds
+from dal.learners.deciding import check_fittable
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner, first_model
@@ -35,6 +36,7 @@ def make_learner(
     seed: int,
     device: torch.device,
     batch_size: int | None = None,
+    thresholds: str = "half",
 ) -> Learner:
     """The learner for what a model function builds: a network, or a scikit-learn estimator.
 
@@ -48,13 +50,19 @@ def make_learner(
         seed: Seed of the run.
         device: Where networks live.
         batch_size: Batch size of the pool pass; None for automatic.
+        thresholds: Above which probability each of several labels is predicted: ``half``, or
+            ``fitted``, see `dal.learners.deciding`.
 
     Raises:
-        ValueError: The predictions of so many members do not fit into memory, or labels would be
-            held out for a fit that nothing stops early.
+        ValueError: The predictions of so many members do not fit into memory, labels would be held
+            out for a fit that nothing stops early, or there is nothing to fit thresholds on.
+        TypeError: There are no thresholds, as a sample has one class.
     """
+    fits_thresholds = thresholds == "fitted"
+    if fits_thresholds:
+        check_fittable(task, trainer, source)
     built = first_model(model, source, seed)
-    exact = isinstance(trainer, FullBatch)
+    exact = isinstance(trainer, FullBatch) and not fits_thresholds
     if source.validation_of_labels and (exact or not isinstance(built, nn.Module)):
         name = "trainer=lbfgs" if isinstance(built, nn.Module) else type(built).__name__
         raise ValueError(
@@ -62,7 +70,11 @@ def make_learner(
             f"early by, and {name} fits to the end; set it to 0"
         )
     rule = trainer.early_stopping
-    if source.validation_of_labels and not (rule and rule.monitor.startswith("val/")):
+    if (
+        not fits_thresholds
+        and source.validation_of_labels
+        and not (rule and rule.monitor.startswith("val/"))
+    ):
         log.warning(
             "split.validation_of_labels=%g holds labels out, and no fit stops by them; set "
             "trainer.early_stopping.monitor=val/loss",
@@ -75,6 +87,7 @@ def make_learner(
         size = 4 * committee.size * len(source.train) * source.num_classes
         check_memory(size, f"committee.size={committee.size}")
     where: dict[str, Any] = {"seed": seed, "device": device, "batch_size": batch_size}
+    where["thresholds"] = thresholds
     if isinstance(committee, Ensemble) and Members() in needs:
         return EnsembleLearner(model, trainer, source, task, committee, built=built, **where)
     return TorchLearner(model, trainer, source, task, committee, built=built, **where)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from dal.inference.pool_pass import batch_size_for, pool_pass, predict_logits
 from dal.inference.probe import probe
 from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, check_members
+from dal.learners.deciding import cross_predicted
 from dal.learners.look_ahead import network_risk, why_not_movable
 from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer
 from dal.pool import TrainSet
@@ -41,6 +45,9 @@ from dal.utils.digest import digest_tensors
 from dal.utils.inputs import numel_of
 from dal.utils.ranks import current, leaving_together
 from dal.utils.seeding import derive, generator, seeded
+
+Predict = Callable[[Split, RoundContext], Tensor]
+"""Gives logits for every sample of a split."""
 
 
 def same_again(name: str) -> str:
@@ -76,6 +83,8 @@ class TorchLearner(Learner):
         seed: Seed of the run.
         device: Where the network lives.
         batch_size: Batch size of the pool pass and of evaluation; None for automatic.
+        thresholds: Above which probability each of several labels is predicted: ``half``; or
+            ``fitted`` after every fit, see `dal.learners.deciding`.
         built: The network of round 0 where `first_model` has built it already.
 
     Raises:
@@ -95,6 +104,7 @@ class TorchLearner(Learner):
         seed: int,
         device: torch.device,
         batch_size: int | None = None,
+        thresholds: str = "half",
         built: nn.Module | None = None,
     ) -> None:
         if isinstance(make_model, nn.Module):
@@ -104,7 +114,9 @@ class TorchLearner(Learner):
                     f"{type(make_model).__name__} has lazy layers without weights yet; call it "
                     "once, or give the class"
                 )
-        self.make_model, self.trainer, self.source, self.task = make_model, trainer, source, task
+        self.make_model, self.trainer, self.source = make_model, trainer, source
+        self.task = self._task = replace(task, thresholds=())
+        self._fits_thresholds = thresholds == "fitted"
         self.committee, self.seed, self.device = committee, seed, device
         rule, validates = trainer.early_stopping, source.validation or source.validation_of_labels
         if rule and rule.monitor.startswith("val/") and not validates:
@@ -157,8 +169,45 @@ class TorchLearner(Learner):
         samples, fit_context = self.prepare(train_set, context)
         return self.trainer.fit(self.model, samples, self.task, fit_context)
 
+    def decide(
+        self, train_set: TrainSet, context: RoundContext, predict: Predict | None = None
+    ) -> None:
+        """See `Learner.decide`: on the validation part, else by fits to parts of the labels.
+
+        Args:
+            train_set: What was trained on.
+            context: The round.
+            predict: Predicts in place of `predict`, to the same.
+        """
+        if not self._fits_thresholds:
+            return
+        validation = context.validation_part(self.source)
+        if validation is not None:
+            logits, targets = (predict or self.predict)(validation, context), validation.targets
+        else:
+            folds = generator(self.seed, context.round, "folds")
+            apart = partial(self._fitted_apart, context)
+            logits, targets = cross_predicted(train_set, apart, folds), train_set.targets
+        self.task = current().broadcast(lambda: self._task.fitted(logits, targets))
+
+    def _fitted_apart(self, context: RoundContext, learned: TrainSet, asked: TrainSet) -> Tensor:
+        """Logits of some labels by a model that learned from others, as this one from all."""
+        if self.trainer.forgets_start(self.model):
+            model = copy.deepcopy(self.model)
+        else:
+            model = self._fresh(context.round)
+        told = FitContext(seed=self.seed, round=context.round, check=context.check)
+        self.trainer.fit(model, self._samples(learned), self._task, told)
+        return self._logits(model, self.source.train.part(asked.indices), context).cpu()
+
+    def judged(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
+        """Metrics of a validation part, with the thresholds that would be fitted on it now."""
+        task = self._task.fitted(logits, targets) if self._fits_thresholds else self._task
+        return task.evaluate(logits, targets)[0]
+
     def restart(self, context: RoundContext) -> None:
-        """Draw fresh weights, where the trainer asks for them in every round."""
+        """Forget how the last fit decided; draw fresh weights, where the trainer asks for them."""
+        self.task = self._task
         if self.trainer.restart == "cold" and context.round > 0 and context.resume is None:
             self.model = self._fresh(context.round)
 
@@ -259,8 +308,11 @@ class TorchLearner(Learner):
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """Logits for every sample of a split, by batches like those of the pass."""
+        return self._logits(self.model, split, context).cpu()
+
+    def _logits(self, model: nn.Module, split: Split, context: RoundContext) -> Tensor:
         return predict_logits(
-            self.model,
+            model,
             split.take,
             len(split),
             device=self.device,
@@ -268,11 +320,15 @@ class TorchLearner(Learner):
             dtype=self.trainer.dtype,
             on_batch=context.check,
             expect=split.expect,
-        ).cpu()
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights and the batch size of the pass."""
-        state = {"model": self.model.state_dict(), "batch_size": self.batch_size}
+        """The weights, the batch size of the pass, and the thresholds by which it decides."""
+        state = {
+            "model": self.model.state_dict(),
+            "batch_size": self.batch_size,
+            "thresholds": list(self.task.thresholds),
+        }
         given = self.make_model
         return state | ({"given": given.state_dict()} if isinstance(given, nn.Module) else {})
 
@@ -282,6 +338,7 @@ class TorchLearner(Learner):
         if isinstance(self.make_model, nn.Module):
             self.make_model.load_state_dict(state["given"])
         self.batch_size = self._asked_batch_size or state["batch_size"]
+        self.task = replace(self._task, thresholds=tuple(state.get("thresholds", ())))
 
     def fingerprint(self) -> str:
         """Digest of the weights."""
@@ -298,7 +355,7 @@ class TorchLearner(Learner):
 
     def export(self, run_dir: Path) -> None:
         """See `dal.export.save_model`."""
-        save_model(run_dir, self.model, self.make_model, self.source)
+        save_model(run_dir, self.model, self.make_model, self.source, self.task.thresholds)
 
     def _fresh(self, round_number: int, built: nn.Module | None = None) -> nn.Module:
         """A network whose weights depend on seed and round alone; the global RNG is untouched."""
@@ -333,14 +390,5 @@ class TorchLearner(Learner):
         )
 
     def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:
-        logits = predict_logits(
-            self.model,
-            split.take,
-            len(split),
-            device=self.device,
-            batch_size=self.batch_size,
-            dtype=self.trainer.dtype,
-            on_batch=context.check,
-            expect=split.expect,
-        )
-        return self.task.evaluate(logits, split.targets.to(self.device))[0]
+        logits = self._logits(self.model, split, context)
+        return self.judged(logits, split.targets.to(self.device))

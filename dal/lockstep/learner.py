@@ -24,6 +24,7 @@ from dal.lockstep.stand_ins import why_not
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Features, Need, Needs, Probs, of_candidates, of_others
+from dal.task import Task
 from dal.training.context import FitState
 from dal.training.fit import Fit
 from dal.training.trainer import Trainer
@@ -119,6 +120,15 @@ class LockstepLearner(Learner):
             sizes = len(train_set), held_out, saved.get("epoch", 0), within
             result = self._ask(work, *sizes, equal)
         return result
+
+    @property
+    def task(self) -> Task:  # type: ignore[override]
+        """See `TorchLearner.task`."""
+        return self.learner.task
+
+    def decide(self, train_set: TrainSet, context: RoundContext) -> None:
+        """See `TorchLearner.decide`."""
+        self.learner.decide(train_set, context, self.predict)
 
     def scan(
         self,
@@ -331,7 +341,7 @@ def _evaluate(
         stacked.fits[0].context.check,
     )
     return [
-        learner.task.evaluate(own, split.targets.to(learner.device))[0]
+        learner.judged(own, split.targets.to(learner.device))
         for learner, split, own in zip(chosen, splits, logits, strict=True)
         if split is not None
     ]

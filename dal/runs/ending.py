@@ -90,8 +90,6 @@ def _said(job: Job) -> str:
 
 def _columns(source: Source, settings: Settings) -> set[str]:
     """The columns of a run's rows that a criterion may read."""
-    targets = torch.zeros_like(source.train.targets[:1])
-    measured, _ = source.task.evaluate(torch.zeros(1, source.num_classes), targets)
     parts = [
         *(["test"] if source.test is not None else []),
         *(["val"] if source.validation is not None or source.validation_of_labels else []),
@@ -101,6 +99,6 @@ def _columns(source: Source, settings: Settings) -> set[str]:
     return {
         *ALWAYS,
         *(AUDITED if settings.audit else ()),
-        *(f"{part}/{name}" for part in parts for name in measured),
+        *(f"{part}/{name}" for part in parts for name in source.task.metric_names),
         *(signals(stop_set) if settings.stop_set else ()),
     }

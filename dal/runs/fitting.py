@@ -34,7 +34,7 @@ def fit_and_test(job: Job, train_set: TrainSet, held_out: TrainSet | None = None
     """Fit on the labels there are, from where a saved fit stands; predict test part and stop set.
 
     After a signal the fit is saved between two batches, of these predictions as well, and the
-    process ends.
+    process ends. How the model decides is fitted (again) after a fit that was saved as done.
 
     Args:
         job: The run.
@@ -52,6 +52,8 @@ def fit_and_test(job: Job, train_set: TrainSet, held_out: TrainSet | None = None
         fitted = FitState(**done) if done else job.learner.fit(train_set, context)
     predicted = []
     try:
+        with clock(row, "fit_s"):
+            job.learner.decide(train_set, context)
         for part, seconds in ((source.test, "test_s"), (stop_set, "stop_s")):
             with clock(row, seconds):
                 predicted.append(None if part is None else job.learner.predict(part, context))

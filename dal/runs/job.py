@@ -54,8 +54,8 @@ class Job:
 
     @property
     def task(self) -> Task:
-        """What is predicted."""
-        return self.parts.task
+        """What is predicted, as the model that was fitted last decides it."""
+        return self.learner.task
 
     @property
     def learner(self) -> Learner:

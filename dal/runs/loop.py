@@ -19,7 +19,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,6 +153,7 @@ def run(
         )
     if not isinstance(initial, ColdStart):
         initial = ColdStart(as_tensor(initial, "initial").long())
+    source = replace(source, metric=settings.headline)
     ranks, host = current(), current_host()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     directory = directory if ranks.is_main else None
@@ -175,6 +176,7 @@ def run(
                 seed=settings.seed,
                 device=device,
                 batch_size=settings.batch_size,
+                thresholds=settings.thresholds,
             )
             made_of = source, host.wrap(learner), strategy, initial.indices, committee, settings
             criteria = checked(stopping or {}, source, settings)
@@ -230,6 +232,7 @@ def fit(job: Job) -> None:
         "fit/best_epoch": fitted.best_epoch,
         "fit/steps": fitted.steps,
         "fit/stopped": fitted.stopped,
+        **_decided(job),
         **audited(job),
         **state.row,
     }
@@ -252,8 +255,15 @@ def _test(job: Job, logits: Tensor) -> dict[str, Any]:
             f"the model fitted in round {state.round} predicts infinite or NaN values; lower "
             "trainer.optimizer.lr"
         )
+    state.by_label = job.task.by_label(logits, source.test.targets)
     recall = source.named(job.task.recall(state.confusion))
     return {**{f"test/{name}": value for name, value in values.items()}, "test/recall": recall}
+
+
+def _decided(job: Job) -> dict[str, dict[str, float]]:
+    """The thresholds that were fitted, by label, for the row of a round; nothing without any."""
+    found = torch.tensor(job.task.thresholds)
+    return {"thresholds": job.source.named(found)} if len(found) else {}
 
 
 def annotate(job: Job) -> bool:

@@ -348,6 +348,7 @@ def parts_of(
         seed=settings.seed,
         device=torch.device("cpu"),
         batch_size=settings.batch_size,
+        thresholds=settings.thresholds,
     )
     initial = factory(config["initial"], "initial", allow=allow)
     start = start_of(initial, source, settings.seed)

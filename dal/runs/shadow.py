@@ -158,6 +158,8 @@ def _joined(one: TrainSet, two: TrainSet) -> TrainSet:
 def _right(parts: Parts, labels: TrainSet, asked: TrainSet) -> Tensor:
     """bool, (m,): which of some labels a model is right on that is fitted as in the first round."""
     learned, held_out = parts.divided(labels, 0)
-    parts.learner.fit(learned, RoundContext(0, validation=held_out))
-    logits = parts.learner.predict(parts.source.train.part(asked.indices), RoundContext(0))
-    return parts.task.correct(logits, asked.targets)
+    learner, context = parts.learner, RoundContext(0, validation=held_out)
+    learner.fit(learned, context)
+    learner.decide(learned, context)
+    logits = learner.predict(parts.source.train.part(asked.indices), RoundContext(0))
+    return learner.task.correct(logits, asked.targets)

@@ -110,6 +110,11 @@ class FullBatch(Trainer):
         context.on_epoch(state, lambda: {**vars(state), "model": model.state_dict()})
         return state
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether a fit may be done again on parts of the labels: so it may."""
+        return True
+
     def forgets_start(self, model: nn.Module) -> bool:
         """Whether fits from any two starting weights end at the same weights.
 

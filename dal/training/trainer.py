@@ -176,6 +176,11 @@ class Trainer:
         """
         return False
 
+    @property
+    def is_cheap(self) -> bool:
+        """Whether a fit costs so little that it may be done again on parts of the labels."""
+        return False
+
     def begin(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> Fit:
         """A fit that stands at its beginning, or where the context resumes it; see `fit`.
 

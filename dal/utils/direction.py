@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-LOWER, HIGHER = ("loss", "ece"), ("accuracy", "f1")
+LOWER, HIGHER = ("loss", "ece"), ("accuracy", "f1", "map")
 """Ends of the names of metrics that are better the lower, and the higher."""
 
 

@@ -77,7 +77,8 @@ def test_run_spends_the_budget_and_measures_label_sets(strategy: Strategy) -> No
     assert (result.status, result.reason) == ("complete", "budget")
     first = len(INITIAL)
     assert [row["labels"] for row in result.rows] == [first, first + 6, first + 12]
-    wanted = {"accuracy", "loss", "micro_f1", "macro_f1", "sample_f1", "hamming_loss", "recall"}
+    wanted = {"accuracy", "loss", "micro_f1", "macro_f1", "sample_f1", "hamming_loss", "map"}
+    wanted |= {"recall"}
     assert {name for name in result.rows[0] if name.startswith("test/")} == {
         f"test/{name}" for name in wanted
     }

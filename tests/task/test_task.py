@@ -126,11 +126,92 @@ def test_multilabel_evaluate_equals_sklearn(labels: int) -> None:
         "macro_f1": pytest.approx(f1["macro"]),
         "sample_f1": pytest.approx(f1["samples"]),
         "hamming_loss": pytest.approx(reference.hamming_loss(targets, predicted)),
+        "map": pytest.approx(reference.average_precision_score(targets, logits, average="macro")),
     }
     want = reference.multilabel_confusion_matrix(targets, predicted)
     assert outcomes.tolist() == want.tolist()
     right = Multilabel(labels).correct(logits, targets)
     assert float(right.double().mean()) == pytest.approx(values["accuracy"])
+
+
+def test_labels_are_predicted_above_their_thresholds() -> None:
+    logits, targets = label_predictions(3)
+    task, probs = Multilabel(3, thresholds=(0.2, 0.5, 1.0)), logits.sigmoid()
+    said = probs > torch.tensor([0.2, 0.5, 1.0])
+    values, outcomes = task.evaluate(logits, targets)
+    assert outcomes.tolist() == reference.multilabel_confusion_matrix(targets, said).tolist()
+    assert values["macro_f1"] == pytest.approx(
+        reference.f1_score(targets, said, average="macro", zero_division=0)
+    )
+    assert task.correct(logits, targets).tolist() == (said == targets.bool()).all(1).tolist()
+    assert [target for target, _ in task.guess(probs)] == said.long().tolist()
+    names = task.names(probs, "abc")
+    assert names == [[n for n, held in zip("abc", row, strict=True) if held] for row in said]
+    plain = Multilabel(3)
+    half = Multilabel(3, thresholds=(0.5,) * 3)
+    assert half.evaluate(logits, targets)[0] == plain.evaluate(logits, targets)[0]
+    for name in ("loss", "map"):  # that know no thresholds
+        assert values[name] == plain.evaluate(logits, targets)[0][name]
+
+
+def test_thresholds_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 thresholds for 3 labels"):
+        Multilabel(3, thresholds=(0.5, 0.5))
+    with pytest.raises(ValueError, match=r"threshold 1\.5 is no probability"):
+        Multilabel(2, thresholds=(0.5, 1.5))
+    with pytest.raises(TypeError, match=r"one class each.*set thresholds=half"):
+        Multiclass(3).fitted(*predictions(3))
+
+
+def test_fitted_thresholds_have_the_largest_macro_f1() -> None:
+    logits, targets = label_predictions(4)
+    targets[:, 2] = 0
+    targets[:3, 2] = 1  # a rare one, which no probability says
+    fitted = Multilabel(4).fitted(logits, targets)
+    most = fitted.evaluate(logits, targets)[0]["macro_f1"]
+    assert most > Multilabel(4).evaluate(logits, targets)[0]["macro_f1"]
+    for thresholds in torch.rand(50, 4, generator=torch.Generator().manual_seed(0)).tolist():
+        other = Multilabel(4, thresholds=tuple(thresholds))
+        assert other.evaluate(logits, targets)[0]["macro_f1"] <= most
+
+
+def test_metrics_by_label_are_those_of_sklearn() -> None:
+    logits, targets = label_predictions(5)
+    targets[:, 1], logits[:, 3] = 0, -9.0  # never occurs; is never predicted
+    found = Multilabel(5).by_label(logits, targets)
+    want = reference.precision_recall_fscore_support(targets, logits > 0, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), want, strict=True):
+        assert found[name].tolist() == pytest.approx(values.tolist())
+    for label in (0, 2, 3, 4):
+        area = reference.average_precision_score(targets[:, label], logits[:, label])
+        assert float(found["average_precision"][label]) == pytest.approx(area)
+    assert found["average_precision"][1].isnan()
+
+
+def test_metrics_by_class_are_those_of_sklearn() -> None:
+    logits, targets = predictions(4)
+    targets[targets == 2] = 1  # never occurs
+    found = Multiclass(4).by_label(logits, targets)
+    want = reference.precision_recall_fscore_support(
+        targets, logits.argmax(1), labels=range(4), zero_division=0
+    )
+    for name, values in zip(("precision", "recall", "f1", "support"), want, strict=True):
+        assert found[name].tolist() == pytest.approx(values.tolist())
+
+
+@pytest.mark.parametrize("task", [Multiclass(3), Multilabel(3)])
+def test_a_task_names_its_metrics(task: Multiclass | Multilabel) -> None:
+    targets = torch.tensor([1]) if task.exclusive else torch.tensor([[0, 1, 0]])
+    assert tuple(task.evaluate(torch.zeros(1, 3), targets)[0]) == task.metric_names
+    assert task.headline in task.metric_names
+
+
+def test_the_headline_is_the_metric_that_was_chosen() -> None:
+    task = task_of(torch.tensor([[0, 1]]), 2, "map")
+    assert (task.headline, task.headline_name) == ("map", "mAP")
+    assert Multilabel(2).headline_name == "micro F1"
+    with pytest.raises(ValueError, match=r"headline=map, and multiclass.*accuracy.*macro_f1"):
+        task_of(torch.tensor([0, 1]), 2, "map")
 
 
 def test_multilabel_loss_is_the_mean_binary_cross_entropy() -> None:
