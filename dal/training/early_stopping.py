@@ -23,9 +23,9 @@ class EarlyStopping:
         monitor: A metric that is logged every epoch: ``train/loss``, ``train/accuracy``, and with
             a validation split ``val/loss``, ``val/accuracy``, ``val/macro_f1``, for classes also
             ``val/ece``, for multi-label targets ``val/micro_f1``, ``val/sample_f1``, ``val/map``
-            and ``val/hamming_loss``. If it is one of ``train/``, both are measured after each epoch on
-            all labeled samples, in evaluation mode; otherwise they are means over the epoch's
-            steps, which cost nothing.
+            and ``val/hamming_loss``. If it is one of ``train/``, both are measured after each
+            epoch on all labeled samples, in evaluation mode; otherwise they are means over the
+            epoch's steps, which cost nothing.
         mode: Whether ``min`` or ``max`` is better; None for what the metric's name says, which it
             may not contradict.
         patience: Stop after so many epochs without an improvement; None never stops early, and
