@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -293,6 +293,8 @@ class Source:
         validation_of_labels: Share of the labels that each round holds out, see `make_source`.
         vocab_size: Numbers of tokens or terms in inputs are below it; None where there are none.
         metric: The metric that learning curves show; None for that of the task.
+        embed: Makes the `embedding` of a training part, of which so many samples were there when
+            the run began; None where models have features of their own.
     """
 
     name: str
@@ -311,6 +313,13 @@ class Source:
     shown: Store | None = None
     vocab_size: int | None = None
     metric: str | None = None
+    embed: Callable[[Split, int], Tensor] | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """Features of the training samples where a network gives none: float32, (N, D), CPU."""
+        assert self.embed is not None
+        return self.embed(self.train, self.begun)
 
     @property
     def begun(self) -> int:

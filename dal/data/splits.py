@@ -18,6 +18,7 @@ from dal.data.prepare import Prepare
 from dal.data.source import Dataset, Source, Split, is_known
 from dal.data.store import JoinedStore, update
 from dal.data.texts.encoding import are_texts, encode_parts, recipe_of
+from dal.data.texts.lsa import embed_of
 from dal.utils.inputs import one_tensor
 from dal.utils.kept import kept
 from dal.utils.seeding import generator
@@ -130,6 +131,7 @@ def make_source(
         own_validation=dataset.validation_inputs is not None,
         validation_of_labels=validation_of_labels,
         vocab_size=None if encoder is None else encoder.vocab_size,
+        embed=None if encoder is None else embed_of(train, encoder.vocab_size),
     )
 
 

@@ -37,6 +37,7 @@ from dal.query.needs import (
     Scores,
     of_candidates,
     of_others,
+    without_scores_of,
 )
 from dal.task import Task
 from dal.training.context import FitContext, FitState, Samples
@@ -131,7 +132,7 @@ class TorchLearner(Learner):
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size
         kinds: set[type[Need]] = {Probs, GradNorms, Scores}
-        if self.gives_features:
+        if self.gives_features or source.embed is not None:
             kinds.add(Features)
         if task.exclusive and self.gives_features and not why_not_movable(last_layer(self.model)):
             kinds.add(LookAhead)
@@ -154,7 +155,8 @@ class TorchLearner(Learner):
                 f"{strategy} looks ahead by moving the last layer, and {type(self.model).__name__} "
                 f"{reason}; choose another model or strategy"
             )
-        looks = [need for need in needs if isinstance(need, Features | LookAhead)]
+        lacking = LookAhead if Features in self.capabilities else Features | LookAhead
+        looks = [need for need in needs if isinstance(need, lacking)]
         if looks and not self.gives_features:
             raise TypeError(
                 f"{strategy} needs {min(looks, key=repr)} and so features, and "
@@ -239,6 +241,8 @@ class TorchLearner(Learner):
     ) -> PoolView:
         """One pass over the candidates; see `pool_pass`."""
         results: dict[Need, Tensor] = {}
+        if not self.gives_features:  # so a pass can make no scores of them
+            needs = without_scores_of(Features(), needs)
         ahead = [need for need in needs if isinstance(need, LookAhead)]
         asked = needs | {Features(), Features("labeled")} if ahead else needs
         if of_pool := frozenset(filter(of_candidates, asked)) - frozenset(ahead):
@@ -260,7 +264,10 @@ class TorchLearner(Learner):
         )
 
     def _pass(self, indices: Tensor, needs: Needs, context: RoundContext) -> dict[Need, Tensor]:
-        results, self.batch_size = pool_pass(
+        results = self.embedded(indices, needs)
+        if not (needs := needs - set(results)):
+            return results
+        found, self.batch_size = pool_pass(
             self.model,
             self.source.train.take,
             indices,
@@ -275,8 +282,14 @@ class TorchLearner(Learner):
             expect=self.source.train.expect,
         )
         if Members() in needs:
-            check_members(results[Members()], "raise the dropout of the model")
-        return results
+            check_members(found[Members()], "raise the dropout of the model")
+        return results | found
+
+    def embedded(self, indices: Tensor, needs: Needs) -> dict[Need, Tensor]:
+        """What of a pass the data answer, where the network gives no features."""
+        if self.gives_features or Features() not in needs:
+            return {}
+        return {Features(): self.source.embedding[indices.cpu()].to(self.device)}
 
     def _look_ahead(
         self,

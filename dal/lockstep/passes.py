@@ -56,8 +56,9 @@ def stacked_scan(
     Returns:
         For each learner one tensor a need, (N, ...), on the device.
     """
-    if not needs:
-        return [{} for _ in learners]
+    known = [learner.embedded(own, needs) for learner, own in zip(learners, indices, strict=True)]
+    if not (needs := needs - set(known[0])):
+        return known
     first = learners[0]
 
     def read(output: Output) -> dict[Need, Tensor]:
@@ -81,8 +82,8 @@ def stacked_scan(
         check,
     )
     return [
-        {need: value[number].clone() for need, value in results.items()}
-        for number in range(len(learners))
+        own | {need: value[number].clone() for need, value in results.items()}
+        for number, own in enumerate(known)
     ]
 
 

@@ -176,6 +176,13 @@ def of_others(needs: Needs) -> dict[Of, dict[Need, Need]]:
     return found
 
 
+def without_scores_of(kind: Need, needs: Needs) -> Needs:
+    """Needs, where scores that are made of one kind give way to all that they are made of."""
+    return frozenset[Need]().union(
+        *(n.of.needs if isinstance(n, Scores) and kind in n.of.needs else {n} for n in needs)
+    )
+
+
 def of_one_row(need: Need) -> bool:
     """Whether a need's answer for a candidate depends on no other candidate."""
     return need in (Probs(), Features()) or isinstance(need, GradNorms)
