@@ -55,6 +55,7 @@ from dal.query.needs import (
     Probs,
 )
 from dal.query.purity import Pure
+from dal.query.schedule import Schedule
 from dal.query.stochastic import StochasticBatch
 from dal.query.uncertainty import (
     Entropy,
@@ -113,6 +114,7 @@ __all__ = [
     "Pure",
     "Query",
     "Random",
+    "Schedule",
     "ScoreStrategy",
     "Serial",
     "StochasticBatch",

@@ -27,8 +27,6 @@ from dal.query.selection import BLOCK, check_size, random_keys, top_k
 
 log = logging.getLogger(__name__)
 
-AT_HAND = 2**22
-"""Probabilities that are kept, 16 MB: the guesses that are shown with picks are read off them."""
 LARGEST_FEATURE = 1e17
 """Squared distances between rows of larger features may not fit in float32."""
 
@@ -174,6 +172,10 @@ class Strategy(ABC):
             ValueError: ``query_size`` is out of range, or a score is not finite.
         """
 
+    def current(self, labels: int) -> Strategy:
+        """What chooses while there are so many labels, so that a round computes its needs alone."""
+        return self
+
     def ready(self, view: PoolView) -> bool:
         """Whether there is anything to score by; a random subset is queried while there is not.
 
@@ -312,19 +314,6 @@ class BatchStrategy(Strategy):
                 check_need(view[need], view.indices, need, type(self).__name__)
         positions, scores, info = self.choose(view, query_size, rng)
         return Query(view.indices[positions.to(view.indices.device)], scores, info)
-
-
-def in_blocks(strategy: Strategy, needs: Needs, numbers: int) -> Needs:
-    """Needs of a pass, with the scores in the place of what they are made of where that is much.
-
-    Args:
-        strategy: Whose needs they are.
-        needs: What the pass would compute.
-        numbers: Candidates times classes.
-    """
-    if numbers <= AT_HAND or needs != strategy.needs or not isinstance(strategy, ScoreStrategy):
-        return needs
-    return frozenset({Scores(strategy)}) if strategy.fits_blocks else needs
 
 
 def _same(values: Tensor) -> bool:

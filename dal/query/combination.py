@@ -133,35 +133,26 @@ class Serial(OverScore, BatchStrategy):
 
 
 class Combination(Strategy):
-    """What strategies made of several named criteria share.
+    """What strategies made of several named ones share.
 
     Args:
         criteria: Strategies by name; at least one.
-        weights: One for every name, >= 0, not all 0; only their proportions matter.
+        place: Where the settings have them.
 
     Raises:
-        ValueError: Names and weights do not fit, or no kind of task suits all criteria.
+        ValueError: No kind of task suits all criteria.
         TypeError: A criterion is no strategy.
     """
 
-    def __init__(self, criteria: Mapping[str, Strategy], weights: Mapping[str, float]) -> None:
+    def __init__(self, criteria: Mapping[str, Strategy], place: str) -> None:
         kind = type(self).__name__
-        if not criteria or set(criteria) != set(weights):
-            raise ValueError(
-                f"{kind} has criteria {sorted(criteria)} but weights {sorted(weights)}; "
-                "give every criterion a weight"
-            )
         for name, criterion in criteria.items():
             if not isinstance(criterion, Strategy):
                 raise TypeError(
                     f"{kind}: {name}={criterion!r} is no strategy; set it by "
-                    f"strategy@strategy.criteria.{name}=entropy"
+                    f"strategy@{place}.{name}=entropy"
                 )
-        total = sum(weights.values())
-        if min(weights.values()) < 0 or not 0 < total < float("inf"):
-            raise ValueError(f"{kind}: weights={dict(weights)} must be >= 0 and not all 0")
         self.criteria = {name: criteria[name] for name in sorted(criteria)}
-        self.weights = {name: weights[name] / total for name in self.criteria}
         self.needs: Needs = frozenset().union(*(c.needs for c in criteria.values()))
         self.tasks = frozenset.intersection(*(c.tasks for c in criteria.values()))
         if not self.tasks:
@@ -182,7 +173,33 @@ class Combination(Strategy):
             criterion.load_state_dict(state.get(name, {}))
 
 
-class Probabilistic(Combination, BatchStrategy):
+class Weighted(Combination):
+    """A combination in which each criterion has a weight.
+
+    Args:
+        criteria: Strategies by name; at least one.
+        weights: One for every name, >= 0, not all 0; only their proportions matter.
+
+    Raises:
+        ValueError: Names and weights do not fit; see `Combination`.
+        TypeError: See `Combination`.
+    """
+
+    def __init__(self, criteria: Mapping[str, Strategy], weights: Mapping[str, float]) -> None:
+        kind = type(self).__name__
+        if not criteria or set(criteria) != set(weights):
+            raise ValueError(
+                f"{kind} has criteria {sorted(criteria)} but weights {sorted(weights)}; "
+                "give every criterion a weight"
+            )
+        super().__init__(criteria, "strategy.criteria")
+        total = sum(weights.values())
+        if min(weights.values()) < 0 or not 0 < total < float("inf"):
+            raise ValueError(f"{kind}: weights={dict(weights)} must be >= 0 and not all 0")
+        self.weights = {name: weights[name] / total for name in self.criteria}
+
+
+class Probabilistic(Weighted, BatchStrategy):
     """Draw one criterion a round by chance and query by it; its name is recorded.
 
     Mixes criteria over the rounds without making their scores comparable, and hedges against one
@@ -194,7 +211,7 @@ class Probabilistic(Combination, BatchStrategy):
         weights: Probability of each, by name, up to a common factor.
 
     Raises:
-        ValueError: See `Combination`.
+        ValueError: See `Weighted`.
 
     Reference:
         W.-N. Hsu and H.-T. Lin. Active learning by learning. AAAI 2015.
@@ -217,7 +234,7 @@ class Probabilistic(Combination, BatchStrategy):
         return positions, query.scores, {**query.info, "criterion": name}
 
 
-class Parallel(Combination, ScoreStrategy):
+class Parallel(Weighted, ScoreStrategy):
     """Weighted mean of several scores, each brought to [0, 1] over the candidates first.
 
     ``scores`` keeps distances between scores, so an outlier can flatten the rest; ``ranks`` keeps
@@ -232,7 +249,7 @@ class Parallel(Combination, ScoreStrategy):
             (rank - 1) / (N - 1), ties share the mean of their ranks.
 
     Raises:
-        ValueError: See `Combination`; or ``combine`` is unknown.
+        ValueError: See `Weighted`; or ``combine`` is unknown.
         TypeError: A criterion gives no scores.
 
     Reference:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dal.data.source import Source
 from dal.query import PoolView, Probs, Query
-from dal.query.base import in_blocks
+from dal.query.by_block import in_blocks
 from dal.query.needs import Scores
 from dal.query.selection import check_again, check_query
 from dal.runs.auditing import blocks_due, with_audits
@@ -29,10 +29,11 @@ SHOWN = 2**20
 def predict(job: Job) -> PoolView:
     """One pass over the candidates computes everything the strategy needs."""
     candidates, train_set = job.candidates, job.pool.train_set()
-    needs = job.parts.scan_needs
+    strategy = job.parts.strategy.current(len(train_set))
+    needs = job.parts.scan_needs(strategy)
     if Scores in job.learner.capabilities and job.parts.remembered == 0:
         numbers = len(candidates) * job.source.num_classes
-        needs = in_blocks(job.parts.strategy, needs, numbers)
+        needs = in_blocks(strategy, needs, numbers)
     with clock(job.state.row, "scan_s"):
         return job.learner.scan(candidates, needs, context_of(job), train_set)
 

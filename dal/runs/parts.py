@@ -103,10 +103,13 @@ class Parts:
         rounds = self.from_history(self.strategy).values()
         return None if self.settings.keep_history else max(rounds, default=0)
 
-    @property
-    def scan_needs(self) -> Needs:
-        """What the pass must compute; where predictions are kept, probabilities as well."""
-        needs = self.asked_of_learner(self.strategy)
+    def scan_needs(self, strategy: Strategy) -> Needs:
+        """What the pass must compute; where predictions are kept, probabilities as well.
+
+        Args:
+            strategy: Which chooses in this round, see `Strategy.current`.
+        """
+        needs = self.asked_of_learner(strategy)
         return needs if self.remembered == 0 else needs | {Probs()}
 
     @cached_property

@@ -15,7 +15,8 @@ from dal.data import Dataset, make_source
 from dal.inference.pool_pass import pool_pass
 from dal.models import LogisticRegression, Output
 from dal.query import ScoreStrategy
-from dal.query.base import AT_HAND, PoolView, in_blocks
+from dal.query.base import PoolView
+from dal.query.by_block import AT_HAND, in_blocks
 from dal.query.needs import Heights, Needs, Probs, Scores
 from dal.task import Multiclass, Multilabel, Task
 from dal.training import Trainer

@@ -273,7 +273,7 @@ def test_query_size_out_of_range_is_refused(strategy: Strategy, query_size: int)
 
 
 def test_first_sample_that_is_not_finite_is_named(strategy: Strategy) -> None:
-    if not strategy.needs:
+    if not strategy.current(len(LABELED)).needs:
         pytest.skip("needs nothing")
     whole = scan(small_learner(strategy), strategy, CANDIDATES)
     for need in filter(of_candidates, strategy.needs):

@@ -84,7 +84,9 @@ def test_strategy_chooses_from_texts_or_is_refused_by_name(name: str, multilabel
     parts = parts_of(strategy, multilabel)
     standing = Standing.at_start(parts)
     context = RoundContext(rejected=torch.tensor([3, 41]))
-    view = parts.learner.scan(CANDIDATES, parts.scan_needs, context, standing.pool.train_set())
+    view = parts.learner.scan(
+        CANDIDATES, parts.scan_needs(strategy), context, standing.pool.train_set()
+    )
     if parts.remembered != 0:
         standing.history.append(0, CANDIDATES, view[Probs()])
         view = standing.with_history(view, parts.from_history(strategy))
@@ -114,9 +116,10 @@ def scan(learner: Any, needs: frozenset[Need]) -> PoolView:
 
 
 def test_features_are_the_rows_of_the_embedding_of_candidates_and_labeled_samples() -> None:
-    parts = parts_of(CoreSet(), multilabel=True)
+    strategy = CoreSet()
+    parts = parts_of(strategy, multilabel=True)
     train_set = Standing.at_start(parts).pool.train_set()
-    view = parts.learner.scan(CANDIDATES, parts.scan_needs, RoundContext(), train_set)
+    view = parts.learner.scan(CANDIDATES, parts.scan_needs(strategy), RoundContext(), train_set)
     embedding = parts.source.embedding
     assert torch.equal(view[Features()], embedding[CANDIDATES])
     assert torch.equal(view[Features("labeled")], embedding[LABELED])

@@ -29,7 +29,9 @@ def test_a_pick_takes_parts_and_standing_alone(
     standing = Standing.at_start(made)
     train_set = standing.pool.train_set()
     made.learner.fit(train_set, RoundContext())
-    view = made.learner.scan(standing.candidates, made.scan_needs, RoundContext(), train_set)
+    view = made.learner.scan(
+        standing.candidates, made.scan_needs(made.strategy), RoundContext(), train_set
+    )
     query = made.strategy.select(view, 6, generator(0, 0, "query"))
     settings = dal.Settings(query_size=6, budget=6, batch_size=64)
     result = dal.run(
@@ -61,13 +63,13 @@ def test_needs_that_remembered_predictions_answer_are_not_asked_of_the_learner(
     made = parts(strategy, committee=committee)
     assert made.remembered == kept
     assert made.from_history(strategy) == answered
-    assert made.scan_needs == (frozenset({Probs()}) if kept else frozenset())
+    assert made.scan_needs(made.strategy) == (frozenset({Probs()}) if kept else frozenset())
 
 
 def test_a_complete_history_is_kept_where_it_is_asked_for() -> None:
     made = parts(Random(), settings={"keep_history": True})
     assert made.remembered is None
-    assert made.scan_needs == {Probs()}
+    assert made.scan_needs(made.strategy) == {Probs()}
 
 
 def test_strategy_that_the_learner_cannot_answer_is_refused() -> None:
@@ -92,7 +94,7 @@ def test_a_strategy_sees_who_said_what_of_labeled_samples_and_of_no_others() -> 
         needs: Needs = frozenset({AnswersSoFar(), Labels()})
 
     made = parts(Curious())
-    assert made.scan_needs == frozenset()
+    assert made.scan_needs(made.strategy) == frozenset()
     pool, standing = made.pool(), Standing.at_start(made)
     standing.pool = pool
 
