@@ -80,17 +80,24 @@ class Multilabel(Task):
         """Mean binary cross-entropy in nats: over the labels of a sample, then over samples.
 
         The mean over labels (not their sum) keeps learning rates and stopping rules comparable
-        whatever the number of labels. Targets are int64, (B, C), 0 or 1; see `Task.loss`.
+        whatever the number of labels. Targets are int64, (B, C), 0 or 1; weights may also be those
+        of single labels, (B, C); see `Task.loss`.
         """
+        if weights is not None and weights.ndim == 2:
+            return (self.losses_by_label(logits, targets) * weights).sum() / weights.sum()
         losses = self.losses(logits, targets)
         return losses.mean() if weights is None else (losses * weights).sum() / weights.sum()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy in nats of each sample, the mean over its labels: (B,)."""
+        return self.losses_by_label(logits, targets).mean(1)
+
+    def losses_by_label(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy in nats of each label of each sample: (B, C)."""
         wanted = targets.to(logits.dtype)
         if self.smoothing:
             wanted = wanted * (1 - self.smoothing) + self.smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
 
     def probs(self, logits: Tensor) -> Tensor:
         """Probability of every label (N, C), of logits (N, C), in the dtype of the logits."""

@@ -14,10 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dal.models.base import forward, last_layer
-from dal.task import Task
+from dal.models.sparse import SparseLinear
+from dal.task import Multilabel, Task
 from dal.training.context import FitContext, FitState, Samples
 from dal.training.newton import minimize
-from dal.training.trainer import Trainer
+from dal.training.rows import SparseRows
+from dal.training.trainer import Trainer, weighed
 from dal.utils.inputs import map_tensors, tensors_of
 from dal.utils.ranks import leaving_together
 
@@ -38,14 +40,16 @@ class FullBatch(Trainer):
     compared on equal labels meet equal models. It is the optimum of scikit-learn's
     ``LogisticRegression(C=1 / l2)`` for three or more classes; for two, of ``C=2 / l2``, as
     scikit-learn then penalizes the difference of the two rows of weights only; and for each of K
-    labels that may hold together of ``C=1 / (K l2)``, as the loss is the mean over these. A class
-    without labels has no finite optimum of its bias; its probability falls until the fit ends.
+    labels that may hold together of ``C=1 / (K l2)``, as the loss is the mean over these, or with
+    ``l2_by_label`` of ``C=1 / l2``. So it is with ``class_weights=balanced`` and scikit-learn's
+    ``class_weight="balanced"``. A class without labels has no finite optimum of its bias; its
+    probability falls until the fit ends.
 
     Linear models take Newton steps (`dal.training.newton`), which end there; networks with hidden
     layers L-BFGS, which ends at a local optimum, a different one from each start. Meant for
     features that do not change (``features=...``, tables): on 1,000 labels of 512 numbers a fit
-    takes a fraction of a second. Computed in float64; the weights are rounded to the network's own
-    type at the end. Deterministic on a CPU.
+    takes a fraction of a second. Sparse rows, such as terms of texts, stay sparse. Computed in
+    float64; the weights are rounded to the network's own type at the end. Deterministic on a CPU.
 
     Args:
         l2: Strength of the penalty, above 0: without one, separable labels have no optimum.
@@ -56,6 +60,11 @@ class FullBatch(Trainer):
             the largest entry of the gradient of the mean loss.
         restart: ``warm`` starts from the weights of the round before, which is faster; ``cold``
             from fresh ones.
+        class_weights: ``balanced``: all classes count alike in the loss, however many labels they
+            have; of labels that may hold together, yes and no of each count alike. A label that
+            holds everywhere so far, or nowhere, is not weighed.
+        l2_by_label: Of labels that may hold together: ``l2`` is the strength for each label's own
+            loss, so that it means the same whatever the number of labels.
 
     Raises:
         ValueError: A value is out of range.
@@ -65,18 +74,22 @@ class FullBatch(Trainer):
         Mathematical Programming 45, 1989, algorithm 2.1.
     """
 
+    weighs_labels = True
+
     def __init__(
         self,
         l2: float = 1.0,
         epochs: int = 1000,
         tolerance: float = 1e-5,
         restart: Literal["warm", "cold"] = "warm",
+        class_weights: Literal["none", "balanced"] = "none",
+        l2_by_label: bool = False,
     ) -> None:
-        super().__init__(epochs=epochs, restart=restart)
+        super().__init__(epochs=epochs, restart=restart, class_weights=class_weights)
         for name, value in (("l2", l2), ("tolerance", tolerance)):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"trainer.{name}={value}; give a number above 0")
-        self.l2, self.tolerance = l2, tolerance
+        self.l2, self.tolerance, self.l2_by_label = l2, tolerance, l2_by_label
 
     def fit(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> FitState:
         """Bring a model to the optimum, in place.
@@ -129,7 +142,10 @@ class FullBatch(Trainer):
         number = context.round
         exact = copy.deepcopy(model).double().eval()
         exact = exact.to(memory_format=torch.contiguous_format)  # L-BFGS flattens all gradients
-        problem = _Problem(samples, task, context.check)
+        if self.class_weights == "balanced":
+            samples = weighed(samples)
+        l2 = self.l2 / task.num_classes if self.l2_by_label and not task.exclusive else self.l2
+        problem = _Problem(samples, task, l2, context.check)
         descend = self._descend_linear if _is_linear(exact) else self._descend
         steps, converged = descend(exact, problem)
         with torch.no_grad():
@@ -161,7 +177,8 @@ class FullBatch(Trainer):
         def evaluate() -> Tensor:
             optimizer.zero_grad()
             penalized = torch.stack([p.square().sum() for p in unknowns if p.ndim > 1]).sum()
-            value = problem.value(forward(model, problem.inputs).logits) + self.l2 / 2 * penalized
+            value = problem.value(forward(model, problem.inputs).logits)
+            value = value + problem.l2 / 2 * penalized
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
@@ -175,6 +192,8 @@ class FullBatch(Trainer):
         Features are centered; with fewer samples than features the weights are sought in the span
         of the samples, where the optimum lies. The bias is the weight of a last column of ones.
         """
+        if isinstance(model.head, SparseLinear):
+            return self._descend_sparse(model.head, problem)
         head = last_layer(model)
         assert head is not None
         with torch.no_grad():
@@ -187,12 +206,32 @@ class FullBatch(Trainer):
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
             bias = head.bias + head.weight @ mean
             start = torch.cat([head.weight @ basis, bias.unsqueeze(1)], 1)
-            penalty = torch.full_like(rows[0], self.l2)
+            penalty = torch.full_like(rows[0], problem.l2)
             penalty[-1] = 0
-            enough = self.tolerance * self.l2 / float(rows.norm(dim=1).max())
+            enough = self.tolerance * problem.l2 / float(rows.norm(dim=1).max())
             least = minimize(problem, rows, start, penalty, enough=enough, most=self.epochs)
             head.weight.copy_(least.weights[:, :-1] @ basis.T)
             head.bias.copy_(least.weights[:, -1] - head.weight @ mean)
+        return least.steps, least.converged
+
+    @torch.no_grad()
+    def _descend_sparse(self, head: SparseLinear, problem: _Problem) -> tuple[int, bool]:
+        """As `_descend_linear`, of the columns that any sample has; the optimum of others is 0."""
+        assert isinstance(problem.inputs, dict)
+        terms, values = problem.inputs["terms"], problem.inputs["weights"]
+        there = values != 0
+        columns, places = torch.unique(terms[there], return_inverse=True)
+        rows = SparseRows(places, values[there], there.sum(1), len(columns) + 1)
+        start = torch.cat([head.weight[columns].T, head.bias.unsqueeze(1)], 1)
+        penalty = torch.full_like(start[0], problem.l2)
+        penalty[-1] = 0
+        problem.apart = isinstance(problem.task, Multilabel)
+        enough = self.tolerance * problem.l2 / rows.longest()
+        least = minimize(problem, rows, start, penalty, enough=enough, most=self.epochs)
+        problem.apart = False
+        head.weight.zero_()
+        head.weight[columns] = least.weights[:, :-1].T
+        head.bias.copy_(least.weights[:, -1])
         return least.steps, least.converged
 
 
@@ -203,12 +242,17 @@ class _Problem:
 
     Attributes:
         total: Weight of all samples together.
+        l2: Strength of the penalty.
+        apart: Each label has a loss of its own, whose sum is that of the samples' losses.
     """
 
-    def __init__(self, samples: Samples, task: Task, check: Callable[[], None]) -> None:
-        self.task, self.targets, self.check = task, samples.targets, check
+    def __init__(self, samples: Samples, task: Task, l2: float, check: Callable[[], None]) -> None:
+        self.task, self.targets, self.l2, self.check = task, samples.targets, l2, check
+        self.apart = False
         self.weights = None if samples.weights is None else samples.weights.double()
         self.total = float(len(samples) if self.weights is None else self.weights.sum())
+        if self.weights is not None and self.weights.ndim == 2:
+            self.total /= self.weights.shape[1]
         everything = torch.arange(len(samples), device=samples.targets.device)
         self.inputs = map_tensors(_exact, samples.take(everything))
         if not all(tensor.isfinite().all() for tensor in tensors_of(self.inputs)):
@@ -218,15 +262,27 @@ class _Problem:
             )
 
     def value(self, logits_MC: Tensor) -> Tensor:
-        """The sum of the losses at some logits, a scalar in nats."""
+        """The sum of the losses at some logits, in nats: a scalar, or (C, 1) where `apart`."""
         self.check()
+        if self.apart:
+            assert isinstance(self.task, Multilabel)
+            losses_MC = self.task.losses_by_label(logits_MC, self.targets)
+            if self.weights is not None:
+                losses_MC = losses_MC * self._by_logit
+            return losses_MC.sum(0).unsqueeze(1) / losses_MC.shape[1]
         return self.total * self.task.loss(logits_MC, self.targets, self.weights)
 
     def bend(self, logits_MC: Tensor, moves_MC: Tensor) -> Tensor:
         """Second derivative of the sum, times a move of the logits: (M, C)."""
         self.check()
         product_MC = self.task.hessian_product(logits_MC, moves_MC)
-        return product_MC if self.weights is None else self.weights.unsqueeze(1) * product_MC
+        return product_MC if self.weights is None else self._by_logit * product_MC
+
+    @property
+    def _by_logit(self) -> Tensor:
+        """The weight of each logit, or of each sample: (M, C) or (M, 1)."""
+        assert self.weights is not None
+        return self.weights if self.weights.ndim == 2 else self.weights.unsqueeze(1)
 
 
 def _exact(tensor: Tensor) -> Tensor:
@@ -236,9 +292,11 @@ def _exact(tensor: Tensor) -> Tensor:
 
 def _is_linear(model: nn.Module) -> bool:
     """Whether nothing but a last layer is trained."""
-    head = last_layer(model)
+    head = getattr(model, "head", None)
     moving = {id(p) for p in model.parameters() if p.requires_grad}
-    return head is not None and moving == {id(head.weight), id(head.bias)}
+    if not isinstance(head, nn.Linear | SparseLinear):
+        return False
+    return moving == {id(head.weight), id(head.bias)}
 
 
 def _within_span(rows: Tensor) -> tuple[Tensor, Tensor]:

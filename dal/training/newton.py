@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from dal.training.rows import Curvatures, DenseRows, Precondition, Rows
 
 ROUNDING = 2**-45
 """Relative changes of a loss that may be its rounding in float64."""
@@ -13,15 +16,15 @@ NOTHING = 2**-70
 """Relative decreases of the loss that end a descent: the gradient resolves larger ones."""
 MOST_PRODUCTS = 250
 """Conjugate gradients end a step after so many products with the Hessian."""
-CURVATURE_ROWS = 2048
-"""Samples from which the preconditioner is made: it decides the speed, not the minimum."""
+LEAST_GOAL = {torch.float64: 0.0, torch.float32: 1e-9}
+"""Relative squares of what a step leaves over that its precision still resolves."""
 
 
 class Loss(Protocol):
     """A convex loss of the logits (M, C) of all samples, summed over them."""
 
     def value(self, logits_MC: Tensor) -> Tensor:
-        """The sum: a scalar."""
+        """The sum: a scalar; or (C, 1), of each output, where each has a loss of its own."""
 
     def bend(self, logits_MC: Tensor, moves_MC: Tensor) -> Tensor:
         """Its Hessian with respect to the logits, times a move of them: (M, C)."""
@@ -42,7 +45,13 @@ class Minimum(NamedTuple):
 
 
 def minimize(
-    loss: Loss, rows_MK: Tensor, start_CK: Tensor, penalty_K: Tensor, *, enough: float, most: int
+    loss: Loss,
+    rows: Tensor | Rows,
+    start_CK: Tensor,
+    penalty_K: Tensor,
+    *,
+    enough: float,
+    most: int,
 ) -> Minimum:
     """Minimize ``loss(X W') + sum_ck penalty_k W_ck^2 / 2`` over W.
 
@@ -51,12 +60,16 @@ def minimize(
     and not of others has curvatures that differ by orders of magnitude; methods that never look at
     them, L-BFGS among them, then take thousands of iterations, or seem to have arrived.
 
+    Outputs that have a loss each are minimized apart, though side by side: each has step lengths of
+    its own, and stays where it is once it has arrived.
+
     Args:
         loss: Of the logits (M, C).
-        rows_MK: float64, (M, K), the samples.
+        rows: The samples: float64, (M, K), or `Rows`.
         start_CK: float64, (C, K).
         penalty_K: float64, (K,), zero or more, and not all zero.
-        enough: Length of the gradient at which to stop.
+        enough: Length of the gradient (of that of each output that has a loss of its own) at which
+            to stop.
         most: Newton steps at most.
 
     Returns:
@@ -66,100 +79,131 @@ def minimize(
         J. Nocedal and S. Wright. Numerical Optimization. Springer 2006, algorithm 7.1 (line search
         Newton-CG).
     """
-    here = _Point(loss, rows_MK, penalty_K, start_CK)
-    factor, products = None, MOST_PRODUCTS
+    rows = DenseRows(rows) if isinstance(rows, Tensor) else rows
+    here = _Point(loss, rows, penalty_K, start_CK)
+    moving = torch.ones_like(here.length, dtype=torch.bool)
+    solve, products = None, MOST_PRODUCTS
     for taken in range(most):
-        if here.length <= enough:
+        moving = moving & ~(here.length <= enough)
+        if not moving.any():
             return Minimum(here.weights_CK, taken, True)
-        if factor is None or products > 15:  # an old preconditioner is good enough before
-            factor = _preconditioner(here)
-        step_CK, products = _newton_step(here, factor, enough / 2)
-        slope = float((here.gradient_CK * step_CK).sum())
-        after = _descend(here, step_CK, slope) if -slope > NOTHING * here.value else None
+        if solve is None or products > rows.patience:  # an old one is good enough before
+            solve = rows.preconditioner(here.curvatures, penalty_K)
+        step_CK, products = _newton_step(here, solve, moving, enough / 2)
+        slope = here.total(here.gradient_CK * step_CK)
+        moving = moving & (-slope > NOTHING * here.value)
+        after, moving = _descend(here, step_CK, slope, moving)
         if after is None:
             return Minimum(here.weights_CK, taken, True)
         here = after
-    return Minimum(here.weights_CK, most, here.length <= enough)
+    return Minimum(here.weights_CK, most, not (moving & ~(here.length <= enough)).any())
 
 
 class _Point:
-    """Loss, gradient and Hessian at some weights."""
+    """Loss, gradient and Hessian at some weights.
 
-    def __init__(self, loss: Loss, rows_MK: Tensor, penalty_K: Tensor, weights_CK: Tensor) -> None:
-        self.loss, self.rows_MK, self.penalty_K = loss, rows_MK, penalty_K
+    What belongs to the loss is a scalar, or (C, 1) where outputs have a loss each.
+    """
+
+    def __init__(self, loss: Loss, rows: Rows, penalty_K: Tensor, weights_CK: Tensor) -> None:
+        self.loss, self.rows, self.penalty_K = loss, rows, penalty_K
         self.weights_CK = weights_CK
         with torch.enable_grad():
-            leaf = (rows_MK @ weights_CK.T).requires_grad_()
+            leaf = rows.logits(weights_CK).requires_grad_()
             value = loss.value(leaf)
-            (pull_MC,) = torch.autograd.grad(value, leaf)
+            (pull_MC,) = torch.autograd.grad(value.sum(), leaf)
+        self.apart = value.ndim > 0
         self.logits_MC = leaf.detach()
         shrink_CK = weights_CK * penalty_K
-        self.value = float(value.detach() + (weights_CK * shrink_CK).sum() / 2)
-        self.gradient_CK = pull_MC.T @ rows_MK + shrink_CK
-        self.length = float(self.gradient_CK.norm())
+        self.value = value.detach() + self.total(weights_CK * shrink_CK) / 2
+        self.gradient_CK = rows.pulled(pull_MC) + shrink_CK
+        self.length = self.norm(self.gradient_CK)
+
+    def total(self, of_CK: Tensor) -> Tensor:
+        """The sum over all weights that have a loss together."""
+        return of_CK.sum(1, keepdim=True) if self.apart else of_CK.sum()
+
+    def norm(self, of_CK: Tensor) -> Tensor:
+        """The length of the weights that have a loss together."""
+        length: Tensor = of_CK.norm(dim=1, keepdim=True) if self.apart else of_CK.norm()
+        return length
 
     def moved(self, step_CK: Tensor) -> _Point:
-        return _Point(self.loss, self.rows_MK, self.penalty_K, self.weights_CK + step_CK)
+        return _Point(self.loss, self.rows, self.penalty_K, self.weights_CK + step_CK)
 
-    def times_hessian(self, step_CK: Tensor) -> Tensor:
-        bent_MC = self.loss.bend(self.logits_MC, self.rows_MK @ step_CK.T)
-        return bent_MC.T @ self.rows_MK + step_CK * self.penalty_K
+    def curvatures(self) -> Curvatures:
+        """Second derivatives with respect to each logit alone: (M,) of each output."""
+        if self.apart:
+            yield from self.loss.bend(self.logits_MC, torch.ones_like(self.logits_MC)).T
+            return
+        for label in range(self.logits_MC.shape[1]):
+            unit = torch.zeros_like(self.logits_MC)
+            unit[:, label] = 1
+            yield self.loss.bend(self.logits_MC, unit)[:, label]
+
+    def hessian(self, kind: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """What multiplies a step (C, K) with the Hessian, in a precision."""
+        logits_MC, penalty_K = self.logits_MC.to(kind), self.penalty_K.to(kind)
+        alone_MC = self.loss.bend(logits_MC, torch.ones_like(logits_MC)) if self.apart else None
+
+        def product(step_CK: Tensor) -> Tensor:
+            moves_MC = self.rows.logits(step_CK)
+            bent_MC = (
+                self.loss.bend(logits_MC, moves_MC) if alone_MC is None else alone_MC * moves_MC
+            )
+            return self.rows.pulled(bent_MC.to(kind)) + step_CK * penalty_K
+
+        return product
 
 
-def _newton_step(here: _Point, factor: Tensor, enough: float) -> tuple[Tensor, int]:
+def _newton_step(
+    here: _Point, solve: Precondition, moving: Tensor, enough: float
+) -> tuple[Tensor, int]:
     """``-H^-1 g``, approximated, and the products with H that it took.
 
     The nearer the minimum, the more exact, so that steps converge quadratically; but no more than
     the gradient is to be.
     """
-    step, rest = torch.zeros_like(here.gradient_CK), -here.gradient_CK
-    direction = torch.cholesky_solve(rest.T, factor).T
-    square = float((rest * direction).sum())
-    goal = square * min(0.01, square)
+    kind = here.rows.rough
+    times_hessian, total, norm = here.hessian(kind), here.total, here.norm
+    rest = -here.gradient_CK.to(kind)
+    step = torch.zeros_like(rest)
+    direction = solve(rest)
+    square = total(rest * direction)
+    goal = square * square.clamp(LEAST_GOAL[kind], 0.01)
     products = 0
-    while products < MOST_PRODUCTS:
+    while products < MOST_PRODUCTS and moving.any():
         products += 1
-        product = here.times_hessian(direction)
-        curvature = float((direction * product).sum())
-        if curvature <= 0:  # by rounding: the loss is convex
-            break
-        step = step + square / curvature * direction
-        rest = rest - square / curvature * product
-        better = torch.cholesky_solve(rest.T, factor).T
-        before, square = square, float((rest * better).sum())
-        if square <= goal or float(rest.norm()) <= enough:
-            break
-        direction = better + square / before * direction
-    return step, products
+        product = times_hessian(direction)
+        curvature = total(direction * product)
+        moving = moving & (curvature > 0)  # or else by rounding: the loss is convex
+        share = torch.where(moving, square / curvature, 0)
+        step = step + share * direction
+        rest = rest - share * product
+        better = solve(rest)
+        before, square = square, total(rest * better)
+        moving = moving & (square > goal) & (norm(rest) > enough)
+        direction = better + torch.where(moving, square / before, 0) * direction
+    return step.to(here.gradient_CK.dtype), products
 
 
-def _preconditioner(here: _Point) -> Tensor:
-    """Cholesky factor (K, K) of the Hessian of a class, had all classes their mean curvature."""
-    every = -(-len(here.rows_MK) // CURVATURE_ROWS)
-    mean_M = here.logits_MC.new_zeros(len(here.logits_MC))
-    for label in range(here.logits_MC.shape[1]):
-        unit = torch.zeros_like(here.logits_MC)
-        unit[:, label] = 1
-        mean_M += here.loss.bend(here.logits_MC, unit)[:, label]
-    rows, scale = here.rows_MK[::every], every / here.logits_MC.shape[1]
-    matrix = rows.T @ (scale * mean_M[::every].unsqueeze(1) * rows)
-    matrix.diagonal().add_(here.penalty_K.clamp_min(1e-3 * float(here.penalty_K.max())))
-    factor: Tensor = torch.linalg.cholesky(matrix)
-    return factor
+def _descend(
+    here: _Point, step_CK: Tensor, slope: Tensor, moving: Tensor
+) -> tuple[_Point | None, Tensor]:
+    """The point on the way at which the loss has fallen, and which outputs have moved.
 
-
-def _descend(here: _Point, step_CK: Tensor, slope: float) -> _Point | None:
-    """The point on the way at which the loss has fallen; None where rounding hides any fall.
-
-    Close to the minimum the loss changes by less than its rounding, and a flatter slope decides.
+    None where rounding hides any fall. Close to the minimum the loss changes by less than its
+    rounding, and a flatter slope decides.
     """
-    share = 1.0
-    while share > 1e-9:
+    share = moving.to(slope.dtype)
+    while (moving := moving & (share > 1e-9)).any():
+        share = torch.where(moving, share, 0)
         there = here.moved(share * step_CK)
-        if there.value <= here.value + 1e-4 * share * slope:
-            return there
-        flatter = abs(float((there.gradient_CK * step_CK).sum())) <= 0.5 * abs(slope)
-        if flatter and there.value <= here.value * (1 + ROUNDING):
-            return there
-        share /= 2
-    return None
+        fallen = there.value <= here.value + 1e-4 * share * slope
+        flatter = here.total(there.gradient_CK * step_CK).abs() <= 0.5 * slope.abs()
+        as_low = flatter & (there.value <= here.value * (1 + ROUNDING))
+        far = moving & ~(fallen | as_low)
+        if not far.any():
+            return there, moving
+        share = torch.where(far, share / 2, share)
+    return None, moving

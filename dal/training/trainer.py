@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,9 @@ class Trainer:
         ValueError: A value is out of range.
         TypeError: A value is no number; optimizer, scheduler or early stopping is something else.
     """
+
+    weighs_labels: ClassVar[bool] = False
+    """Whether yes and no of each of several labels may be weighed."""
 
     def __init__(
         self,
@@ -193,9 +196,7 @@ class Trainer:
         first = torch.zeros(1, dtype=torch.int64, device=samples.targets.device)
         self.check(model, shapes_of(samples.take(first)) if self.augment else (), task)
         if self.class_weights == "balanced":
-            weights = balanced(samples.targets)
-            known = samples.weights
-            samples = replace(samples, weights=weights if known is None else weights * known)
+            samples = weighed(samples)
         kind = ParallelFit if current().world_size > 1 else Fit
         return kind(self, model, samples, task, context, self.label_smoothing)
 
@@ -216,10 +217,10 @@ class Trainer:
         parameter_groups(model, dict(model.named_parameters()), self.body_lr_factor)
         if self.augment is not None:
             self.augment.check(shape)
-        if self.class_weights == "balanced" and not task.exclusive:
+        if self.class_weights == "balanced" and not (task.exclusive or self.weighs_labels):
             raise TypeError(
                 "trainer.class_weights=balanced is for samples of one class each, and these have "
-                "several labels each; set trainer.class_weights=none"
+                "several labels each; set trainer.class_weights=none, or choose trainer=lbfgs"
             )
         if self.micro_batch_size == 1 and normalizes(model):
             raise ValueError(
@@ -228,19 +229,36 @@ class Trainer:
             )
 
 
+def weighed(samples: Samples) -> Samples:
+    """Samples with the weights of `balanced`, times those that they have."""
+    weights, known = balanced(samples.targets), samples.weights
+    if known is not None and weights.ndim == 2:
+        known = known.unsqueeze(1)
+    return replace(samples, weights=weights if known is None else weights * known)
+
+
 def balanced(targets: Tensor) -> Tensor:
     """Weights of samples with which every class that occurs counts alike.
 
     Args:
-        targets: int64, (M,).
+        targets: int64, (M,), or of several labels (M, C), 0 or 1.
 
     Returns:
-        float32, (M,): M / (classes that occur * samples of the own class), whose mean is 1.
+        float32, (M,): M / (classes that occur * samples of the own class), whose mean is 1. Of
+        several labels (M, C): M / (2 * samples that have the label, or that have it not), whose
+        mean is 1 for each label; 1 for one that holds everywhere, or nowhere.
 
     Reference:
         ``class_weight="balanced"`` of scikit-learn, by G. King and L. Zeng. Logistic regression in
         rare events data. Political Analysis 9, 2001.
     """
+    if targets.ndim == 2:
+        held = targets.sum(0).double()
+        absent = len(targets) - held
+        of_label = torch.where(
+            targets.bool(), len(targets) / (2 * held), len(targets) / (2 * absent)
+        )
+        return torch.where((held > 0) & (absent > 0), of_label, 1.0).float()
     counts = targets.bincount()
     share = len(targets) / (int((counts > 0).sum()) * counts.double())
     return share[targets].float()
