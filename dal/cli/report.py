@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("report"), help=out)
     baseline = "strategy the others are compared to; default: random"
     parser.add_argument("--baseline", default="random", help=baseline)
+    shown = "metrics to show, such as test/macro_f1,val/loss; default: the headline of each run"
+    parser.add_argument("--metric", default="", metavar="NAMES", help=shown)
     chosen = "values for which the labels needed are shown; default: chosen from the curves"
     parser.add_argument("--targets", nargs="*", type=float, metavar="SHARE", help=chosen)
     margin = "points of area within which strategies are equivalent; default: 0.5"
@@ -39,7 +41,8 @@ def main() -> None:
     given = parser.parse_args()
     try:
         targets = None if given.targets is None else tuple(given.targets)
-        options = Options(given.baseline, targets, given.margin, given.partial)
+        metrics = tuple(name.strip() for name in given.metric.split(",") if name.strip())
+        options = Options(given.baseline, targets, given.margin, given.partial, metrics)
         collection = collect(given.paths, options)
         results = "results.csv.gz" if given.compress else "results.csv"
         path = write(collection, given.out, options, given.tensorboard, results)

@@ -11,6 +11,7 @@ from statistics import fmean, median
 
 import numpy as np
 
+from dal.reporting.measures import column, measured, sign
 from dal.reporting.records import RunError, RunRecord
 from dal.reporting.statistics import LEVEL, Paired, area, half_width, holm, paired, paired_p
 from dal.reporting.titles import flat, told_apart
@@ -66,8 +67,13 @@ class Group:
 
     @property
     def metric(self) -> str:
-        """What the curves show."""
+        """What the curves show, by its name in `dal.reporting.measures`."""
         return next(iter(next(iter(self.curves.values())).values())).metric
+
+    @property
+    def sign(self) -> int:
+        """1 where the highest value of the metric is the best, -1 where the lowest is."""
+        return sign(self.metric)
 
     @property
     def seeds(self) -> list[int]:
@@ -103,8 +109,8 @@ def make_groups(runs: Iterable[RunRecord]) -> list[Group]:
         runs: Complete runs, or partial ones that shall be cut to what all have.
 
     Raises:
-        RunError: A strategy has two runs at one seed, or the runs of a group share no labels or
-            were begun under other defaults.
+        RunError: A strategy has two runs at one seed, or the runs of a group share no labels, show
+            different metrics or were begun under other defaults.
     """
     gathered: dict[tuple[str, str, str], dict[str, dict[int, RunRecord]]] = {}
     for run in runs:
@@ -136,6 +142,13 @@ def _with_titles(groups: list[Group]) -> list[Group]:
 
 def _group(key: tuple[str, str, str], curves: dict[str, dict[int, RunRecord]]) -> Group:
     every = Group(*key, curves, (0, 0)).every
+    others = [run for run in every if run.metric != every[0].metric]
+    if others:
+        raise RunError(
+            f"{every[0].where} shows {measured(every[0].metric)} and {others[0].where} "
+            f"{measured(others[0].metric)}: give --metric {column(every[0].metric)}, or another "
+            "that all runs have"
+        )
     recorded = [run for run in every if run.settings]
     for run in recorded[1:]:
         if changed := changed_defaults(recorded[0].settings, run.settings):
@@ -215,7 +228,7 @@ def differences(
 
 
 def lines(group: Group, baseline: str, margin: float) -> list[Line]:
-    """What the table of areas shows, the largest mean first.
+    """What the table of areas shows, the best mean first.
 
     Args:
         group: The runs.
@@ -240,12 +253,13 @@ def lines(group: Group, baseline: str, margin: float) -> list[Line]:
         )
         for name, values in found.items()
     ]
-    return sorted(table, key=lambda line: -line.area)
+    return sorted(table, key=lambda line: -group.sign * line.area)
 
 
 def needed(run: RunRecord, value: float) -> float:
-    """Labels at which the curve first reaches a value; infinite where it never does."""
-    return next((float(r.labels) for r in run.rounds if r.value >= value), math.inf)
+    """Labels at which the curve first is as good as a value; infinite where it never is."""
+    better = sign(run.metric)
+    return next((float(r.labels) for r in run.rounds if better * (r.value - value) >= 0), math.inf)
 
 
 def median_needed(runs: Iterable[RunRecord], value: float) -> tuple[float, int]:
@@ -257,20 +271,21 @@ def median_needed(runs: Iterable[RunRecord], value: float) -> tuple[float, int]:
 def targets_of(group: Group) -> tuple[float, ...]:
     """One or two values of the metric for which the labels needed are worth showing.
 
-    The larger is the highest value that any strategy reaches, the smaller the highest that all
-    reach; where the initial labels give the smaller already, or both are the same, the smaller is
-    one step below the larger. A step is five points, or one point where five leave no value at all.
+    The better one is the best value that any strategy reaches, the other the best that all reach;
+    where the initial labels give the latter already, or both are the same, it is one step worse
+    than the better one. A step is five points, or one point where five leave no value at all.
     A strategy reaches what half its seeds reach.
     """
+    better = group.sign  # what is better the lower is counted below 0
     every = [list(runs.values()) for runs in group.curves.values()]
-    start = 100 * max(median(run.values[0] for run in runs) for runs in every)
-    ends = [median(max(run.values) for run in runs) for runs in every]
+    start = 100 * max(median(better * run.values[0] for run in runs) for runs in every)
+    ends = [median(max(better * v for v in run.values) for run in runs) for runs in every]
     for step in (5, 1):
         low, high = (math.floor(100 * end / step + 1e-9) * step for end in (min(ends), max(ends)))
-        high = min(high, 100 - step)
+        high = min(high, (100 if better > 0 else 0) - step)
         low = low if start < low < high else high - step
         if high > start:
-            return tuple(points / 100 for points in (low, high) if points > start)
+            return tuple(better * points / 100 for points in (low, high) if points > start)
     return ()
 
 
@@ -301,7 +316,7 @@ def wins(groups: Sequence[Group]) -> dict[tuple[str, str], float]:
         for first in at:
             for second in at:
                 if first != second:
-                    share = _share_won(at[first], at[second], group.unpaired)
+                    share = _share_won(at[first], at[second], group.unpaired, group.sign)
                     if share is not None:
                         totals[first, second] += share
     return dict(totals)
@@ -319,6 +334,7 @@ def _share_won(
     first: Mapping[int, Mapping[int, float]],
     second: Mapping[int, Mapping[int, float]],
     unpaired: Mapping[int, str],
+    better: int,
 ) -> float | None:
     seeds = sorted((first.keys() & second.keys()) - unpaired.keys())
     if len(seeds) < 2:
@@ -328,7 +344,7 @@ def _share_won(
         return None
     gains = np.array([[first[s][n] - second[s][n] for n in shared[1:]] for s in seeds])
     p = paired_p(gains)
-    return float(((gains.mean(axis=0) > 0) & (p < LEVEL)).mean())
+    return float(((better * gains.mean(axis=0) > 0) & (p < LEVEL)).mean())
 
 
 def picked(runs: Iterable[RunRecord]) -> Counter[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dal.recording.palette import COLORS, DPI, MARKERS
 from dal.reporting.compare import Group, areas
+from dal.reporting.measures import measured
 from dal.reporting.records import RunRecord
 from dal.reporting.statistics import FEW_SEEDS, Floats, half_widths
 
@@ -45,7 +46,7 @@ def mean_curve(
 
     Returns:
         Three float64 arrays of one length: labels within the group's span at which any seed was
-        measured (others are interpolated there), the mean of the metric in [0, 1], and half the
+        measured (others are interpolated there), the mean of the metric, and half the
         width of Student's interval, NaN for one seed.
     """
     runs = list(group.curves[strategy].values())
@@ -120,7 +121,7 @@ def learning_curves(group: Group, baseline: str) -> Figure:
     unit = "seed" if many == "1" else "seeds"
     parts = ["95 % intervals"] * (max(seeds) >= FEW_SEEDS)
     shown = " or ".join([*parts, *["single runs"] * (min(seeds) < FEW_SEEDS)])
-    figure = _panels(group, baseline, f"Test {group.metric.replace('_', ' ')}")
+    figure = _panels(group, baseline, measured(group.metric))
     figure.suptitle(f"{group.title}\nmean of {many} {unit}, {shown}", fontsize=10)
     return figure
 
@@ -143,9 +144,10 @@ def foreign_curves(group: Group, baseline: str) -> Figure:
 
 
 def panels_of(group: Group, baseline: str) -> list[list[str]]:
-    """Which strategies share a panel, the largest mean area first; the baseline ends each."""
+    """Which strategies share a panel, the best mean area first; the baseline ends each."""
     means = {name: np.mean(list(values.values())) for name, values in areas(group).items()}
-    ordered = sorted((name for name in means if name != baseline), key=lambda name: -means[name])
+    others = (name for name in means if name != baseline)
+    ordered = sorted(others, key=lambda name: -group.sign * means[name])
     last = [baseline] if baseline in means else []
     room = PER_PANEL - len(last)
     count = max(1, math.ceil(len(ordered) / room))

@@ -14,14 +14,13 @@ from typing import Any
 
 from dal.recording.run_directory import read_status
 from dal.recording.words import audit_words
+from dal.reporting.chosen import chosen_of, shared_settings, strategy_name, without_own_seed
+from dal.reporting.measures import column, is_share, recorded, short, sign
 from dal.reporting.picks import drawn_picks, read_picks
-from dal.settings import digest, named_leaves
-
-OWN = "strategy."
-"""Settings that may differ between runs that are compared."""
+from dal.settings import digest
 
 HEADLINES = ("micro_f1", "accuracy")
-"""What a curve shows: the first of these that a run has."""
+"""What a curve shows where nobody chose: the first of these that a run has."""
 
 
 REPAIR = (
@@ -34,13 +33,17 @@ class RunError(ValueError):
     """A run directory or a results file that cannot be read; the message says which and why."""
 
 
+class MetricError(RunError):
+    """A run in which a metric was not recorded; the message says which there are."""
+
+
 @dataclass(frozen=True)
 class RoundRecord:
     """One round of a run; NaN-free: what a run does not have is None.
 
     Attributes:
         labels: Labels paid for: initial ones and answers, "none of these" among them.
-        value: The headline metric on the test part, in [0, 1].
+        value: The metric that is shown.
         ece: Expected calibration error on the test part, in [0, 1].
         loss: Test loss, in nats.
         fit_s: Seconds of the fit.
@@ -75,7 +78,7 @@ class RunRecord:
         seed: Seed.
         status: As in ``status.json``; ``complete`` for runs from a CSV.
         reason: Why it stands as it does.
-        metric: What `RoundRecord.value` is.
+        metric: What `RoundRecord.value` is, by its name in `dal.reporting.measures`.
         rounds: Its rounds, labels increasing.
         start: Digests of split, initial labels, candidates and first weights, by name; runs
             compared at one seed must share them. Empty where they were not recorded.
@@ -113,8 +116,13 @@ class RunRecord:
 
     @property
     def values(self) -> list[float]:
-        """The headline metric of each round."""
+        """The metric of each round."""
         return [r.value for r in self.rounds]
+
+    @property
+    def sign(self) -> int:
+        """See `dal.reporting.measures.sign`."""
+        return sign(self.metric)
 
 
 def find_runs(paths: Iterable[Path]) -> Iterator[Path]:
@@ -134,7 +142,7 @@ def find_runs(paths: Iterable[Path]) -> Iterator[Path]:
     yield from sorted(found)
 
 
-def check_rounds(rounds: Sequence[RoundRecord]) -> None:
+def check_rounds(rounds: Sequence[RoundRecord], metric: str = "accuracy") -> None:
     """Refuse rounds that no run writes.
 
     Raises:
@@ -144,22 +152,29 @@ def check_rounds(rounds: Sequence[RoundRecord]) -> None:
     if labels[0] < 0 or any(later <= earlier for earlier, later in pairwise(labels)):
         raise ValueError(f"the labels {labels} do not increase from round to round")
     for r in rounds:
-        shares = [r.value] if r.ece is None else [r.value, r.ece]
+        shares = [r.value] if is_share(metric) else []
+        shares += [] if r.ece is None else [r.ece]
         if wrong := [share for share in shares if not 0 <= share <= 1]:
             raise ValueError(f"{wrong[0]} at {r.labels} labels is no metric in [0, 1]")
-        numbers = [n for n in (r.loss, r.fit_s, r.query_s) if n is not None]
+        numbers = [n for n in (r.value, r.loss, r.fit_s, r.query_s) if n is not None]
         if wrong := [n for n in numbers if not math.isfinite(n)]:
             raise ValueError(f"{wrong[0]} at {r.labels} labels is not finite")
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run(folder: Path, metric: str | None = None) -> RunRecord:
     """Read a run directory, complete or not.
+
+    Args:
+        folder: The run directory.
+        metric: What is shown, such as ``macro_f1`` or ``val/loss``; None for the headline that the
+            run has chosen, or the first of `HEADLINES`.
 
     Raises:
         RunError: It holds no settings or no round yet, or they cannot be read.
+        MetricError: The metric was not recorded.
     """
     try:
-        return _read_run(folder)
+        return _read_run(folder, metric)
     except RunError:
         raise
     except KeyError as error:
@@ -175,19 +190,19 @@ def read_run(folder: Path) -> RunRecord:
         raise RunError(f"{folder} is damaged: {error}") from error
 
 
-def _read_run(folder: Path) -> RunRecord:
+def _read_run(folder: Path, wanted: str | None) -> RunRecord:
     status, config = read_status(folder), _config(folder)
     # The seed's place tells where the options end; hyphens beyond the second are the strategy's.
     parts = folder.name.rpartition(f"-s{config['seed']}-")[0].split("-", 2)
     if len(parts) < 3:
         raise RunError(f"{folder} is not named as run directories are; its name tells the strategy")
-    rows, note = _rows(folder)
+    rows, note = _rows(folder, wanted)
     if not rows:
         raise RunError(f"{folder} holds no finished round yet ({_state(status)})")
-    metric = next(name for name in HEADLINES if f"test/{name}" in rows[0])
+    metric = short(wanted) if wanted else _headline(config, rows[0])
     picks, scores = _picks(folder, rows)
     shared = dict(shared_settings(config))
-    options, values = _chosen(config)
+    options, values = chosen_of(config)
     numbers = [row["round"] for row in rows]
     last = status.get("round") if status.get("status") == "complete" else numbers[-1]
     if numbers != list(range(len(rows))) or last not in (None, numbers[-1]):
@@ -200,7 +215,7 @@ def _read_run(folder: Path) -> RunRecord:
         _round(row, metric, picks.get(number, {}), scores.get(number, []))
         for row, number in zip(_paid(rows), numbers, strict=True)
     )
-    check_rounds(rounds)
+    check_rounds(rounds, metric)
     return RunRecord(
         where=folder,
         data=parts[0],
@@ -213,50 +228,11 @@ def _read_run(folder: Path) -> RunRecord:
         metric=metric,
         rounds=rounds,
         start=_start(folder / "start.json"),
-        settings=_without_own_seed(shared, config["seed"], values),
+        settings=without_own_seed(shared, config["seed"], values),
         recall=dict(rows[-1].get("test/recall") or {}),
         note=note,
         rows=rows,
     )
-
-
-def strategy_name(option: str, config: Mapping[str, Any]) -> str:
-    """The option of a strategy, with the settings chosen for it where they are not the defaults."""
-    chosen = config.get("choices") or {"options": {}, "values": {}}
-    parts = [(key.rpartition("@")[2], value) for key, value in chosen["options"].items()]
-    parts += list(chosen["values"].items())
-    changed = [f"{k.removeprefix(OWN)}={v}" for k, v in parts if k.startswith(OWN)]
-    return f"{option} ({', '.join(changed)})" if changed else option
-
-
-def shared_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The settings that runs compared must share, by dotted name."""
-    return ((key, value) for key, value in named_leaves(config) if not key.startswith(OWN))
-
-
-def _without_own_seed(
-    settings: Mapping[str, Any], seed: int, chosen: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Settings but for seeds that follow the run's own (``data.seed: ${seed}``).
-
-    ``config.yaml`` has them resolved, so they differ where nothing but the seed does.
-    """
-    return {
-        key: value
-        for key, value in settings.items()
-        if not key.endswith(".seed") or value != seed or key in chosen
-    }
-
-
-def _chosen(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options and values that runs compared must share; empty where they were not recorded."""
-    chosen = config.get("choices") or {"options": {}, "values": {}}
-    options = {
-        key: value
-        for key, value in chosen["options"].items()
-        if key != "strategy" and not key.rpartition("@")[2].startswith(OWN)
-    }
-    return options, {k: v for k, v in chosen["values"].items() if not k.startswith(OWN)}
 
 
 def counted(number: int, noun: str) -> str:
@@ -310,10 +286,21 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(folder: Path) -> tuple[list[dict[str, Any]], str]:
+def _headline(config: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The metric of the test part that a run shows."""
+    chosen = (config.get("headline"), *HEADLINES)
+    return next(name for name in chosen if name and f"test/{name}" in row)
+
+
+def _rows(folder: Path, wanted: str | None) -> tuple[list[dict[str, Any]], str]:
     """Rounds whose model was evaluated, and what could not be read of them."""
     rows = read_rows(folder)
-    whole = [row for row in rows if any(f"test/{name}" in row for name in HEADLINES)]
+    columns = [column(name) for name in ((wanted,) if wanted else HEADLINES)]
+    whole = [row for row in rows if any(name in row for name in columns)]
+    fitted = [row for row in rows if "fit/epochs" in row or "test/accuracy" in row]
+    if wanted and fitted and not whole:
+        there = ", ".join(recorded(rows))
+        raise MetricError(f"{folder} has no {columns[0]}; there are {there}")
     if not whole and any("fit/epochs" in row for row in rows):
         audit = audit_words(rows[-1])
         raise RunError(
@@ -341,7 +328,7 @@ def _round(
     asked = "select_s" in row
     return RoundRecord(
         row["labels"],
-        float(row[f"test/{metric}"]),
+        float(row[column(metric)]),
         row.get("test/ece"),
         row.get("test/loss"),
         row.get("fit_s"),

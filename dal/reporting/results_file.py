@@ -39,7 +39,7 @@ def write_csv(runs: Iterable[RunRecord], path: Path) -> None:
     """Write one line a round; `read_csv` gives the same runs back, but for their settings.
 
     Args:
-        runs: The runs.
+        runs: The runs; one of which several metrics are shown is given once for each.
         path: Compressed if its name ends in ``.gz``.
     """
     with open_text(path, "w") as file:
@@ -56,7 +56,7 @@ def write_csv(runs: Iterable[RunRecord], path: Path) -> None:
 
 
 def read_csv(path: Path) -> list[RunRecord]:
-    """Read what `write_csv` wrote.
+    """Read what `write_csv` wrote: a run for each metric, in the order of the file.
 
     Raises:
         RunError: It is no such file, or a line of it is damaged.
@@ -81,9 +81,10 @@ def read_csv(path: Path) -> list[RunRecord]:
 
 def _add(runs: dict[tuple[str, ...], RunRecord], row: Mapping[str, str], path: Path) -> None:
     """Add a line of a CSV to its run."""
-    key = tuple(row.get(name) or "" for name in ("data", "model", "protocol", "strategy", "seed"))
-    starts = dict(part.split("=") for part in (row.get("start") or "").split())
+    names = ("data", "model", "protocol", "strategy", "seed")
     metric = row.get("metric") or "accuracy"
+    key = (*(row.get(name) or "" for name in names), metric)
+    starts = dict(part.split("=") for part in (row.get("start") or "").split())
     if key not in runs:
         runs[key] = RunRecord(
             path,
@@ -114,9 +115,9 @@ def _add(runs: dict[tuple[str, ...], RunRecord], row: Mapping[str, str], path: P
         {name: int(count) for name, _, count in picks},
     )
     before = runs[key]
-    if metric != before.metric or starts != before.start:
-        raise ValueError("metric or start differ from the lines of this run before it")
-    check_rounds([*before.rounds[-1:], point])
+    if starts != before.start:
+        raise ValueError("the start differs from that of the lines of this run before it")
+    check_rounds([*before.rounds[-1:], point], metric)
     runs[key] = replace(runs[key], rounds=(*runs[key].rounds, point))
 
 

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from dal.reporting.compare import Group
+from dal.reporting.measures import column
 from dal.reporting.records import RunRecord
 from dal.reporting.tables import markdown, ordered
 from dal.stopping import (
@@ -62,7 +63,7 @@ def first_stop(criterion: Criterion, rows: Sequence[Mapping[str, Any]], metric: 
 
 def stop_of(criterion: Criterion, run: RunRecord) -> Stop | None:
     """Where a criterion would have ended a run; None where it would not."""
-    number = first_stop(criterion, run.rows, f"test/{run.metric}")
+    number = first_stop(criterion, run.rows, column(run.metric))
     if number is None:
         return None
     labels, values = run.labels, run.values

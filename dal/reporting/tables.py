@@ -16,6 +16,7 @@ from dal.reporting.compare import (
     picked,
     saved,
 )
+from dal.reporting.measures import is_share
 from dal.reporting.records import RunRecord, counted
 from dal.reporting.statistics import FEW_SEEDS, LEVEL, detectable, evenness, half_width
 
@@ -31,7 +32,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def area_table(group: Group, baseline: str, margin: float) -> str:
     """Areas, and paired differences to the baseline with their tests."""
-    header = ["strategy", "seeds", "area, %"]
+    header = ["strategy", "seeds", "area, %" if is_share(group.metric) else "area × 100"]
     compared = baseline in group.curves
     if compared:
         header += [f"against {baseline}", "d_z", "p", "p (Holm)", f"p (within ±{margin:g})"]
@@ -193,9 +194,9 @@ def p_value(value: float) -> str:
 
 
 def ordered(group: Group) -> list[str]:
-    """Strategies, the largest mean area first."""
+    """Strategies, the best mean area first."""
     means = {name: fmean(values.values()) for name, values in areas(group).items()}
-    return sorted(means, key=lambda name: -means[name])
+    return sorted(means, key=lambda name: -group.sign * means[name])
 
 
 def drawn(runs: Iterable[RunRecord]) -> str:
