@@ -59,7 +59,9 @@ def label_table(group: Group, baseline: str, targets: Sequence[float]) -> str:
         if (baseline in group.curves)
         else {}
     )
-    header = ["strategy", *(f"labels to {100 * t:g} %" for t in targets)]
+    shares = is_share(group.metric)
+    values = [f"{100 * target:g} %" if shares else f"{target:g}" for target in targets]
+    header = ["strategy", *(f"labels to {value}" for value in values)]
     rows = []
     for name in ordered(group):
         runs, cells = list(group.curves[name].values()), [name]
