@@ -99,7 +99,10 @@ class History:
 
 @dataclass(frozen=True)
 class Labels:
-    """Classes that the labeled samples are trained as: int64, (M,), in the order of labeling."""
+    """Classes that the labeled samples are trained as: int64, (M,), in the order of labeling.
+
+    Where a sample has any of L labels, (M, L), 1 for each that holds.
+    """
 
 
 @dataclass(frozen=True)

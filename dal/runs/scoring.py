@@ -23,7 +23,7 @@ from dal.inference.probe import device_of, dtype_of, probe
 from dal.learners.committees import Dropout, check_members
 from dal.models.base import RETURN_FEATURES, Output
 from dal.query.base import PoolView, ScoreStrategy, Strategy
-from dal.query.needs import Decision, Features, History, LookAhead, Members, Scores
+from dal.query.needs import Decision, Features, History, Labels, LookAhead, Members, Scores
 from dal.task import Multiclass, Multilabel, Task
 from dal.utils.inputs import numel_of, shapes_of
 from dal.utils.numerics import pick_device
@@ -178,6 +178,7 @@ _BEYOND = {
     Decision: "decision values, which scikit-learn's machines have; use it in dal.run with such a "
     "model, or give dal.query.hyperplane what decision_function returns",
     LookAhead: "the labeled samples as well; use it in dal.run",
+    Labels: "the labels so far; use it in dal.run",
 }
 
 

@@ -23,7 +23,8 @@ from dal.query import (
     mean_binary_entropy,
     multilabel_margin,
 )
-from dal.query.multilabel import binary_entropy
+from dal.query.multilabel import binary_entropy, label_weights
+from dal.query.needs import Labels
 
 
 def probabilities(labels: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -128,3 +129,51 @@ def test_margin_weighted_by_density_starts_at_its_lower_bound() -> None:
     want = (multilabel_margin(probs) + 3) * weighted.density.score(view)
     assert weighted.score(view).tolist() == pytest.approx(want.tolist())
     assert float(weighted.score(view).min()) == 0
+
+
+LABELS_SO_FAR = torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0, 2.0])
+def test_weights_are_inverse_frequencies_with_one_of_each_kind_added(balance: float) -> None:
+    want = [(6 / (n + 1)) ** balance for n in (3, 1, 0)]
+    got = label_weights(LABELS_SO_FAR, balance)
+    assert got.tolist() == pytest.approx([3 * w / sum(want) for w in want])
+    assert float(got.mean()) == pytest.approx(1)
+
+
+def test_before_the_first_label_all_count_alike() -> None:
+    assert label_weights(torch.zeros(0, 3, dtype=torch.int64), 1.0).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+@pytest.mark.parametrize("kind", [MultilabelMargin, MeanBinaryEntropy, MaxBinaryEntropy])
+def test_balanced_scores_equal_loops(kind: type[ScoreStrategy], balance: float) -> None:
+    probs = probabilities(3)
+    strategy = kind(balance)  # type: ignore[call-arg]
+    assert strategy.needs == {Probs(), Labels()}
+    view = view_of(probs).with_result(Labels(), LABELS_SO_FAR)
+    raw = [(6 / (n + 1)) ** balance for n in (3, 1, 0)]
+    weights = np.array([3 * w / sum(raw) for w in raw])
+    if kind is MultilabelMargin:
+        want = -(np.abs(probs.numpy() - 0.5) * weights).sum(1)
+    else:
+        terms = entropies(probs) * weights
+        want = terms.mean(1) if kind is MeanBinaryEntropy else terms.max(1)
+    scores = strategy.score(view)
+    assert scores.tolist() == pytest.approx(want.tolist(), abs=1e-12)
+    lowest = -1.5 if kind is MultilabelMargin else 0
+    assert strategy.heights(view, scores).tolist() == pytest.approx((want - lowest).tolist())
+
+
+def test_of_two_doubts_that_about_the_rarer_label_comes_first() -> None:
+    probs = torch.tensor([[0.5, 0.1, 0.1], [0.1, 0.1, 0.5], [0.1, 0.1, 0.1]])
+    view = view_of(probs).with_result(Labels(), LABELS_SO_FAR)
+    for kind in (MultilabelMargin, MeanBinaryEntropy, MaxBinaryEntropy):
+        query = kind(1.0).select(view, 3, torch.Generator().manual_seed(0))
+        assert query.indices.tolist()[0] == 1
+
+
+def test_balance_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"strategy\.balance=-1"):
+        MultilabelMargin(-1)

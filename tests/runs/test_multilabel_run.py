@@ -31,6 +31,7 @@ from dal.query import (
     Random,
     Strategy,
 )
+from dal.query.needs import Labels
 from dal.runs.summary import summary
 from dal.training.early_stopping import EarlyStopping
 from dal.training.trainer import Trainer
@@ -265,6 +266,22 @@ def test_run_strategy_for_label_sets_is_refused_on_classes(strategy: Strategy) -
     message = rf"{type(strategy).__name__} is meant for multilabel targets, .* iris are multiclass"
     with pytest.raises(TypeError, match=message):
         run(strategy, source=source, initial=torch.arange(10))
+
+
+@pytest.mark.parametrize("kind", [MultilabelMargin, MeanBinaryEntropy, MaxBinaryEntropy])
+def test_run_whose_picks_are_balanced_sees_the_labels_so_far(kind: Any) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watched(kind):  # type: ignore[misc]
+        def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
+            seen.append(view[Labels()])
+            query: Query = super().select(view, query_size, rng)
+            return query
+
+    result = run(Watched(balance=1.0), budget=12)
+    rows = result.job.pool.train_set().targets
+    assert all(torch.equal(one, rows[: len(one)]) for one in seen)
+    assert [len(one) for one in seen] == [len(INITIAL), len(INITIAL) + 6]
 
 
 class Liar(SimulatedOracle):
