@@ -45,10 +45,10 @@ def by_label(
         part, as far as they are defined; ``threshold``, the probability above which it is
         predicted, where that was fitted. Empty without a test part.
     """
-    if state.confusion is None:
+    if not state.by_label:
         return {}
     columns: dict[str, Tensor] = {
-        **_scores(state.confusion),
+        **state.by_label,
         "labeled": source.task.class_counts(pool.train_set().targets),
         "known": known,
     }
@@ -57,19 +57,6 @@ def by_label(
     return {
         label: {name: column[label] for name, column in named.items() if label in column}
         for label in source.class_names
-    }
-
-
-def _scores(confusion: Tensor) -> dict[str, Tensor]:
-    if confusion.ndim == 2:
-        hit, said, support = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    else:
-        hit, said, support = confusion[:, 1, 1], confusion[:, :, 1].sum(1), confusion[:, 1].sum(1)
-    return {
-        "support": support,
-        "precision": hit.double() / said.clamp(min=1),
-        "recall": hit.double() / support.clamp(min=1),
-        "f1": 2 * hit.double() / (said + support).clamp(min=1),
     }
 
 

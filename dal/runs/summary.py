@@ -74,8 +74,19 @@ def _quality(result: Result, run_dir: Path) -> list[str]:
         text = shortened(text, len(names), run_dir / REPORT)
     lines.append(text)
     for name, text in task.besides.items():
-        lines.append(f"{f'{text}:':<47} {last[f'test/{name}']:.4f}")
+        if f"test/{name}" in last:  # runs of earlier versions have fewer
+            lines.append(f"{f'{text}:':<47} {last[f'test/{name}']:.4f}")
+    if not task.exclusive:
+        lines.append(f"a label is predicted above a probability of {_thresholds(last)}")
     return lines + [""] * bool(task.besides)
+
+
+def _thresholds(row: Mapping[str, Any]) -> str:
+    """Where the last model draws the line between a label and none."""
+    fitted = (row.get("thresholds") or {}).values()
+    if not fitted:
+        return "one half (thresholds=half)"
+    return f"its own, {min(fitted):.2f} to {max(fitted):.2f} (thresholds=fitted)"
 
 
 def headline(result: Result) -> str:

@@ -204,6 +204,14 @@ def test_run_leaves_what_people_read(tmp_path: Path) -> None:
     assert "test micro F1" in text
     assert "area under the learning curve (micro F1 over labels)" in text
     assert f"Hamming loss):          {result.rows[-1]['test/hamming_loss']:.4f}" in text
+    assert "mean over labels (mAP): " in text
+    assert "above a probability of one half (thresholds=half)" in text
+    row = result.rows[-1]
+    result.rows[-1] = row | {"thresholds": {"a": 0.125, "b": 0.5}}
+    del result.rows[-1]["test/map"]  # as a version before left it
+    told = summary(result, tmp_path)
+    assert "above a probability of its own, 0.12 to 0.50 (thresholds=fitted)" in told
+    assert "(mAP)" not in told
     assert "micro avg" in text
     log = (tmp_path / "train.log").read_text()
     assert "test micro F1" in log
