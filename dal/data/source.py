@@ -25,7 +25,7 @@ from dal.data.store import BLOCK, ArrayStore, Store, blocks, store_of, update
 from dal.task import Task, task_of
 from dal.utils.arrays import is_ascending
 from dal.utils.digest import digest_tensors
-from dal.utils.inputs import Inputs, InputSpec, shapes_of
+from dal.utils.inputs import Inputs, InputSpec, map_tensors, shapes_of
 
 if TYPE_CHECKING:
     from dal.data.texts.encoder import TextEncoder
@@ -123,18 +123,35 @@ class Split:
         rows = self._rows_on[device].index_select(0, indices.to(device, non_blocking=True))
         return self.store.read(rows, device)
 
-    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Inputs:
+    def take(
+        self, indices: Tensor, device: torch.device | str = "cpu", length: int | None = None
+    ) -> Inputs:
         """Gather and prepare a batch on the device.
 
         Args:
             indices: int64, (B,), positions within this split.
             device: Where the batch is wanted; arrays move there as a whole at the first call,
                 where they fit.
+            length: What rows are cut to, at least `length` of the batch, which is the default and
+                which waits for the device where the indices are not on the CPU.
 
         Returns:
             float32 (B, ...), ready for the model; or tensors (B, ...) by name.
         """
-        return self.prepare(self.raw(indices, device))
+        inputs = self.raw(indices, device)
+        length = length or self.length(indices)
+        if length is not None:
+            inputs = map_tensors(lambda tensor: tensor[:, :length].contiguous(), inputs)
+        return self.prepare(inputs)
+
+    def buckets(self, indices: Tensor) -> Tensor | None:
+        """Lengths that some samples may be cut to: int64, (B,); None where samples are not cut."""
+        return self.store.buckets(self.rows[indices.cpu()])
+
+    def length(self, indices: Tensor) -> int | None:
+        """The length that some samples may be cut to together; None where they are not cut."""
+        found = self.buckets(indices)
+        return int(found.max()) if found is not None and len(found) else None
 
     def expect(self, batches: Iterable[Tensor]) -> None:
         """Told which positions will be taken next, batch by batch; see `Store.expect`."""
@@ -160,8 +177,8 @@ class Split:
 
     @cached_property
     def input_shape(self) -> InputSpec:
-        """Shape of one prepared sample, (channels, H, W) or (D,); or shapes by name."""
-        return shapes_of(self.take(torch.zeros(1, dtype=torch.int64)))
+        """Shape of one prepared sample, not cut, (channels, H, W) or (D,); or shapes by name."""
+        return shapes_of(self.prepare(self.raw(torch.zeros(1, dtype=torch.int64))))
 
 
 @dataclass(frozen=True)

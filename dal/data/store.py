@@ -65,6 +65,21 @@ class Store(ABC):
                 What was told before no longer counts.
         """
 
+    def buckets(self, rows: Tensor) -> Tensor | None:
+        """The length that each of some samples may be cut to, where samples are rows of a length.
+
+        Batches of samples that may be cut to one length cost less, and a sample's bits depend on
+        no other sample then, see `dal.inference.batches`.
+
+        Args:
+            rows: int64, (B,), on any device.
+
+        Returns:
+            int64, (B,), on the CPU, one of a short list of lengths: beyond it a sample has nothing
+            in any of its tensors, which are all (B, L, ...). None where samples are not cut.
+        """
+        return None
+
     def sample(self, rows: Tensor) -> Inputs:
         """Numbers that tell some samples from others, by which data sets are known again.
 
@@ -231,6 +246,18 @@ class JoinedStore(Store):
         for number, (part, copy) in enumerate(zip(self.parts, copies, strict=True)):
             part.expect(self._of_part(number, copy))
 
+    def buckets(self, rows: Tensor) -> Tensor | None:
+        """See `Store.buckets`; None where some part has none."""
+        rows = rows.cpu()
+        which, lengths = self._which(rows), torch.empty_like(rows)
+        for number, part in enumerate(self.parts):
+            own = which == number
+            found = part.buckets(rows[own] - self._starts[number])
+            if found is None:
+                return None
+            lengths[own] = found
+        return lengths
+
     def _of_part(self, number: int, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """What `read` asks of a part for batches of all rows."""
         for batch in batches:
@@ -298,6 +325,10 @@ class ChangedStore(Store):
     def expect(self, batches: Iterable[Tensor]) -> None:
         """See `Store.expect`."""
         self.store.expect(batches)
+
+    def buckets(self, rows: Tensor) -> Tensor | None:
+        """See `Store.buckets`."""
+        return self.store.buckets(rows)
 
     def resident(self, device: torch.device | str) -> bool:
         """See `Store.resident`."""

@@ -106,7 +106,7 @@ def similar(train: Split, num_classes: int) -> Tensor:
         found = ((train.targets == number) & known).nonzero().squeeze(1)[:LOOKED_AT]
         if not len(found):
             return _evenly(num_classes)
-        parts = [part.double().flatten(1) for part in tensors_of(train.take(found))]
+        parts = [part.double().flatten(1) for part in tensors_of(train.prepare(train.raw(found)))]
         means.append(torch.cat(parts, 1).mean(0))
     away = torch.cdist(torch.stack(means), torch.stack(means)).fill_diagonal_(torch.inf)
     rank = away.argsort(dim=1, stable=True).argsort(1).double()

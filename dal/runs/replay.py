@@ -247,8 +247,10 @@ def _picks(
 class _Double(Split):
     """The same inputs, bit for bit, in float64."""
 
-    def take(self, indices: Tensor, device: torch.device | str = "cpu") -> Inputs:
-        inputs = super().take(indices, device)
+    def take(
+        self, indices: Tensor, device: torch.device | str = "cpu", length: int | None = None
+    ) -> Inputs:
+        inputs = super().take(indices, device, length)
         return map_tensors(lambda x: x.double() if x.is_floating_point() else x, inputs)
 
 

@@ -73,11 +73,20 @@ def _digests(contents: Iterable[bytes]) -> Tensor:
     return torch.from_numpy(np.frombuffer(digests, np.uint8).reshape(-1, 32).copy())
 
 
+def bucket_lengths(width: int) -> list[int]:
+    """To which lengths rows are cut: 8, 16, 24, 32, 48, 64, 96, 128, ... below the width, and it.
+
+    Few, so that few batches are filled up; each at most half as long again as the one before it
+    (above 16), so that little padding is computed on.
+    """
+    steps = sorted({8, *(8 << n for n in range(1, 58)), *(24 << n for n in range(57))})
+    return [*(step for step in steps if step < width), width]
+
+
 class RaggedStore(Store):
     """Samples of many lengths, kept behind each other and read as rows of one length.
 
-    Every batch has that one length, so that the bits of a sample depend on no other sample. What is
-    beyond a sample's own length is 0.
+    What is beyond a sample's own length is 0, and may be cut off, see `buckets`.
 
     Args:
         values: Tensors (T,) by name: the values of all samples behind each other. Whole numbers
@@ -126,6 +135,11 @@ class RaggedStore(Store):
             for start, length in bounds
         )
 
+    def buckets(self, rows: Tensor) -> Tensor | None:
+        """See `Store.buckets`: the first of `bucket_lengths` that a sample's own length fits in."""
+        steps = torch.tensor(bucket_lengths(self.width))
+        return steps[torch.bucketize(self.lengths[rows.cpu()], steps)]
+
     def resident(self, device: torch.device | str) -> bool:
         """See `Store.resident`."""
         return self._moved(torch.device(device)) is not None
@@ -173,6 +187,10 @@ class EncodedStore(Store):
     def sample(self, rows: Tensor) -> Inputs:
         """See `Store.sample`: of what was made of the texts."""
         return self.encoded.sample(rows)
+
+    def buckets(self, rows: Tensor) -> Tensor | None:
+        """See `Store.buckets`."""
+        return self.encoded.buckets(rows)
 
     def resident(self, device: torch.device | str) -> bool:
         """See `Store.resident`."""
