@@ -113,6 +113,7 @@ class Predictor:
             device=self.device,
             batch_size=batch_size,
             expect=split.expect,
+            buckets=split.buckets,
         )
         return self.task.probs(logits).cpu()
 

@@ -84,6 +84,14 @@ class Items:
             return self.take(torch.zeros(1, dtype=torch.int64), torch.device("cpu"))
         return self._cast(self._collate([self._data[0]]) if self._rows is None else self._rows[:1])
 
+    def buckets(self, indices: Tensor) -> Tensor | None:
+        """The lengths that `take` may cut some items to; see `dal.data.store.Store.buckets`."""
+        return self._stored.buckets(indices) if isinstance(self._stored, Split) else None
+
+    def uncut(self, device: torch.device) -> Inputs | None:
+        """See `dal.data.source.Split.uncut`."""
+        return self._stored.uncut(device) if isinstance(self._stored, Split) else None
+
     def take(self, indices: Tensor, device: torch.device) -> Inputs:
         """A batch on a device.
 

@@ -153,6 +153,11 @@ class Split:
         found = self.buckets(indices)
         return int(found.max()) if found is not None and len(found) else None
 
+    def uncut(self, device: torch.device | str = "cpu") -> Inputs | None:
+        """A sample of full length as a batch of one; None where samples are not cut."""
+        first = torch.zeros(1, dtype=torch.int64)
+        return None if self.buckets(first) is None else self.prepare(self.raw(first, device))
+
     def expect(self, batches: Iterable[Tensor]) -> None:
         """Told which positions will be taken next, batch by batch; see `Store.expect`."""
         self.store.expect(self.rows[batch.cpu()] for batch in batches)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dal.models.base import forward
+from dal.utils.inputs import Inputs
 from dal.utils.seeding import generator
 
 CHANNELWISE = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -40,27 +42,60 @@ class DropoutMasks:
         size: K, the number of members.
         seed: Seed of the run.
         round_number: Number of the round: each has masks of its own.
+        uncut: A sample of full length, where batches are cut to shorter ones. A mask is drawn at
+            the shape that a layer passes on of it, and cut as the batches are, so that a member's
+            mask of a place is the same in all of them. None where all batches are of one length.
 
     Reference:
         Y. Gal and Z. Ghahramani. Dropout as a Bayesian approximation. ICML 2016.
         A. Kirsch, J. van Amersfoort and Y. Gal. BatchBALD. NeurIPS 2019, section 3.2.
     """
 
-    def __init__(self, model: nn.Module, size: int, *, seed: int, round_number: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        size: int,
+        *,
+        seed: int,
+        round_number: int,
+        uncut: Inputs | None = None,
+    ) -> None:
         self.size = size
         self._keys = (seed, round_number)
         self._layers = {name: layer for name, layer in _layers(model).items() if layer.p > 0}
         self._masks: dict[tuple[Any, ...], Tensor] = {}
+        self._full: dict[tuple[str, int], list[int]] = {}
+        self._model, self._uncut = model, uncut
 
     @contextmanager
     def member(self, number: int) -> Iterator[None]:
         """One forward within this block is that of a member, from 0 to ``size - 1``."""
+        if self._uncut is not None:
+            self._look(self._uncut)
+            self._uncut = None
+        with self._hooked(partial(self._apply, number, Counter())):
+            yield
+
+    def _look(self, sample: Inputs) -> None:
+        """Note of what shape the masks are for a sample of full length."""
         calls: Counter[str] = Counter()
+
+        def look(name: str, values: Tensor) -> Tensor:
+            calls[name] += 1
+            self._full[name, calls[name]] = self._shape(name, values)
+            return values
+
+        with self._hooked(look), torch.no_grad():
+            forward(self._model, sample)
+
+    @contextmanager
+    def _hooked(self, function: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
+        """What the layers pass on goes through a function of their names and that."""
         handles = []
         try:
             for name, layer in self._layers.items():
-                hook = partial(self._apply, number, name, calls)
-                handles.append(layer.register_forward_hook(_as_hook(hook)))
+                hook = _as_hook(partial(function, name))
+                handles.append(layer.register_forward_hook(hook))
             yield
         finally:
             for handle in handles:
@@ -72,14 +107,21 @@ class DropoutMasks:
         """The masks of a member by layer, for layers that are used once and pass on such shapes."""
         return {name: self._mask(number, name, 1, shapes[name], device) for name in shapes}
 
-    def _apply(self, member: int, name: str, calls: Counter[str], values: Tensor) -> Tensor:
+    def _apply(self, member: int, calls: Counter[str], name: str, values: Tensor) -> Tensor:
         """Mask what a layer passed on; a layer used several times has a mask for each."""
         calls[name] += 1
+        shape = self._shape(name, values)
+        full = self._full.get((name, calls[name]), shape)
+        mask = self._mask(member, name, calls[name], full, values.device)
+        mask = mask[(slice(None), *(slice(0, length) for length in shape))]
+        return values * mask.to(values.dtype)
+
+    def _shape(self, name: str, values: Tensor) -> list[int]:
+        """Of a mask for what a layer passes on."""
         shape = list(values.shape[1:])
         if isinstance(self._layers[name], CHANNELWISE):
             shape[1:] = [1] * len(shape[1:])
-        mask = self._mask(member, name, calls[name], shape, values.device)
-        return values * mask.to(values.dtype)
+        return shape
 
     def _mask(
         self, member: int, name: str, call: int, shape: Sequence[int], device: torch.device

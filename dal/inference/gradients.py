@@ -23,7 +23,16 @@ from dal.inference.gradient_check import (
 from dal.inference.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.inference.sample_gradients import sample_squares
 from dal.models.base import Output, forward, last_layer
-from dal.utils.inputs import Inputs, in_words, map_tensors, num_samples, take_rows, tensors_of
+from dal.utils.inputs import (
+    Inputs,
+    InputSpec,
+    in_words,
+    map_tensors,
+    num_samples,
+    shapes_of,
+    take_rows,
+    tensors_of,
+)
 from dal.utils.numerics import full_float32
 from dal.utils.softmax import softmax_cotangents
 
@@ -115,7 +124,8 @@ class GradientNorms:
         self.labels = labels
         self.cotangents = cotangents
         self._parameters = _scope_parameters(model, scope)
-        self._rows = 0  # samples at a time; 0 until the first call has looked at the network
+        self._rows = 0  # samples at a time, of the shape of the last call
+        self._shapes: InputSpec | None = None
         self._label_step = 1
         self._verified = 0  # samples that were compared with plain autograd
         self._layers: dict[str, nn.Module] = {}
@@ -141,7 +151,8 @@ class GradientNorms:
         with torch.inference_mode(False), torch.enable_grad(), full_float32(device):
             # Autograd refuses tensors of inference mode, copies of which are ordinary ones.
             inputs = map_tensors(lambda x: x.clone() if x.is_inference() else x.detach(), inputs)
-            if self._rows == 0:
+            if self._shapes != shapes_of(inputs):
+                self._shapes = shapes_of(inputs)
                 self._prepare(take_rows(inputs, slice(0, 1)))
             if min(count, SAMPLES) > self._verified:
                 self._verify(spread(inputs))

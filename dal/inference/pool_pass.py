@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from dal.inference.batches import Batches, Buckets, uncut
 from dal.inference.dropout_masks import DropoutMasks
 from dal.inference.gradients import GradientNorms
 from dal.models.base import DropoutSampling, Output, forward
@@ -91,13 +91,13 @@ def pool_pass(
     description: str = "pool pass",
     masks: DropoutMasks | None = None,
     expect: Expect = lambda batches: None,
+    buckets: Buckets = uncut,
 ) -> tuple[dict[Need, Tensor], int]:
     """Compute class probabilities, features, gradient lengths and members' predictions.
 
     One forward a batch serves all needs but `Members`, which take one each. Every batch has the
-    same size, the last one padded with its last sample, because small remainder batches take other
-    kernels and change bits. On out-of-memory the pass starts over with half the batch size, so that
-    a result never depends on where in the pool memory ran out.
+    same size, and samples of one length, see `Batches`. On out-of-memory the pass starts over with
+    half the batch size, so that a result never depends on where in the pool memory ran out.
 
     Gradient lengths are always measured in float32, whatever ``dtype`` says: with `GradNorms` among
     the needs the whole forward, probabilities and features included, is float32 without autocast
@@ -119,6 +119,7 @@ def pool_pass(
         description: Shown at the progress bar.
         masks: The members, where `Members` are among the needs.
         expect: Told the batches before they are taken.
+        buckets: The lengths that ``take`` may cut samples to.
 
     Returns:
         One tensor a need, (N, ...), for members (K, N, C), on the device, float64 where model and
@@ -130,17 +131,16 @@ def pool_pass(
     """
 
     def run(size: int) -> dict[Need, Tensor]:
-        own = _rows_of(len(indices), size)[current().rank]
-        expect(batch for batch, _ in _cut(indices, own, size))
-        batches = _batches(indices, own, size, on_batch, description)
-        return _run(model, take, batches, len(own), needs, task, device, dtype, masks)
+        batches = Batches(indices, size, buckets)
+        expect(batch for batch, _ in batches)
+        shown = batches.shown(on_batch, description)
+        return _run(model, take, shown, batches.count, needs, task, device, dtype, masks)
 
     results, size = _halving(run, batch_size, device, "the pool pass")
-    rows = [len(own) for own in _rows_of(len(indices), size)]
-    return _gathered(results, rows, needs), size
+    return _gathered(results, Batches(indices, size, buckets), needs), size
 
 
-def _gathered(results: dict[Need, Tensor], rows: list[int], needs: Needs) -> dict[Need, Tensor]:
+def _gathered(results: dict[Need, Tensor], batches: Batches, needs: Needs) -> dict[Need, Tensor]:
     """What all processes have computed, each for some of the rows.
 
     A strategy is another object in each process, so what is made by it goes by its kind.
@@ -150,9 +150,10 @@ def _gathered(results: dict[Need, Tensor], rows: list[int], needs: Needs) -> dic
         kind(need.of): kind for need in needs if isinstance(need, Scores) for kind in made
     }
     parts: dict[Any, Tensor] = {kinds.get(need, need): value for need, value in results.items()}
-    current().all_gather_rows(parts, rows, {Members(): 1})
+    current().all_gather_rows(parts, batches.rows, {Members(): 1})
     of_kind = {kind: need for need, kind in kinds.items()}
-    return {of_kind.get(need, need): value for need, value in parts.items()}
+    ordered = batches.in_order(parts, {Members(): 1})
+    return {of_kind.get(need, need): value for need, value in ordered.items()}
 
 
 def predict_logits(
@@ -165,11 +166,12 @@ def predict_logits(
     dtype: torch.dtype = torch.float32,
     on_batch: Callable[[], None] = lambda: None,
     expect: Expect = lambda batches: None,
+    buckets: Buckets = uncut,
 ) -> Tensor:
     """Logits of samples 0 to count - 1, by batches like those of the pass.
 
     Out of memory, it starts over with half the batch size, as the pass does. ``expect`` is told the
-    batches before they are taken.
+    batches before they are taken; ``buckets`` gives the lengths that ``take`` may cut samples to.
 
     Returns:
         float32, (count, C), on the device.
@@ -179,19 +181,20 @@ def predict_logits(
     """
 
     def run(size: int) -> dict[str, Tensor]:
-        own = _rows_of(count, size)[current().rank]
-        expect(batch for batch, _ in _cut(torch.arange(count), own, size))
+        batches = Batches(torch.arange(count), size, buckets)
+        expect(batch for batch, _ in batches)
         with evaluating(model), torch.inference_mode():
             parts = [
                 _full(_forward(model, take(batch, device), dtype).logits)[:kept]
-                for batch, kept in _batches(torch.arange(count), own, size, on_batch, None)
+                for batch, kept in batches.shown(on_batch, None)
             ]
             joined = torch.cat(parts) if parts else None
         return {} if joined is None else {"logits": joined.clone()}
 
     results, size = _halving(run, batch_size, device, "the prediction")
-    current().all_gather_rows(results, [len(own) for own in _rows_of(count, size)], {})
-    return results["logits"]
+    batches = Batches(torch.arange(count), size, buckets)
+    current().all_gather_rows(results, batches.rows, {})
+    return batches.in_order(results, {})["logits"]
 
 
 def _halving(
@@ -342,44 +345,3 @@ def _forward(model: nn.Module, inputs: Inputs, dtype: torch.dtype) -> Output:
         return forward(model, inputs)
     with torch.autocast(tensors_of(inputs)[0].device.type, dtype):
         return forward(model, inputs)
-
-
-def _rows_of(count: int, batch_size: int) -> list[range]:
-    """Which rows each process works on: whole batches of those that one process would make."""
-    ranks, batches = current(), -(-count // batch_size)
-    parts = [ranks.part_of(rank, batches) for rank in range(ranks.world_size)]
-    return [range(p.start * batch_size, min(p.stop * batch_size, count)) for p in parts]
-
-
-def _cut(indices: Tensor, own: range, batch_size: int) -> Iterator[tuple[Tensor, int]]:
-    """Batches of exactly ``batch_size`` indices, each with the number that are not padding.
-
-    Args:
-        indices: int64, (N,).
-        own: Those to go over, from the start of a batch.
-        batch_size: As many each.
-    """
-    for start in range(own.start, own.stop, batch_size):
-        batch = indices[start : min(start + batch_size, own.stop)]
-        missing = batch_size - len(batch)
-        if missing:
-            batch = torch.cat([batch, batch[-1:].expand(missing)])
-        yield batch, batch_size - missing
-
-
-def _batches(
-    indices: Tensor,
-    own: range,
-    batch_size: int,
-    on_batch: Callable[[], None],
-    description: str | None,
-) -> Iterator[tuple[Tensor, int]]:
-    """See `_cut`; with a progress bar, where it is described, and a call before each batch."""
-    silent = description is None or not current().is_main
-    total = -(-len(own) // batch_size)
-    bar = tqdm(total=total, desc=description, leave=False, disable=True if silent else None)
-    with bar:
-        for batch in _cut(indices, own, batch_size):
-            on_batch()
-            yield batch
-            bar.update()

@@ -280,6 +280,7 @@ class TorchLearner(Learner):
             description=f"round {context.round}: pool pass",
             masks=self._masks(context) if Members() in needs else None,
             expect=self.source.train.expect,
+            buckets=self.source.train.buckets,
         )
         if Members() in needs:
             check_members(found[Members()], "raise the dropout of the model")
@@ -316,8 +317,8 @@ class TorchLearner(Learner):
 
     def _masks(self, context: RoundContext) -> DropoutMasks:
         assert isinstance(self.committee, Dropout)
-        size, seed = self.committee.size, self.seed
-        return DropoutMasks(self.model, size, seed=seed, round_number=context.round)
+        size, seed, uncut = self.committee.size, self.seed, self.source.train.uncut(self.device)
+        return DropoutMasks(self.model, size, seed=seed, round_number=context.round, uncut=uncut)
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """Logits for every sample of a split, by batches like those of the pass."""
@@ -333,6 +334,7 @@ class TorchLearner(Learner):
             dtype=self.trainer.dtype,
             on_batch=context.check,
             expect=split.expect,
+            buckets=split.buckets,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -391,8 +393,9 @@ class TorchLearner(Learner):
     def _samples(self, train_set: TrainSet) -> Samples:
         indices = train_set.indices.to(self.device)
         equal = bool((train_set.weights == 1).all())
+        length = self.source.train.length(train_set.indices)  # one for all steps, to be recorded
         return Samples(
-            take=lambda batch: self.source.train.take(indices[batch], self.device),
+            take=lambda batch: self.source.train.take(indices[batch], self.device, length),
             targets=train_set.targets.to(self.device),
             weights=None if equal else train_set.weights.to(self.device),
             on_device=self.source.train.store.resident(self.device),

@@ -107,7 +107,7 @@ class LockstepLearner(Learner):
         """See `TorchLearner.fit`.
 
         Fits are stacked that stand at the same step: of as many samples, epochs, and steps within
-        the epoch. Samples have weights in all of them or in none.
+        the epoch. Samples have weights in all of them or in none, and are cut to one length.
         """
         work, saved = FitWork(self.learner, train_set, context), context.resume or {}
         equal = bool((train_set.weights == 1).all())
@@ -118,7 +118,8 @@ class LockstepLearner(Learner):
             within = len(saved["within"][0].get("losses", ())) if saved else 0
             held_out = len(context.validation or ())
             sizes = len(train_set), held_out, saved.get("epoch", 0), within
-            result = self._ask(work, *sizes, equal)
+            length = self.learner.source.train.length(train_set.indices)
+            result = self._ask(work, *sizes, equal, length)
         return result
 
     @property
@@ -330,12 +331,10 @@ def _evaluate(
     learners: Sequence[TorchLearner], all_splits: Sequence[Split | None], stacked: StackedFit
 ) -> list[dict[str, float]]:
     chosen = [learners[number] for number in stacked.numbers]
-    splits = [all_splits[number] for number in stacked.numbers]
-    takes = [split.take for split in splits if split is not None]
+    splits = [split for number in stacked.numbers if (split := all_splits[number]) is not None]
     logits = stacked_logits(
         stacked.stack,
-        takes,
-        len(splits[0] or ()),
+        splits,
         chosen[0].device,
         chosen[0].batch_size,
         stacked.fits[0].context.check,
@@ -343,7 +342,6 @@ def _evaluate(
     return [
         learner.judged(own, split.targets.to(learner.device))
         for learner, split, own in zip(chosen, splits, logits, strict=True)
-        if split is not None
     ]
 
 
@@ -351,8 +349,7 @@ def _predict(works: Sequence[PredictWork]) -> list[Tensor]:
     first = works[0]
     logits = stacked_logits(
         [work.learner.model for work in works],
-        [work.split.take for work in works],
-        len(first.split),
+        [work.split for work in works],
         first.learner.device,
         first.learner.batch_size,
         first.context.check,

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dal.inference.pool_pass import Take, evaluating
+from dal.data.source import Split
+from dal.inference.batches import by_length
+from dal.inference.pool_pass import evaluating
 from dal.learners.network import TorchLearner
 from dal.lockstep.stack import Stack
 from dal.models.base import Output
@@ -17,25 +19,24 @@ from dal.utils.inputs import stack_inputs
 
 def stacked_logits(
     models: Stack | Sequence[nn.Module],
-    takes: Sequence[Take],
-    count: int,
+    splits: Sequence[Split],
     device: torch.device,
     batch_size: int,
     check: Callable[[], None],
 ) -> Tensor:
-    """Logits of samples 0 to count - 1 of R parts of data, each under its own network.
+    """Logits of all N samples of R parts of data of one length, each under its own network.
 
     What `check` raises between two batches ends it.
 
     Returns:
-        float, (R, count, C), on the device.
+        float, (R, N, C), on the device.
     """
-    indices = torch.arange(count).expand(len(takes), -1)
+    indices = torch.arange(len(splits[0])).expand(len(splits), -1)
 
     def read(output: Output) -> dict[Need, Tensor]:
         return {Probs(): output.logits.float()}
 
-    found = _pass(models, takes, indices, device, batch_size, read, check)
+    found = _pass(models, splits, indices, device, batch_size, read, check)
     return found[Probs()]
 
 
@@ -74,7 +75,7 @@ def stacked_scan(
 
     results = _pass(
         [learner.model for learner in learners],
-        [learner.source.train.take for learner in learners],
+        [learner.source.train for learner in learners],
         torch.stack(list(indices)),
         first.device,
         first.batch_size,
@@ -89,21 +90,38 @@ def stacked_scan(
 
 def _pass(
     models: Stack | Sequence[nn.Module],
-    takes: Sequence[Take],
+    splits: Sequence[Split],
     indices_RN: Tensor,
     device: torch.device,
     batch_size: int,
     read: Callable[[Output], dict[Need, Tensor]],
     check: Callable[[], None],
 ) -> dict[Need, Tensor]:
-    """Batches that all together have as many samples as one of a network's own pass."""
+    """Batches that all together have as many samples as one of a network's own pass.
+
+    Samples are taken in the order of their lengths, the longest first; those of a batch are cut to
+    one length, at least that of each: what differs from a network's own pass is the rounding.
+    """
+    found = [
+        by_length(own, split.buckets)[0] for split, own in zip(splits, indices_RN, strict=True)
+    ]
+    orders = [order for order in found if order is not None]
+    if orders:
+        indices_RN = indices_RN.gather(1, torch.stack(orders))
     stack = models if isinstance(models, Stack) else Stack(models)
     stack.train(False)
     parts: list[dict[Need, Tensor]] = []
     with evaluating(stack.base), torch.no_grad():
-        for batch_RB in torch.split(indices_RN, max(batch_size // len(takes), 1), dim=1):
+        for batch_RB in torch.split(indices_RN, max(batch_size // len(splits), 1), dim=1):
             check()
-            pairs = zip(takes, batch_RB, strict=True)
-            inputs = stack_inputs([take(batch, device) for take, batch in pairs])
+            pairs = list(zip(splits, batch_RB, strict=True))
+            length = max((split.length(batch) or 0 for split, batch in pairs), default=0) or None
+            inputs = stack_inputs([split.take(batch, device, length) for split, batch in pairs])
             parts.append(read(stack(inputs)))
-    return {need: torch.cat([part[need] for part in parts], 1) for need in parts[0]}
+    results = {need: torch.cat([part[need] for part in parts], 1) for need in parts[0]}
+    if orders:
+        places = [order.argsort().to(device) for order in orders]
+        for need, value in results.items():
+            rows = [own[place] for own, place in zip(value, places, strict=True)]
+            results[need] = torch.stack(rows)
+    return results

@@ -98,7 +98,8 @@ def score(
             task,
             device=device_of(network),
             batch_size=size,
-            masks=_masks(how, network, members, seed),
+            buckets=items.buckets,
+            masks=_masks(how, network, members, seed, items),
         )
     if Members() in how.needs:
         check_members(results[Members()], "raise the dropout of the model")
@@ -129,10 +130,13 @@ def _task_of(how: Strategy, classes: int) -> Task:
     return Multiclass(classes) if "multiclass" in how.tasks else Multilabel(classes)
 
 
-def _masks(how: Strategy, network: nn.Module, members: int, seed: int) -> DropoutMasks | None:
+def _masks(
+    how: Strategy, network: nn.Module, members: int, seed: int, items: Items
+) -> DropoutMasks | None:
     if Members() not in how.needs:
         return None
-    return DropoutMasks(network, Dropout(members).size, seed=seed, round_number=0)
+    size, uncut = Dropout(members).size, items.uncut(device_of(network))
+    return DropoutMasks(network, size, seed=seed, round_number=0, uncut=uncut)
 
 
 def _check_answerable(how: Strategy, network: nn.Module, output: Output, task: Task) -> None:
