@@ -21,13 +21,13 @@ from dal.data.reading import PathLike, Samples, inputs_like
 from dal.data.source import UNKNOWN, Source, Split
 from dal.data.store import ArrayStore, Store, store_of
 from dal.inference.pool_pass import auto_batch_size, predict_logits
-from dal.models.base import MakeModel, build_model
+from dal.models.base import MakeModel, build_model, numel_in
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.pool import TrainSet
 from dal.recording.run_directory import MODEL
 from dal.task import Multiclass, Task, task_named
 from dal.utils.build import TARGET, check_arguments, find, spec_of
-from dal.utils.inputs import InputSpec, numel_of, to_device
+from dal.utils.inputs import InputSpec, to_device
 from dal.utils.numerics import pick_device
 
 FILE = MODEL
@@ -102,7 +102,8 @@ class Predictor:
             ValueError: The inputs are of no such shape, or not finite.
         """
         split = self.split(inputs)
-        size = min(auto_batch_size(numel_of(split.store.spec), self.device), len(split))
+        numel = numel_in(self.model, split.store.spec)
+        size = min(auto_batch_size(numel, self.device), len(split))
         return self._probs(split, size)
 
     def _probs(self, split: Split, batch_size: int) -> Tensor:
@@ -132,7 +133,7 @@ class Predictor:
             ValueError: It is nothing that the model takes, or cannot be read.
         """
         samples = files if isinstance(files, Samples) else inputs_like(self.recipe, files)
-        size = auto_batch_size(numel_of(self.input_shape), self.device)
+        size = auto_batch_size(numel_in(self.model, self.input_shape), self.device)
         for number, block in enumerate(samples.read(BATCHES * size)):
             probs = torch.full((len(block.names), len(self.class_names)), torch.nan)
             if block.inputs is not None:

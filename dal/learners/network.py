@@ -22,7 +22,7 @@ from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.deciding import cross_predicted
 from dal.learners.look_ahead import network_risk, why_not_movable
-from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer
+from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer, numel_in
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import (
@@ -43,7 +43,6 @@ from dal.task import Task
 from dal.training.context import FitContext, FitState, Samples
 from dal.training.trainer import Trainer
 from dal.utils.digest import digest_tensors
-from dal.utils.inputs import numel_of
 from dal.utils.ranks import current, leaving_together
 from dal.utils.seeding import derive, generator, seeded
 
@@ -128,7 +127,7 @@ class TorchLearner(Learner):
         self.gives_features = False
         self.model = self._fresh(0, built)
         trainer.check(self.model, source.input_shape, task)
-        numel = numel_of(source.input_shape)
+        numel = numel_in(self.model, source.input_shape)
         self.batch_size = batch_size_for(batch_size, numel, len(source.train), device)
         self._asked_batch_size = batch_size and self.batch_size
         kinds: set[type[Need]] = {Probs, GradNorms, Scores}

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dal.models.text_transformer import Attention
 from dal.utils.seeding import seeded
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -220,6 +221,37 @@ class _Embedding(nn.Module):
         return found
 
 
+class _Attended(torch.autograd.Function):
+    """Attention of all networks at once: samples of all side by side.
+
+    On a CPU vmap knows none but one sample after the other.
+    """
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> Tensor:
+        raise RuntimeError("attention was called outside of the stack")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> tuple[Tensor, int]:
+        """The rule for R networks."""
+        stacked = [_by_network(info, dim, x) for dim, x in zip(in_dims, tensors, strict=True)]
+        mixed = Attention()(*(x.flatten(0, 1) for x in stacked))
+        return torch.unflatten(mixed, 0, stacked[0].shape[:2]), 0
+
+
+class _Attention(nn.Module):
+    """Stands in for attention within a stack."""
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """See `Attention`."""
+        mixed: Tensor = _Attended.apply(*tensors)
+        return mixed
+
+
 def _by_network(info: Any, dim: int | None, x: Tensor) -> Tensor:
     """What a rule of `vmap` is given, as (R, ...)."""
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
@@ -242,3 +274,5 @@ def replace_layers(model: nn.Module, noise: Noise) -> None:
                 setattr(parent, name, _BatchNorm(child))
             elif isinstance(child, nn.Embedding) and _is_lookup(child):
                 setattr(parent, name, _Embedding(child))
+            elif type(child) is Attention:
+                setattr(parent, name, _Attention())

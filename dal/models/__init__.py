@@ -2,21 +2,25 @@
 
 from dal.models.base import MakeModel, Output, forward
 from dal.models.bayesian_cnn import BayesianCNN
+from dal.models.embedding_bag import EmbeddingBag
 from dal.models.lenet5 import LeNet5
 from dal.models.linear import LogisticRegression
 from dal.models.mlp import MLP
 from dal.models.resnet18 import ResNet18
+from dal.models.text_transformer import TextTransformer
 from dal.models.timm_network import TimmNetwork
 from dal.models.torchvision_network import TorchvisionNetwork
 
 __all__ = [
     "MLP",
     "BayesianCNN",
+    "EmbeddingBag",
     "LeNet5",
     "LogisticRegression",
     "MakeModel",
     "Output",
     "ResNet18",
+    "TextTransformer",
     "TimmNetwork",
     "TorchvisionNetwork",
     "forward",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from dal.utils.inputs import Inputs, InputSpec, one_shape
+from dal.utils.inputs import Inputs, InputSpec, numel_of, one_shape
 
 MakeModel = Callable[[Any, int], nn.Module] | Callable[[], nn.Module] | nn.Module
 """A class or function that builds a network; or a module, of which copies are made.
@@ -125,6 +125,16 @@ def is_graphable(model: nn.Module) -> bool:
     looks at no value of a tensor, and draws no random numbers but on the device.
     """
     return bool(getattr(model, "graphable", False))
+
+
+def numel_in(model: nn.Module, input_shape: InputSpec) -> int:
+    """How many numbers a sample is to a network, by which batches of the pass are made.
+
+    Those of its inputs; or what the network says by an attribute ``sample_numel``, where few tokens
+    become many numbers.
+    """
+    own: int = getattr(model, "sample_numel", 0)
+    return own or numel_of(input_shape)
 
 
 def last_layer(model: nn.Module) -> nn.Linear | None:

@@ -21,11 +21,11 @@ from dal.inference.dropout_masks import DropoutMasks, why_not
 from dal.inference.pool_pass import auto_batch_size, evaluating, pool_pass
 from dal.inference.probe import device_of, dtype_of, probe
 from dal.learners.committees import Dropout, check_members
-from dal.models.base import RETURN_FEATURES, Output
+from dal.models.base import RETURN_FEATURES, Output, numel_in
 from dal.query.base import PoolView, ScoreStrategy, Strategy
 from dal.query.needs import Decision, Features, History, Labels, LookAhead, Members, Scores
 from dal.task import Multiclass, Multilabel, Task
-from dal.utils.inputs import numel_of, shapes_of
+from dal.utils.inputs import shapes_of
 from dal.utils.numerics import pick_device
 from dal.utils.ranges import check_whole
 
@@ -87,7 +87,7 @@ def score(
         output = probe(network, first)
         task = task or _task_of(how, output.logits.shape[1])
         _check_answerable(how, network, output, task)
-        numel = numel_of(shapes_of(first))
+        numel = numel_in(network, shapes_of(first))
         size = min(batch_size or auto_batch_size(numel, device_of(network)), len(items))
         needs = frozenset({Scores(how)}) if how.fits_blocks else how.needs
         results, _ = pool_pass(
