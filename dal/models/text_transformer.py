@@ -134,7 +134,8 @@ class _Block(nn.Module):
         mixed = self.attention(q, k, v, keys)
         h = h + self.drop1(self.out(mixed.transpose(1, 2).flatten(2)))
         widened: Tensor = self.narrow(F.gelu(self.wide(self.norm2(h))))
-        return h + self.drop2(widened)
+        out: Tensor = h + self.drop2(widened)
+        return out
 
 
 START = 0.02

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dal.data.source import Split
 from dal.inference.pool_pass import predict_logits
 from dal.lockstep.fit import advance
 from dal.lockstep.passes import stacked_logits
@@ -94,17 +95,16 @@ def test_stacked_pass_on_tensors_by_name(case: str) -> None:
     make, inputs = named_inputs.CASES[case]
     models = [named_inputs.network(make, seed).eval() for seed in SEEDS]
 
-    def take_from(given: Inputs) -> Callable[[Tensor, Any], Inputs]:
-        return lambda batch, device: take_rows(given, batch)
+    def split_of(given: Inputs) -> Split:
+        return Split.of(given, torch.zeros(named_inputs.COUNT, dtype=torch.int64))
 
     count, given = named_inputs.COUNT, [inputs, named_inputs.side_by_side(inputs)]
     by_name, of_one = (
-        stacked_logits(models, [take_from(each)] * 3, count, CPU, 48, lambda: None)
-        for each in given
+        stacked_logits(models, [split_of(each)] * 3, CPU, 48, lambda: None) for each in given
     )
     assert torch.equal(by_name, of_one)
     for model, logits in zip(models, by_name, strict=True):
-        alone = predict_logits(model, take_from(inputs), count, device=CPU, batch_size=16)
+        alone = predict_logits(model, split_of(inputs).take, count, device=CPU, batch_size=16)
         torch.testing.assert_close(logits, alone)
 
 
