@@ -35,7 +35,7 @@ def lsa(train: Split, begun: int, vocab_size: int, dimensions: int = DIMENSIONS)
     The start of the randomized decomposition is fixed, and one thread does it: on one machine the
     same texts give the same bits. The largest entry of each vector is positive.
 
-    Costs about 3 seconds for 43,410 texts of 21 terms each, and V + N rows of floats of memory.
+    Costs about 4 seconds for 43,410 texts of 21 terms each, and V + N rows of floats of memory.
 
     Args:
         train: Samples with ``terms``, int64, (L,), below V, and their ``weights``, float32, (L,),
