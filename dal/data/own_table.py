@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
@@ -14,33 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dal.data.arrays import number_targets
-from dal.data.class_names import ALIKE, alike, check_class_names
 from dal.data.faults import naming
-from dal.data.label_columns import column, labels_of, override
+from dal.data.label_columns import column, override
 from dal.data.rows import Rows
-from dal.data.source import Dataset, is_known
+from dal.data.source import Dataset
 from dal.data.table_features import Encoded, Encoder, Recipe, filled, learn_medians, say_unknown
-from dal.data.table_files import Columns, read_blocks
+from dal.data.table_files import Columns
+from dal.data.table_parts import check_apart, numbered, part_blocks
 from dal.data.table_survey import Survey
 from dal.utils.memory import check_memory
 
 log = logging.getLogger(__name__)
-
-_PARTS = {
-    "train": "train",
-    "training": "train",
-    "unlabeled": "train",
-    "pool": "train",
-    "": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What may stand in a column that divides a table, and which part it means."""
 
 
 def table(
@@ -98,11 +82,13 @@ def table(
         raise ValueError(f"data.missing={missing!r} is unknown; use refuse or fill")
     apart = _Apart(target, id, split, tuple(drop), tuple(categorical))
     files = {"train": path, "test": test_path, "validation": validation_path}
-    _check_apart(files)
+    check_apart(files)
     parts, survey = _looked_through(files, apart)
     with naming(path):
         recipe = survey.recipe(missing) | {"id": id}
-        targets, names = _numbered(parts, target, class_names)
+        labels = {name: part.labels for name, part in parts.items()}
+        rows = {name: part.rows for name, part in parts.items()}
+        targets, names = numbered(labels, rows, target, class_names)
     inputs = _features(files, apart, recipe, parts)
     _say(path, parts, survey, recipe)
     contents = parts.pop("train").contents
@@ -121,21 +107,6 @@ def table(
         validation_targets=targets.get("validation"),
         recipe=recipe,
     )
-
-
-def _check_apart(files: Mapping[str, str | None]) -> None:
-    """Refuse one file for two parts, by whatever path: a model is not tested on what it learns."""
-    taken: dict[Path, str] = {}
-    for part, file in files.items():
-        if file is None:
-            continue
-        setting = "data.path" if part == "train" else f"data.{part}_path"
-        other = taken.setdefault(Path(file).expanduser().resolve(), setting)
-        if other != setting:
-            raise ValueError(
-                f"{file}: {other} and {setting} are the same file; give each part rows of its own, "
-                "or divide one table by a column, data.split"
-            )
 
 
 @dataclass(frozen=True)
@@ -194,41 +165,13 @@ class _Part:
         self.rows += len(next(iter(block.values())))
 
 
-def _blocks(files: Mapping[str, str | None], split: str | None) -> Iterator[tuple[str, Columns]]:
-    """Some rows of a part at a time, in the order of files and rows."""
-    for part, file in files.items():
-        start = 0
-        for block in read_blocks(Path(file).expanduser()) if file is not None else ():
-            if split is None or part != "train":
-                yield part, block
-                continue
-            with naming(str(file)):
-                meant = _meant(column(block, split, "data.split"), split, start)
-            start += len(meant)
-            for own in dict.fromkeys(meant):
-                rows = [row for row, part in enumerate(meant) if part == own]
-                yield own, {name: [cells[row] for row in rows] for name, cells in block.items()}
-
-
-def _meant(cells: Sequence[str], split: str, start: int) -> list[str]:
-    """The part of each row, as a column tells it."""
-    found = {cell: _PARTS.get(cell.strip().casefold()) for cell in set(cells)}
-    for row, cell in enumerate(cells, start + 1):
-        if found[cell] is None:
-            raise ValueError(
-                f"the column {split!r} has {cell[:40]!r} in row {row}; it may hold train, "
-                "validation, test, or nothing for train"
-            )
-    return [str(found[cell]) for cell in cells]
-
-
 def _looked_through(
     files: Mapping[str, str | None], apart: _Apart
 ) -> tuple[dict[str, _Part], Survey]:
     """All rows once: what is kept of them, and what the training rows hold."""
     parts: dict[str, _Part] = {}
     survey: Survey | None = None
-    for part, block in _blocks(files, apart.split):
+    for part, block in part_blocks(files, apart.split):
         with naming(str(files[part] or files["train"])):
             if survey is None:
                 survey = Survey(apart.learned(block), apart.categorical)
@@ -254,32 +197,6 @@ def _looked_through(
     return {part: parts[part] for part in order}, survey
 
 
-def _numbered(
-    parts: Mapping[str, _Part], target: str | Sequence[str] | None, names: Sequence[str] | None
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The targets of each part as a run takes them, and the class names."""
-    columns = {
-        name: [cell for part in parts.values() for cell in part.labels[name]]
-        for name in next(iter(parts.values())).labels
-    }
-    rows = [part.rows for part in parts.values()]
-    labels, found = labels_of(columns or {"": [""] * sum(rows)}, target, names)
-    if not found:
-        raise ValueError("no label is known; name the classes, data.class_names=[first,second]")
-    key = "data.target"
-    numbers, class_names = number_targets({"targets": labels}, {"targets": key}, found)
-    check_class_names(class_names, numbers["targets"].ndim == 2, key)
-    if same := alike(class_names):
-        log.warning("%s: %s", ALIKE, ", ".join(same))
-    targets = dict(zip(parts, torch.split(numbers["targets"], rows), strict=True))
-    for part, own in targets.items():
-        if part != "train" and (unknown := int((~is_known(own)).sum())):
-            raise ValueError(
-                f"{unknown} of {len(own)} {part} rows have no label; label them, or leave them out"
-            )
-    return targets, class_names
-
-
 def _features(
     files: Mapping[str, str | None], apart: _Apart, recipe: Recipe, parts: Mapping[str, _Part]
 ) -> dict[str, Tensor]:
@@ -292,7 +209,7 @@ def _features(
     found = {name: np.empty((part.rows, encoder.width), np.float32) for name, part in parts.items()}
     at: Counter[str] = Counter()
     unknown: dict[str, Counter[str]] = {}
-    for part, block in _blocks(files, apart.split):
+    for part, block in part_blocks(files, apart.split):
         with naming(str(files[part] or files["train"])):
             encoded = encoder(block)
             _refuse(encoded, at[part], part)

@@ -16,6 +16,8 @@ ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 """Of the names of tables; each says of which kind a file is."""
 BLOCK = 2000
 """Rows that are read at a time: Python looks through all lists that live, again and again."""
+LONGEST_CELL = 2**26
+"""Letters of a cell, at most; a quote that is never closed takes all that follows for one."""
 
 _SEP_LINE = re.compile(r'"?sep=([,;|\t])"?[ ,;\t]*[\r\n]*', re.IGNORECASE)
 _NO_TEXT = "no text; save the file as 'CSV UTF-8', without the NUL characters that it has there"
@@ -86,6 +88,24 @@ def read_blocks(path: Path, size: int = BLOCK) -> Iterator[Columns]:
         raise ValueError(f"{path} holds no rows; give a table with at least one below its header")
 
 
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a file of text, empty ones among them.
+
+    Raises:
+        ValueError: It cannot be read; names file and line.
+    """
+    try:
+        with path.open(encoding=_encoding(path)) as stream:
+            yield from (line.rstrip("\n") for line in _texts_only(stream, 0))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        line = _undecodable(path)
+        raise ValueError(f"{path}, line {line}: no UTF-8; save it as UTF-8") from error
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from error
+
+
 def _separated(path: Path, size: int) -> Iterator[Columns]:
     rows = records(path, _delimiter)
     _, line, header = next(rows, (",", 1, []))
@@ -128,6 +148,7 @@ def records(path: Path, delimiter_of: Callable[[str], str]) -> Iterator[tuple[st
         OSError: It cannot be read.
         ValueError: It is no table; names the line.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     with path.open(newline="", encoding=_encoding(path)) as stream:
         try:
             delimiter, before, lines = _begun(stream, delimiter_of)
