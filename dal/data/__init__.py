@@ -24,6 +24,7 @@ from dal.data.synthetic import (
     two_gaussians,
 )
 from dal.data.tabular import breast_cancer, clean1, digits_tabular, iris, new_thyroid, wine
+from dal.data.texts.files import text
 
 __all__ = [
     "UNKNOWN",
@@ -54,6 +55,7 @@ __all__ = [
     "npz",
     "svhn",
     "table",
+    "text",
     "two_gaussians",
     "wine",
 ]

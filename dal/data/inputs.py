@@ -33,6 +33,8 @@ def as_inputs(array: Array, key: str) -> Tensor:
     """
     if array.size == 0:
         raise ValueError(f"{key!r} of shape {array.shape} is empty; save at least one sample")
+    if array.dtype.kind == "U":
+        raise ValueError(f"{key!r} holds texts; take data=text, or save numbers")
     if array.dtype.kind not in "iufb":
         raise ValueError(f"{key!r} has type {array.dtype}; save numbers, for example float32")
     check_shape(array, key)

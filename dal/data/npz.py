@@ -23,9 +23,20 @@ from dal.data.store import Store, store_of
 from dal.utils.inputs import in_words, one_shape
 
 _ALIASES = {
-    "inputs": ("inputs", "train_inputs", "train_images", "x_train", "images", "x", "X"),
+    "inputs": (
+        "inputs",
+        "train_inputs",
+        "train_images",
+        "x_train",
+        "images",
+        "x",
+        "X",
+        "texts",
+        "train_texts",
+        "text",
+    ),
     "targets": ("targets", "train_targets", "train_labels", "y_train", "labels", "y"),
-    "test_inputs": ("test_inputs", "test_images", "x_test"),
+    "test_inputs": ("test_inputs", "test_images", "x_test", "test_texts"),
     "test_targets": ("test_targets", "test_labels", "y_test"),
     "class_names": ("class_names",),
 }
@@ -105,7 +116,6 @@ def npz(
         }  # fmt: skip
         is_file = path.endswith(".npy")
         arrays, keys = _files(files) if is_file else _read(Path(path).expanduser(), files)
-        _check_lengths(arrays, keys)
         inputs = {role: _inputs(arrays[role], keys[role]) for role in present(arrays, "inputs")}
         _check_alike(inputs, keys)
         shape = one_shape(store_of(inputs["inputs"]).spec, path)
@@ -154,6 +164,7 @@ def _files(files: Mapping[str, str | None]) -> tuple[dict[str, Array], dict[str,
     arrays: dict[str, Array] = {
         role: open_mapped(file, settings.get(role, f"data.{role}")) for role, file in keys.items()
     }
+    _check_lengths(arrays, keys)
     return arrays, keys
 
 
@@ -168,12 +179,24 @@ def _read(path: Path, files: Mapping[str, str | None]) -> tuple[dict[str, Array]
             "an archive holds targets and test samples itself; leave data.targets, data.test_path "
             "and data.test_targets out, or give .npy files"
         )
+    return read_archive(path)
+
+
+def read_archive(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays of an archive by role, ``inputs``, ``targets``, ..., and the key of each role.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or lacks a key, or parts of it have other lengths.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; set data.path to an .npz archive")
     # numpy.load would leave a file that it opens itself open when the archive is damaged.
     with path.open("rb") as stream, _open(stream) as archive:
         keys = _find_keys(list(archive.files))
-        return {role: _read_array(archive, key) for role, key in keys.items()}, keys
+        arrays = {role: _read_array(archive, key) for role, key in keys.items()}
+    _check_lengths(arrays, keys)
+    return arrays, keys
 
 
 def _open(stream: BinaryIO) -> NpzFile:

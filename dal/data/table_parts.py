@@ -127,5 +127,3 @@ def numbered(
                 f"{unknown} of {len(own)} {part} rows have no label; label them, or leave them out"
             )
     return targets, class_names
-
-

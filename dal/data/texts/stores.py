@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,32 @@ from torch import Tensor
 from dal.data.store import CPU, Store, fits
 from dal.utils.digest import digest_tensors
 from dal.utils.inputs import Inputs
+
+
+def checked_texts(texts: Sequence[Any], what: str = "text", first: int = 0) -> Sequence[str]:
+    """Texts as they are, each of which can be written to a file.
+
+    Args:
+        texts: A list, or anything like it.
+        what: What to call one in errors, before its number.
+        first: The number of the first.
+
+    Raises:
+        TypeError: One is no text, such as None.
+        ValueError: One holds what is no text: a NUL character, or half of a surrogate pair.
+    """
+    for number, text in enumerate(texts, first):
+        if not isinstance(text, str):
+            raise TypeError(f"{what} {number} is {text!r:.40}, no text; give a str, '' for none")
+        if (not text.isascii() and _SURROGATE.search(text)) or "\0" in text:
+            raise ValueError(
+                f"{what} {number} holds a NUL character or half of a surrogate pair, which is no "
+                "text; take it out"
+            )
+    return texts
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TextStore(Store):
