@@ -16,6 +16,7 @@ from dal.data.inputs import Array, as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
 from dal.data.source import UNKNOWN, Dataset, is_known
 from dal.data.store import Store
+from dal.data.texts.stores import TextStore, checked_texts
 from dal.utils.inputs import Inputs
 from dal.utils.ranges import MOST_WHOLE
 
@@ -59,6 +60,8 @@ def tensors_of(dataset: Dataset) -> dict[str, Any]:
         for role in present(given, "inputs")
         if not isinstance(given[role], Tensor | Store)
     }
+    if dataset.contents is None and (told := _told({**given, **found})) is not None:
+        found["contents"] = told
     for name in ("class_names", "mean", "std"):
         if not isinstance(given[name], tuple):
             found[name] = tuple(np.atleast_1d(np.asarray(given[name])).tolist())
@@ -76,9 +79,34 @@ def tensors_of(dataset: Dataset) -> dict[str, Any]:
 def _inputs(values: Any, role: str) -> Inputs | Store:
     if isinstance(values, Mapping):
         return dict(as_named(values, role))
+    if (texts := as_texts(values)) is not None:
+        return TextStore(checked_texts(texts, f"{role} row"))
     if is_mapped(values):
         return checked(MappedStore(values, role))
     return as_inputs(_plain(values), role)
+
+
+def _told(given: Mapping[str, Any]) -> Sequence[str] | None:
+    """The texts of all parts, where samples are texts."""
+    stores = [given[role] for role in present(given, "inputs")]
+    parts = [p for store in stores for p in getattr(store, "parts", [store])]
+    if not all(isinstance(part, TextStore) for part in parts):
+        return None
+    return [text for part in parts for text in part.texts]
+
+
+def as_texts(values: Any) -> list[Any] | None:
+    """A list, an array or a column of strings as a list; None for anything else.
+
+    What stands between the strings may be no text, such as None.
+    """
+    if isinstance(values, list | tuple):
+        return list(values) if any(isinstance(value, str) for value in values) else None
+    array = np.asarray(values) if hasattr(values, "__array__") else np.empty(0)
+    if array.ndim != 1 or isinstance(values, Tensor):
+        return None
+    is_text = array.dtype.kind == "U" or (array.dtype == object and len(array) > 0)
+    return array.tolist() if is_text and isinstance(array[0], str) else None
 
 
 def _plain(values: Any) -> Array:

@@ -20,6 +20,10 @@ ENCODERS: dict[str, type[TextEncoder]] = {one.kind: one for one in (NGrams, BagO
 """Every encoder by its kind."""
 
 
+def of_model() -> None:
+    """The encoder that the model takes, see `with_encoder_of`."""
+
+
 def are_texts(store: Store | None) -> bool:
     """Whether samples are texts that no encoder has made inputs of."""
     if isinstance(store, JoinedStore):

@@ -41,7 +41,7 @@ def read_texts(path: Path, columns: Sequence[str], size: int = BLOCK) -> Iterato
     block: list[str] = []
     for block in iter(lambda: list(islice(lines, size)), []):
         yield {columns[0]: block}
-    if not block and not path.stat().st_size:
+    if not block:
         raise ValueError(f"{path} is empty; write a text a line")
 
 
@@ -80,7 +80,7 @@ def files_in(folder: Path) -> dict[str, str | None]:
         ValueError: There is no file to train on, or one part has several.
     """
     found: dict[str, str | None] = {}
-    kinds = {}
+    kinds: dict[str, str] = {}
     for part, names in PARTS.items():
         own = sorted(
             file
