@@ -24,23 +24,31 @@ from dal.data.synthetic import (
     two_gaussians,
 )
 from dal.data.tabular import breast_cancer, clean1, digits_tabular, iris, new_thyroid, wine
+from dal.data.texts.bag_of_words import BagOfWords
+from dal.data.texts.encoding import encoder_of_model
 from dal.data.texts.files import text
+from dal.data.texts.ngrams import NGrams
+from dal.data.texts.word_ids import WordIds
 
 __all__ = [
     "UNKNOWN",
+    "BagOfWords",
     "Dataset",
     "Imbalanced",
+    "NGrams",
     "Noisy",
     "Ood",
     "Prepare",
     "Repeated",
     "Source",
     "Split",
+    "WordIds",
     "breast_cancer",
     "cifar10",
     "clean1",
     "digits",
     "digits_tabular",
+    "encoder_of_model",
     "fashion_mnist",
     "goemotions",
     "image_folder",

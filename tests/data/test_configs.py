@@ -9,6 +9,7 @@ import yaml
 from waiting import completed
 
 import dal.data
+from dal.utils.build import build
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 FILES = sorted(CONF.glob("*.yaml"))
@@ -20,6 +21,8 @@ INTERPOLATED = {
 }
 WRITTEN = {inspect.Parameter.empty: "???", (): []}
 """How YAML writes what a default is."""
+OPTIONS = {("encoder", "model"): None}
+"""What the options build that are chosen below a data set."""
 OF_THE_RUN = "known"
 """A parameter that is no setting: what the run itself recorded."""
 
@@ -52,7 +55,18 @@ def test_config_keys_and_defaults_equal_signature(path):
         for name, p in parameters.items()
         if name != OF_THE_RUN
     }
-    assert {key: value for key, value in config.items() if key != "_target_"} == expected
+    chosen = {pair[0]: OPTIONS[pair] for pair in chosen_of(config)}
+    own = {key: value for key, value in config.items() if key not in ("_target_", "defaults")}
+    assert own | chosen == expected
+
+
+def chosen_of(config):
+    return [pair for one in config.get("defaults", ()) for pair in one.items()]
+
+
+def test_options_below_data_build_the_defaults_they_stand_for():
+    for (group, option), value in OPTIONS.items():
+        assert build(read(CONF / group / f"{option}.yaml"), "data") == value
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -81,7 +81,7 @@ def test_tensors_are_taken_as_they_are() -> None:
     [
         (FEATURES * np.nan, NUMBERS, "'inputs' holds NaN"),
         (FEATURES, NUMBERS / 2, "'targets' has type float64"),
-        (np.array(["a", "b"]), [0, 1], "'inputs' has type"),
+        (np.array([["a"], ["b"]]), [0, 1], "'inputs' holds texts; take data=text"),
         (FEATURES, ["ant", "dog"] * 30, "'dog' is not in class_names"),
     ],
 )

@@ -20,7 +20,7 @@ ENCODERS: dict[str, type[TextEncoder]] = {one.kind: one for one in (NGrams, BagO
 """Every encoder by its kind."""
 
 
-def of_model() -> None:
+def encoder_of_model() -> None:
     """The encoder that the model takes, see `with_encoder_of`."""
 
 
