@@ -13,7 +13,7 @@ from torch import Tensor
 from dal import metrics
 from dal.events import NONE
 from dal.task.base import Task
-from dal.task.thresholds import best_thresholds
+from dal.task.thresholds import fitted_thresholds
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class Multilabel(Task):
         return probs > probs.new_tensor(self.thresholds, dtype=torch.float64)
 
     def fitted(self, logits: Tensor, targets: Tensor) -> Task:
-        """See `Task.fitted`: by `dal.task.thresholds.best_thresholds`."""
-        found = best_thresholds(logits.double().sigmoid(), targets)
+        """See `Task.fitted`: by `dal.task.thresholds.fitted_thresholds`."""
+        found = fitted_thresholds(logits.double().sigmoid(), targets)
         return replace(self, thresholds=tuple(found.tolist()))
 
     def guess(self, probs: Tensor) -> list[tuple[int | list[int], float]]:

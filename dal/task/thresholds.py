@@ -39,3 +39,24 @@ def best_thresholds(probs_NL: Tensor, targets_NL: Tensor) -> Tensor:
     middle = (high + low) / 2
     found = torch.where(middle < high, middle, low)  # neighbors among floats have no middle
     return torch.where(positive > 0, found, HALF).cpu()
+
+
+def fitted_thresholds(probs_NL: Tensor, targets_NL: Tensor) -> Tensor:
+    """For each label its `best_thresholds`, drawn to that of all labels where it has few samples.
+
+    A label with k positive samples gets ``(k t + g) / (k + 1)``: t is its own best threshold, g the
+    best of all labels' decisions taken together, which so counts as one positive sample does. The
+    best cut of one or two positive samples is often so low that nearly everything is predicted.
+    docs/training.md has what this was measured to gain.
+
+    Args:
+        probs_NL: float, (N, L), in [0, 1]; NaN counts as 0.
+        targets_NL: int64, (N, L), 0 or 1.
+
+    Returns:
+        float64, (L,), in [0, 1]: one half where no label has a positive sample.
+    """
+    own = best_thresholds(probs_NL, targets_NL)
+    together = best_thresholds(probs_NL.reshape(-1, 1), targets_NL.reshape(-1, 1))
+    count = targets_NL.sum(0).double().cpu()
+    return (count * own + together) / (count + 1)

@@ -15,7 +15,7 @@ from dal.learners.deciding import cross_predicted
 from dal.models import MLP, LogisticRegression
 from dal.pool import TrainSet
 from dal.query import MultilabelMargin
-from dal.task.thresholds import best_thresholds
+from dal.task.thresholds import fitted_thresholds
 from dal.training.early_stopping import EarlyStopping
 from dal.training.full_batch import FullBatch
 from dal.training.trainer import Trainer
@@ -47,7 +47,7 @@ def test_thresholds_are_those_that_are_best_on_the_validation_part() -> None:
     assert VALIDATED.test is not None
     targets = VALIDATED.validation.targets
     logits = learner.predict(VALIDATED.validation, dal.learners.RoundContext(1))
-    want = best_thresholds(logits.double().sigmoid(), targets).tolist()
+    want = fitted_thresholds(logits.double().sigmoid(), targets).tolist()
     assert list(learner.task.thresholds) == pytest.approx(want)
     assert list(row["thresholds"].values()) == pytest.approx(want)
     assert row["val/macro_f1"] == pytest.approx(

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import f1_score, precision_recall_curve
 from torch import Tensor
 
-from dal.task.thresholds import best_thresholds
+from dal.task.thresholds import best_thresholds, fitted_thresholds
 
 
 def samples(count: int, labels: int, seed: int, digits: int = 6) -> tuple[Tensor, Tensor]:
@@ -77,3 +77,20 @@ def test_labels_that_never_occur_and_no_samples_keep_one_half() -> None:
 def test_a_probability_that_is_none_decides_nothing() -> None:
     probs = torch.tensor([[0.9], [torch.nan], [0.2]])
     assert 0.2 < float(best_thresholds(probs, torch.tensor([[1], [0], [0]]))) < 0.9
+
+
+def test_few_positive_samples_are_drawn_to_the_cut_of_all_labels() -> None:
+    probs = torch.tensor([[0.9, 0.1], [0.8, 0.3], [0.2, 0.2], [0.1, 0.7]])
+    targets = torch.tensor([[1, 0], [1, 0], [0, 1], [0, 0]])
+    # alone 0.5 (two samples) and 0.15 (one); together 0.75, above which are two of three
+    found = fitted_thresholds(probs, targets)
+    assert found.tolist() == pytest.approx([(2 * 0.5 + 0.75) / 3, (0.15 + 0.75) / 2])
+
+
+def test_a_label_without_a_positive_sample_has_the_cut_of_all_labels() -> None:
+    probs, targets = samples(50, 3, seed=2)
+    targets[:, 1] = 0
+    together = float(best_thresholds(probs.reshape(-1, 1), targets.reshape(-1, 1)))
+    assert float(fitted_thresholds(probs, targets)[1]) == pytest.approx(together)
+    assert fitted_thresholds(probs, torch.zeros_like(targets)).tolist() == [0.5] * 3
+    assert fitted_thresholds(probs[:0], targets[:0]).tolist() == [0.5] * 3
