@@ -16,6 +16,8 @@ NOTHING = 2**-70
 """Relative decreases of the loss that end a descent: the gradient resolves larger ones."""
 MOST_PRODUCTS = 250
 """Conjugate gradients end a step after so many products with the Hessian."""
+SUMMED_AT_ONCE = 2**15 - 1
+"""Torch divides sums of more numbers among threads, so that their bits depend on how many."""
 LEAST_GOAL = {torch.float64: 0.0, torch.float32: 1e-9}
 """Relative squares of what a step leaves over that its precision still resolves."""
 
@@ -121,12 +123,15 @@ class _Point:
 
     def total(self, of_CK: Tensor) -> Tensor:
         """The sum over all weights that have a loss together."""
-        return of_CK.sum(1, keepdim=True) if self.apart else of_CK.sum()
+        if not self.apart and of_CK.numel() <= SUMMED_AT_ONCE:
+            return of_CK.sum()
+        each = of_CK.sum(1, keepdim=True)
+        return each if self.apart else each.sum()
 
     def norm(self, of_CK: Tensor) -> Tensor:
         """The length of the weights that have a loss together."""
-        length: Tensor = of_CK.norm(dim=1, keepdim=True) if self.apart else of_CK.norm()
-        return length
+        each: Tensor = of_CK.norm(dim=1, keepdim=True)
+        return each if self.apart else torch.linalg.vector_norm(each)
 
     def moved(self, step_CK: Tensor) -> _Point:
         return _Point(self.loss, self.rows, self.penalty_K, self.weights_CK + step_CK)

@@ -436,7 +436,7 @@ def test_augmentation_changes_steps_alone_and_draws_anew_for_seed_round_epoch_an
             {"class_weights": "balanced"},
             Samples(INPUTS.__getitem__, F.one_hot(TARGETS, 3)),
             Multilabel(3),
-            "several labels each; set trainer.class_weights=none",
+            "several labels each; set trainer.class_weights=none, or choose trainer=lbfgs",
         ),
     ],
 )
