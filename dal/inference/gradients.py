@@ -23,6 +23,7 @@ from dal.inference.gradient_check import (
 from dal.inference.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
 from dal.inference.sample_gradients import sample_squares
 from dal.models.base import Output, forward, last_layer
+from dal.models.sparse import SparseLinear
 from dal.utils.inputs import (
     Inputs,
     InputSpec,
@@ -205,12 +206,19 @@ class GradientNorms:
         check_alone(together, torch.cat([output.logits.detach() for output in alone]), tolerance)
         if self.scope == "input" or self._obstacle is not None:
             return
-        self._layers = trainable_layers(self.model) if self.scope == "all" else {}
+        self._layers = self._taped_layers()
         fast = self._fast(_copied(samples))
         for number, (output, label) in enumerate(zip(alone, fast.scale.argmax(1), strict=True)):
             shares = {name: float(square[number, label]) for name, square in fast.squares.items()}
             unit = self._units(output.logits)[0][label]
             compare_layers(shares, plain_squares(self._parameters, output.logits, unit), tolerance)
+
+    def _taped_layers(self) -> dict[str, nn.Module]:
+        """The layers of which a tape is needed: no dense head, whose input the network returns."""
+        if self.scope == "all":
+            return trainable_layers(self.model)
+        head = getattr(self.model, "head", None)
+        return {"head": head} if isinstance(head, SparseLinear) else {}
 
     def _fall_back(self, reason: str) -> None:
         self._obstacle = reason
@@ -232,10 +240,11 @@ class GradientNorms:
         return _detached(measured.output), measured.lengths()
 
     def _fast(self, inputs: Inputs) -> _Measured:
-        paths = {"all": self._all_layers, "last": self._last_layer, "input": self._input}
-        return paths[self.scope](inputs)
+        if self._layers:
+            return self._by_layer(inputs)
+        return self._input(inputs) if self.scope == "input" else self._last_layer(inputs)
 
-    def _all_layers(self, inputs: Inputs) -> _Measured:
+    def _by_layer(self, inputs: Inputs) -> _Measured:
         with LayerTape(self._layers, num_samples(inputs)) as tape:
             output = forward(self.model, inputs)
         units, scale = self._units(output.logits)
@@ -313,7 +322,8 @@ def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _scope_parameters(model: nn.Module, scope: Scope) -> dict[str, Tensor]:
     """The trainable parameters a scope stands for, by name; none for the input."""
-    if scope == "last" and last_layer(model) is None:
+    sparse = isinstance(getattr(model, "head", None), SparseLinear)
+    if scope == "last" and last_layer(model) is None and not sparse:
         raise ValueError(
             f"{type(model).__name__} has no last linear layer named 'head'; name it so and return "
             "an Output with features, or choose strategy.scope=all"

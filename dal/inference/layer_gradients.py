@@ -28,6 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dal.models.sparse import SparseLinear
+from dal.utils.inputs import Inputs
+
 MAX_ELEMENTS = 2**24
 """No intermediate result has more elements, unless one sample alone needs them."""
 
@@ -40,12 +43,12 @@ def covers(layer: nn.Module) -> bool:
     return type(layer) in _RULES and own <= {"weight", "bias"}
 
 
-def squared_lengths(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
+def squared_lengths(layer: nn.Module, inputs: Inputs, cotangents: Tensor) -> Tensor:
     """Squared length of the gradient w.r.t. the layer's trainable parameters.
 
     Args:
         layer: One that `covers` accepts. Normalizations are taken in evaluation mode.
-        inputs: The layer's input: (B, ...), the sample first.
+        inputs: The layer's input: (B, ...), the sample first; or a dict of tensors, (B, ...) each.
         cotangents: float, (B, L, ...): per sample and label, the gradient at the layer's output.
 
     Returns:
@@ -67,6 +70,15 @@ def _linear(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
     if _trains(layer.weight):
         squares = squares + _product_lengths(delta_BLOT, x_BKT)
     return squares + _bias_lengths(delta_BLOT) if _trains(layer.bias) else squares
+
+
+def _sparse_linear(layer: nn.Module, inputs: dict[str, Tensor], cotangents: Tensor) -> Tensor:
+    """As `_linear` at one position, ``‖G‖² = ‖δ‖² (‖x‖² + 1)``: no place stands in a row twice."""
+    layer = cast(SparseLinear, layer)
+    rows_BL = inputs["weights"]
+    factor = rows_BL.square().sum(1) if _trains(layer.weight) else rows_BL.new_zeros(len(rows_BL))
+    factor = factor + 1 if _trains(layer.bias) else factor
+    return cotangents.square().sum(-1) * factor.unsqueeze(1)
 
 
 def _conv(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> Tensor:
@@ -240,7 +252,7 @@ def _quadratic(rows_BRT: Tensor, gram_BTT: Tensor) -> Tensor:
     return (torch.bmm(rows_BRT, gram_BTT) * rows_BRT).sum(-1).clamp_min(0)
 
 
-_Rule = Callable[[nn.Module, Tensor, Tensor], Tensor]
+_Rule = Callable[[nn.Module, Any, Tensor], Tensor]
 
 _RULES: dict[type[nn.Module], _Rule] = {
     nn.Linear: _linear,
@@ -253,4 +265,5 @@ _RULES: dict[type[nn.Module], _Rule] = {
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,
     nn.Embedding: _embedding,
+    SparseLinear: _sparse_linear,
 }

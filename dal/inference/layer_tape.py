@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from dal.inference.layer_gradients import covers, squared_lengths
+from dal.utils.inputs import Inputs, map_tensors, num_samples, tensors_of
 
 
 class NotCovered(Exception):  # noqa: N818 - a verdict that the caller acts on, not an error
@@ -17,10 +18,10 @@ class NotCovered(Exception):  # noqa: N818 - a verdict that the caller acts on, 
 
 
 class _Use(NamedTuple):
-    """One call of a layer: its input, that tensor's version, and where its output's gradient is."""
+    """One call of a layer: its input, its tensors' versions, and where its output's gradient is."""
 
-    inputs: Tensor
-    version: int
+    inputs: Inputs
+    versions: list[int]
     edge: GradientEdge | None
 
 
@@ -84,12 +85,13 @@ class LayerTape:
 
     def _hook(self, name: str) -> Any:
         def record(layer: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            if len(args) != 1 or not isinstance(args[0], Tensor) or not isinstance(output, Tensor):
+            if len(args) != 1 or not _is_inputs(args[0]) or not isinstance(output, Tensor):
                 raise NotCovered(f"{layer_title(name, layer)} is not called with one tensor alone")
-            if args[0].shape[0] != self._batch or output.shape[0] != self._batch:
+            if num_samples(args[0]) != self._batch or output.shape[0] != self._batch:
                 raise NotCovered(f"{layer_title(name, layer)} has no sample axis in front")
             edge = get_gradient_edge(output) if output.requires_grad else None
-            self._uses[name].append(_Use(args[0].detach(), args[0]._version, edge))
+            held = map_tensors(Tensor.detach, args[0])
+            self._uses[name].append(_Use(held, _versions(args[0]), edge))
 
         return record
 
@@ -115,9 +117,22 @@ class LayerTape:
         if len(self._uses[name]) != 1:
             raise NotCovered(f"{title} was called {len(self._uses[name])} times in one pass, not 1")
         use = self._uses[name][0]
-        if use.inputs._version != use.version:
+        if _versions(use.inputs) != use.versions:
             raise NotCovered(f"{title} has an input that is changed in place after its use")
         return use
+
+
+def _is_inputs(given: Any) -> bool:
+    """Whether it is a tensor, or tensors by name of as many rows each."""
+    tensors = list(given.values()) if isinstance(given, dict) else [given]
+    if not all(isinstance(tensor, Tensor) and tensor.dim() > 0 for tensor in tensors):
+        return False
+    return len({len(tensor) for tensor in tensors}) == 1
+
+
+def _versions(inputs: Inputs) -> list[int]:
+    """How often each tensor has been changed in place."""
+    return [tensor._version for tensor in tensors_of(inputs)]
 
 
 def _squares(
