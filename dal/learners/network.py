@@ -88,8 +88,8 @@ class TorchLearner(Learner):
         built: The network of round 0 where `first_model` has built it already.
 
     Raises:
-        ValueError: The trainer monitors validation metrics and the source has no validation split;
-            or the network does not fit the data.
+        ValueError: The trainer monitors validation metrics and the source has no validation split,
+            or not these; or the network does not fit the data.
         TypeError: The network returns no logits, or cannot be built.
     """
 
@@ -118,12 +118,9 @@ class TorchLearner(Learner):
         self.task = self._task = replace(task, thresholds=())
         self._fits_thresholds = thresholds == "fitted"
         self.committee, self.seed, self.device = committee, seed, device
-        rule, validates = trainer.early_stopping, source.validation or source.validation_of_labels
-        if rule and rule.monitor.startswith("val/") and not validates:
-            raise ValueError(
-                f"trainer.early_stopping.monitor={rule.monitor} but the validation split is empty; "
-                "set split.validation=0.1 or split.validation_of_labels=0.1, or monitor train/loss"
-            )
+        if trainer.early_stopping:
+            validates = source.validation or source.validation_of_labels
+            trainer.early_stopping.check(task.metric_names if validates else ())
         self.gives_features = False
         self.model = self._fresh(0, built)
         trainer.check(self.model, source.input_shape, task)

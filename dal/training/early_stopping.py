@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,6 +77,27 @@ class EarlyStopping:
             return True
         gain = best - value if mode == "min" else value - best
         return gain > self.min_delta
+
+    def check(self, validated: Collection[str]) -> None:
+        """Refuse to monitor what no epoch will have.
+
+        Args:
+            validated: Names of the metrics of the validation part; none without one.
+
+        Raises:
+            ValueError: The monitored metric of the validation part is none of them.
+        """
+        part, _, name = self.monitor.partition("/")
+        if part != "val" or name in validated:
+            return
+        key = f"trainer.early_stopping.monitor={self.monitor}"
+        if not validated:
+            raise ValueError(
+                f"{key} but the validation split is empty; set split.validation=0.1 or "
+                "split.validation_of_labels=0.1, or monitor train/loss"
+            )
+        names = ", ".join(f"val/{known}" for known in validated)
+        raise ValueError(f"{key} is not measured; choose {names} or train/loss")
 
     def value(self, metrics: Mapping[str, float]) -> float:
         """The monitored metric of an epoch.

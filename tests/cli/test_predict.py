@@ -26,12 +26,13 @@ from dal.pool import TrainSet
 IMAGES = {"kind": "images", "size": 4, "fit": "crop", "channels": 3, "version": VERSION}
 
 
-def saved(folder: Path, data: Dataset) -> Source:
+def saved(folder: Path, data: Dataset, thresholds: tuple[float, ...] = ()) -> Source:
     """The data of a run whose model has the weights that it began with."""
     folder.mkdir(exist_ok=True)
     source = make_source(data, seed=0)
     torch.manual_seed(0)
-    save_model(folder, MLP(source.input_shape, source.num_classes).eval(), MLP, source)
+    model = MLP(source.input_shape, source.num_classes).eval()
+    save_model(folder, model, MLP, source, thresholds)
     return source
 
 
@@ -135,16 +136,18 @@ def test_pictures_that_cannot_be_read_have_no_class(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "photos", "run"]
 
 
+@pytest.mark.parametrize("thresholds", [(), (0.6, 0.4)])
 def test_sets_of_labels_are_written_with_their_probability(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thresholds: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * 5
     targets = (torch.rand(40, 2, generator=torch.Generator().manual_seed(1)) > 0.5).long()
-    saved(tmp_path / "run", Dataset("m", inputs, targets, ("joy", "fear")))
+    saved(tmp_path / "run", Dataset("m", inputs, targets, ("joy", "fear")), thresholds)
     np.save(tmp_path / "new.npy", inputs.numpy())
     given(monkeypatch, tmp_path / "run", tmp_path / "new.npy", "--out", tmp_path / "p.csv")
     probs = dal.load(tmp_path / "run").predict_proba(inputs).double()
-    held = probs > 0.5
+    held = probs > torch.tensor(thresholds or (0.5, 0.5)).double()
+    assert not thresholds or not torch.equal(held, probs > 0.5)
     texts = [
         ";".join(n for n, h in zip(("joy", "fear"), row, strict=True) if h) or "-" for row in held
     ]

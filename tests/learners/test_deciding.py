@@ -9,12 +9,14 @@ import pytest
 import torch
 
 import dal
+from dal import checkpoint
 from dal.data import initial_labels, make_multilabel_classification, make_source
 from dal.data.source import Source
+from dal.learners import Ensemble, Learner, RoundContext, make_learner
 from dal.learners.deciding import cross_predicted
 from dal.models import MLP, LogisticRegression
 from dal.pool import TrainSet
-from dal.query import MultilabelMargin
+from dal.query import Members, MultilabelMargin
 from dal.task.thresholds import fitted_thresholds
 from dal.training.early_stopping import EarlyStopping
 from dal.training.full_batch import FullBatch
@@ -23,7 +25,6 @@ from dal.training.trainer import Trainer
 DATASET = make_multilabel_classification(300, n_features=10, n_classes=4)
 PLAIN = make_source(DATASET, seed=0)
 VALIDATED = make_source(DATASET, seed=0, validation=60)
-INITIAL = initial_labels(PLAIN.train.targets, seed=0, count=30)
 STOPS = EarlyStopping(monitor="val/macro_f1", patience=2)
 
 
@@ -46,14 +47,14 @@ def test_thresholds_are_those_that_are_best_on_the_validation_part() -> None:
     assert VALIDATED.validation is not None
     assert VALIDATED.test is not None
     targets = VALIDATED.validation.targets
-    logits = learner.predict(VALIDATED.validation, dal.learners.RoundContext(1))
+    logits = learner.predict(VALIDATED.validation, RoundContext(1))
     want = fitted_thresholds(logits.double().sigmoid(), targets).tolist()
     assert list(learner.task.thresholds) == pytest.approx(want)
     assert list(row["thresholds"].values()) == pytest.approx(want)
     assert row["val/macro_f1"] == pytest.approx(
         learner.task.evaluate(logits, targets)[0]["macro_f1"]
     )
-    tested = learner.predict(VALIDATED.test, dal.learners.RoundContext(1))
+    tested = learner.predict(VALIDATED.test, RoundContext(1))
     values, _ = learner.task.evaluate(tested, VALIDATED.test.targets)
     assert row["test/macro_f1"] == pytest.approx(values["macro_f1"])
 
@@ -115,3 +116,63 @@ def test_the_headline_is_the_chosen_metric() -> None:
         run(VALIDATED, Trainer(2), headline="mpa")
     with pytest.raises(ValueError, match="better the lower"):
         dal.Settings(headline="hamming_loss")
+
+
+@pytest.mark.parametrize(
+    ("source", "trainer", "model", "bootstrap"),
+    [(VALIDATED, Trainer(2, 8), MLP, False), (PLAIN, FullBatch(), LogisticRegression, True)],
+)
+def test_an_ensemble_decides_as_its_main_network_by_itself(
+    source: Source, trainer: Trainer, model: Any, bootstrap: bool
+) -> None:
+    def decided(size: int | None) -> Learner:
+        learner = make_learner(
+            model,
+            trainer,
+            source,
+            source.task,
+            Ensemble(size or 2, bootstrap),
+            needs=frozenset({Members()} if size else ()),
+            seed=0,
+            device=torch.device("cpu"),
+            thresholds="fitted",
+        )
+        rows = torch.arange(30)
+        labels = TrainSet(rows, source.train.targets[rows], torch.ones(30))
+        learner.fit(labels, RoundContext(0))
+        learner.decide(labels, RoundContext(0))
+        return learner
+
+    three, alone = decided(3), decided(None)
+    assert len(alone.task.thresholds) == 4
+    assert three.task == alone.task
+
+
+def test_a_fit_stops_by_the_mean_average_precision() -> None:
+    stops = EarlyStopping(monitor="val/map", patience=3)
+    result = run(VALIDATED, Trainer(12, 8, early_stopping=stops))
+    assert VALIDATED.validation is not None
+    logits = result.job.learner.predict(VALIDATED.validation, RoundContext(1))
+    measured = VALIDATED.task.evaluate(logits, VALIDATED.validation.targets)[0]
+    assert result.rows[-1]["val/map"] == pytest.approx(measured["map"])
+
+
+def test_a_metric_that_is_never_measured_is_refused_before_anything_is_fitted(
+    tmp_path: Path,
+) -> None:
+    stops = EarlyStopping(monitor="val/f1", mode="max", patience=3)
+    with pytest.raises(ValueError, match=r"val/f1 is not measured.*val/macro_f1.*val/map"):
+        run(VALIDATED, Trainer(2, early_stopping=stops), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_runs_from_before_there_were_thresholds_go_on(tmp_path: Path) -> None:
+    whole = run(VALIDATED, Trainer(2, 8), tmp_path / "whole", thresholds="half", budget=12)
+    run(VALIDATED, Trainer(2, 8), tmp_path / "old", thresholds="half", budget=6)
+    for path in (tmp_path / "old" / "checkpoints").glob("*.pt"):
+        saved = checkpoint.load(path)
+        del saved["learner"]["thresholds"], saved["state"]["by_label"]
+        checkpoint.save(path, saved)
+    again = run(VALIDATED, Trainer(2, 8), tmp_path / "old", thresholds="half", budget=12)
+    assert [row["test/loss"] for row in again.rows] == [row["test/loss"] for row in whole.rows]
+    assert again.job.state.by_label["f1"].shape == (4,)

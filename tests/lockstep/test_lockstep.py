@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import dal
 from dal import checkpoint
-from dal.data import initial_labels, make_source
+from dal.data import initial_labels, make_multilabel_classification, make_source
 from dal.data.prepare import Prepare
 from dal.data.source import Dataset, Source
 from dal.lockstep import Lockstep, Replica
@@ -24,7 +24,16 @@ from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
 from dal.models import MLP, LeNet5, LogisticRegression, Output
 from dal.oracles import Oracle
-from dal.query import BALD, Entropy, Instability, Margin, Pure, Random, Strategy
+from dal.query import (
+    BALD,
+    Entropy,
+    Instability,
+    Margin,
+    MultilabelMargin,
+    Pure,
+    Random,
+    Strategy,
+)
 from dal.runs.host import hosted_by
 from dal.runs.loop import Result
 from dal.training.early_stopping import EarlyStopping
@@ -34,6 +43,7 @@ from dal.training.trainer import Trainer
 from dal.utils.signals import Interrupts, PreemptedError
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "multilabel_margin": MultilabelMargin,
     "random": Random,
     "entropy": Entropy,
     "margin": Margin,
@@ -155,7 +165,10 @@ def dataset(shape: tuple[int, ...], count: int = 120) -> Dataset:
 
 
 def source_of(seed: int, shape: tuple[int, ...], validation: int, count: int = 120) -> Source:
-    source = make_source(dataset(shape, count), seed=seed, validation=validation)
+    return in_float64(make_source(dataset(shape, count), seed=seed, validation=validation))
+
+
+def in_float64(source: Source) -> Source:
     for split in (source.train, source.test, source.validation):
         if split is not None:
             split.prepare = Double(**asdict(split.prepare))
@@ -252,6 +265,7 @@ def assert_equal(one: Path, other: Path) -> None:
         assert mine.keys() - {"numerics_changed"} == others.keys() - {"numerics_changed"}
         for key, value in others.items():
             close = isinstance(value, float) and key != "numerics_changed"
+            close |= key == "thresholds"
             assert mine[key] == (pytest.approx(value, rel=1e-5, abs=1e-6) if close else value), key
     first, second = (checkpoint.load(path / "model.pt")["weights"] for path in (one, other))
     for key in first | second:
@@ -292,6 +306,25 @@ def assert_lockstep_equals_separate_runs(
     for name, seed in runs:
         place = f"{name}{seed}"
         assert_equal(folder / "together" / place, folder / "alone" / place)
+
+
+class Several(Experiment):
+    """Samples that may have several labels."""
+
+    def source(self, seed: int) -> Source:
+        data = make_multilabel_classification(120, n_features=5, n_classes=4)
+        return in_float64(make_source(data, seed=seed, validation=self.validation))
+
+
+@pytest.mark.parametrize("validation", [30, 0])
+def test_lockstep_fits_the_thresholds_of_separate_runs(validation: int, tmp_path: Path) -> None:
+    trainer = Trainer(3, 8) if validation else FullBatch()
+    experiment = Several(LogisticRegression, trainer, thresholds="fitted", validation=validation)
+    runs = [("multilabel_margin", seed) for seed in range(3)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
+    for name, seed in runs:
+        told = rows(tmp_path / "together" / f"{name}{seed}")
+        assert [len(row["thresholds"]) for row in told] == [4] * len(told)
 
 
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}])

@@ -15,14 +15,17 @@ from torch import Tensor, nn
 
 import dal
 from dal import checkpoint
-from dal.data import initial_labels, make_source
+from dal.data import initial_labels, make_multilabel_classification, make_source
+from dal.data.source import Source
 from dal.models import MLP
-from dal.query import Margin
+from dal.query import Margin, MultilabelMargin
 from dal.training.early_stopping import EarlyStopping
 from dal.training.trainer import Trainer
 from dal.utils.signals import PreemptedError
 
 SOURCE = make_source(resume_job.dataset(), seed=0, validation=30)
+SEVERAL = make_multilabel_classification(300, n_features=10, n_classes=4)
+LABELS = make_source(SEVERAL, seed=0, validation=30)
 INITIAL = initial_labels(SOURCE.train.targets, seed=0, count=9)
 
 
@@ -36,14 +39,21 @@ class Listening(MLP):
         return super().forward(x)
 
 
-def run(run_dir: Path | None, model: Callable[..., nn.Module] = Listening) -> dal.Result:
+def run(
+    run_dir: Path | None,
+    model: Callable[..., nn.Module] = Listening,
+    source: Source = SOURCE,
+    **settings: Any,
+) -> dal.Result:
     return dal.run(
-        SOURCE,
+        source,
         model,
-        Margin(),
+        Margin() if source.task.exclusive else MultilabelMargin(),
         initial=INITIAL,
         trainer=Trainer(3, 4, early_stopping=EarlyStopping("val/loss", patience=2)),
-        settings=dal.Settings(query_size=6, budget=6, threads=1, batch_size=20, figures=False),
+        settings=dal.Settings(
+            query_size=6, budget=6, threads=1, batch_size=20, figures=False, **settings
+        ),
         run_dir=run_dir,
     )
 
@@ -53,7 +63,9 @@ def weights(result: dal.Result) -> Tensor:
     return torch.cat([value.flatten() for value in state.values()])
 
 
-def ended(run_dir: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> list[tuple[bool, int]]:
+def ended(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, at: int, **options: Any
+) -> list[tuple[bool, int]]:
     """A run to which a signal comes in a forward pass; all of those until its end."""
     passes: list[tuple[bool, int]] = []
 
@@ -66,13 +78,15 @@ def ended(run_dir: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> list[tuple
     monkeypatch.setattr(Listening, "heard", staticmethod(hear))
     try:
         with pytest.raises(PreemptedError):
-            run(run_dir)
+            run(run_dir, **options)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return passes
 
 
-def counted(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dal.Result, int]:
+def counted(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[dal.Result, int]:
     """A run to its end, and its steps."""
     steps = 0
 
@@ -81,7 +95,7 @@ def counted(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dal.Result,
         steps += training
 
     monkeypatch.setattr(Listening, "heard", staticmethod(hear))
-    return run(run_dir), steps
+    return run(run_dir, **options), steps
 
 
 def rows(result: dal.Result) -> list[dict[str, Any]]:
@@ -114,3 +128,20 @@ def test_signal_while_the_test_part_is_predicted_keeps_the_fit(
     _, steps = counted(tmp_path, monkeypatch)
     (again,) = {row["fit/steps"] for row in run(tmp_path).rows[1:]}
     assert steps == again  # those of the second round alone
+
+
+# After the 13 passes of look and fit: 2 of validation that thresholds are fitted on, then the test.
+@pytest.mark.parametrize("at", [14, 15, 16, 17])
+def test_signal_between_a_fit_and_its_test_changes_no_threshold(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"source": LABELS, "thresholds": "fitted"}
+    expected, steps = counted(tmp_path / "whole", monkeypatch, **options)
+    passes = ended(tmp_path / "run", monkeypatch, at, **options)
+    newest = max((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    assert checkpoint.load(newest)["state"]["fit"]["done"]["epoch"] == 3
+    found, rest = counted(tmp_path / "run", monkeypatch, **options)
+    assert sum(training for training, _ in passes) + rest == steps
+    assert rows(found) == rows(expected)
+    assert all(len(row["thresholds"]) == 4 for row in rows(found))
+    assert found.job.task == expected.job.task

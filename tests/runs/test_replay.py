@@ -80,6 +80,13 @@ def run_dir(finished: Path, tmp_path: Path) -> Path:
         ("data=iris", "model=mlp", "strategy=mean_std", "committee=rounds"),
         ("data=iris", "model=mlp", "strategy=expected_gradient_length", "candidates=40"),
         ("data=iris", "model=sklearn_logistic_regression", "strategy=margin"),
+        (
+            "data=synthetic_multilabel",
+            "model=mlp",
+            "strategy=multilabel_margin",
+            "thresholds=fitted",
+            "split.validation=0.2",
+        ),
         ("data=iris", "model=mlp", "strategy=random", "difficulty=[noisy,repeated]"),
         (
             "data=iris",

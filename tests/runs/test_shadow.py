@@ -99,6 +99,17 @@ def test_answers_without_a_label_are_paid_for_too(tmp_path: Path) -> None:
     assert until > most
 
 
+def test_models_decide_by_thresholds_of_their_own(tmp_path: Path) -> None:
+    labels = ("data=synthetic_multilabel", "data.n_samples=400", "strategy=multilabel_margin")
+    labels += ("trainer=lbfgs", "audit=0.5")
+    found = {}
+    for kind in ("half", "fitted"):
+        made(tmp_path / kind, *labels, f"thresholds={kind}")
+        found[kind] = shadow(tmp_path / kind, folds=2)
+    assert found["half"].beside == found["fitted"].beside  # the same fits
+    assert not torch.equal(found["half"].strategy, found["fitted"].strategy)
+
+
 def test_difference_is_paired_and_not_overstated() -> None:
     yes, no = torch.ones(40, dtype=torch.bool), torch.zeros(40, dtype=torch.bool)
     found = Shadow(9, (15, 16), yes, no, (30.0, 17.5))
