@@ -122,6 +122,7 @@ class StoppingStrategy(MultilabelMargin):
     """Stops before its second choice."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.count = Countdown(2)
 
     def select(self, view: PoolView, query_size: int, rng: torch.Generator) -> Query:
