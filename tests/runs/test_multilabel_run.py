@@ -274,7 +274,7 @@ def test_run_strategy_for_label_sets_is_refused_on_classes(strategy: Strategy) -
     source = make_source(dal.data.iris(), seed=0, validation=15)
     message = rf"{type(strategy).__name__} is meant for multilabel targets, .* iris are multiclass"
     with pytest.raises(TypeError, match=message):
-        run(strategy, source=source, initial=torch.arange(10))
+        run(strategy, source=source, initial=torch.arange(10), trainer=Trainer(1))
 
 
 @pytest.mark.parametrize("kind", [MultilabelMargin, MeanBinaryEntropy, MaxBinaryEntropy])
