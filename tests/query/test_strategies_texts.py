@@ -79,7 +79,7 @@ def transformer(input_shape: Any, num_classes: int, vocab_size: int) -> TextTran
 
 
 MODELS: dict[str, tuple[Any, TextEncoder, Committee]] = {
-    "logistic_regression": (logistic, NGrams(1), Ensemble(3)),
+    "logistic_regression": (logistic, NGrams(1), Ensemble(3, bootstrap=True)),
     "embedding_bag": (bag, WordIds(8), Dropout(3)),
     "text_transformer": (transformer, WordIds(12), Dropout(3)),
 }
