@@ -1,4 +1,4 @@
-"""Every strategy in ``conf/strategy`` on texts by every model of texts: it chooses, or is refused."""
+"""Every strategy in ``conf/strategy`` on texts by each model of texts: chooses, or is refused."""
 
 from __future__ import annotations
 
