@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dal.data.source import Source, Split
-from dal.data.texts.stores import RaggedStore, bucket_lengths
+from dal.data.texts.stores import RaggedStore
 from dal.learners import Dropout, RoundContext, TorchLearner
 from dal.models import EmbeddingBag, TextTransformer
 from dal.query import Features, GradNorms, Members, Probs
@@ -110,9 +110,3 @@ def test_members_drop_the_same_at_every_length(kind: Any) -> None:
     torch.testing.assert_close(
         scan(learner, POOL, needs)[Members()], scan(uncut, POOL, needs)[Members()]
     )
-
-
-def test_lengths_grow_by_no_more_than_half_above_sixteen() -> None:
-    steps = bucket_lengths(1000)
-    assert steps[-1] == 1000
-    assert all(b <= 1.5 * a or a <= 8 for a, b in zip(steps, steps[1:], strict=False))
