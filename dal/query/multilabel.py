@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dal.query.base import PoolView, ScoreStrategy
-from dal.query.needs import Labels, Probs
+from dal.query.needs import Labels, Needs, Probs
 
 
 def label_weights(targets_ML: Tensor, balance: float) -> Tensor:
@@ -151,7 +151,9 @@ class _OfLabels(ScoreStrategy):
         ValueError: It is negative or not finite.
     """
 
+    needs: Needs = frozenset({Probs()})
     tasks = frozenset({"multilabel"})
+    balance = 0.0
 
     def __init__(self, balance: float = 0.0) -> None:
         if not 0 <= balance < torch.inf:

@@ -35,7 +35,7 @@ OURS = (path for path in CONF.rglob("*.yaml") if path.parent.name not in ("clust
 FILES = sorted(path for path in OURS if path.name != "config.yaml")
 GIVEN_AT_BUILD_TIME = {
     "data": {"known"},
-    "model": {"input_shape", "num_classes"},
+    "model": {"input_shape", "num_classes", "vocab_size"},
     "oracle": {
         *("targets", "foreign", "folder", "class_names", "positions", "multilabel"),
         *("seed", "run_name"),
@@ -258,6 +258,7 @@ HASHED = [
 ]
 NOT_HASHED = {
     "budget": "7",
+    "headline": "macro_f1",
     "max_rounds": "3",
     "device": "cpu",
     "threads": "2",

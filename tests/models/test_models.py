@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18, forward
 from dal.models.base import last_layer
 from dal.utils.build import build, find
+from dal.utils.inputs import shapes_of
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 LENET_SHAPES = [(c, s, s) for c in (1, 3) for s in (28, 32)]
@@ -199,6 +200,11 @@ def test_model_config_builds_a_network_or_an_estimator(path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     if path.stem == "timm":
         pytest.importorskip("timm", reason='timm is not installed: pip install -e ".[timm]"')
+    if getattr(find(settings["_target_"]), "text_encoder", None) == "word_ids":
+        texts = {"tokens": torch.tensor([[2, 3, 0]]), "mask": torch.tensor([[True, True, False]])}
+        model = build(settings, input_shape=shapes_of(texts), num_classes=4, vocab_size=4)
+        assert forward(model.eval(), texts).logits.shape == (1, 4)
+        return
     model = build(settings, input_shape=(1, 28, 28), num_classes=4)
     if not isinstance(model, nn.Module):
         assert callable(model.fit)
