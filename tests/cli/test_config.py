@@ -25,6 +25,7 @@ from dal.cli.running import complete_already
 from dal.cli.schema import GROUPS, VERSION, Config, choices_of
 from dal.data.initial import check_amounts
 from dal.data.source import Dataset
+from dal.data.texts.stores import TextStore
 from dal.features import Raw
 from dal.runs import from_config as app
 from dal.settings import UNNAMED, Choices, changed_defaults, differing, settled
@@ -98,7 +99,8 @@ def named(*overrides: str) -> tuple[str, Choices]:
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_option_composes_with_resolved_values(path: Path) -> None:
     group, choice = option(path)
-    config, choices = compose(f"{group}={choice}", f"seed={len(choice)}")
+    where = ["data=goemotions"] if group == "data/encoder" else []  # of texts alone
+    config, choices = compose(*where, f"{group}={choice}", f"seed={len(choice)}")
     settings = yaml.safe_load(path.read_text())
     part: Any = config
     for key in group.split("/") if group not in ("experiment", "debug") else []:
@@ -179,6 +181,8 @@ def test_schema_knows_exactly_the_plain_settings() -> None:
 
 def arrays(dataset: dict[str, Any]) -> Dataset:
     """A small stand-in for any data set, of the right shape."""
+    if dataset["_target_"] in ("dal.data.goemotions", "dal.data.text"):
+        return texts(several="goemotions" in dataset["_target_"])
     shape = {"svhn": (3, 32, 32), "mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28)}
     kind = dataset["_target_"].rpartition(".")[2]
     rng = torch.Generator().manual_seed(0)
@@ -188,6 +192,17 @@ def arrays(dataset: dict[str, Any]) -> Dataset:
     names = tuple(map(str, range(classes)))
     targets = torch.arange(count) % classes
     return Dataset(kind, inputs, targets, names, inputs[:40], targets[:40])
+
+
+def texts(several: bool) -> Dataset:
+    """Texts of words that their labels decide, and a test part of the same."""
+    rng = torch.Generator().manual_seed(0)
+    words, labels = torch.randint(0, 10, (400, 4), generator=rng), torch.arange(400) % 4
+    held = torch.stack([(words == label).any(1) for label in range(4)], 1).long()
+    written = TextStore([" ".join(f"word{n}" for n in row) for row in words.tolist()])
+    targets = held if several else labels
+    names = ("a", "b", "c", "d")
+    return Dataset("texts", written, targets, names, TextStore(written.texts[:40]), targets[:40])
 
 
 @pytest.mark.parametrize(
@@ -213,6 +228,8 @@ def test_experiment_and_debug_options_run(
     small = ["trainer.epochs=1", "batch_size=20", "seed=3", "profile=false", "figures=false"]
     if choice.startswith("experiment"):
         small += ["max_rounds=0", "split.validation=20"]
+    if choice == "experiment=text":
+        small += ["data.path=mine.csv", "data.target=label"]
     config, _ = compose(choice, *small)
     expected = {"debug=fast": 3}.get(choice, 2 if choice == "debug=profile" else 1)
     assert len(app.execute(config, tmp_path).rows) == expected
