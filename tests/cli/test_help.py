@@ -34,7 +34,8 @@ def _places(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_of_an_option_has_a_comment(option: str) -> None:
     group, _, name = option.partition("=")
     key = group.replace("/", ".")
-    own = [line for line in lines(option) if line.startswith((f"{key}:", f"{key}."))]
+    where = ["data=goemotions"] if group == "data/encoder" else []  # of texts alone
+    own = [line for line in lines(*where, option) if line.startswith((f"{key}:", f"{key}."))]
     assert own[0].startswith(f"{key}: {name} ")
     assert [line for line in own if " # " not in line] == []
 
