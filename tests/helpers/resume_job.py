@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import token_texts
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -22,12 +23,14 @@ from dal.data import initial_labels, make_source
 from dal.data.initial import cold_start
 from dal.data.source import UNKNOWN, Dataset
 from dal.learners import Committee, Dropout, Ensemble
-from dal.models import MLP
+from dal.models import MLP, TextTransformer
+from dal.models.base import MakeModel
 from dal.oracles import FilesOracle
-from dal.query import BALD, ExpectedGradientLength, Instability, Margin, Strategy
+from dal.query import BALD, ExpectedGradientLength, Instability, Margin, MultilabelMargin, Strategy
 from dal.training.early_stopping import EarlyStopping
 from dal.training.optim import adam
 from dal.training.trainer import Trainer
+from dal.utils.inputs import InputSpec, tensors_of
 from dal.utils.safe_files import csv_text
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
@@ -37,6 +40,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "dropout": BALD,
     "ensemble": BALD,
     "norm": Margin,
+    "texts": MultilabelMargin,
 }
 COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(3, bootstrap=True)}
 
@@ -44,6 +48,11 @@ COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(
 def make_model(input_shape: tuple[int, ...], num_classes: int) -> MLP:
     """Dropout, so that the noise of training has to be resumed too."""
     return MLP(input_shape, num_classes, hidden=(16,), dropout=0.2)
+
+
+def make_transformer(input_shape: InputSpec, num_classes: int) -> TextTransformer:
+    """A small one, of all that it is made of."""
+    return TextTransformer(input_shape, num_classes, token_texts.WORDS, width=8, layers=1, heads=2)
 
 
 class Normed(nn.Module):
@@ -70,10 +79,14 @@ def dataset() -> Dataset:
 def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settings: Any) -> None:
     """One run of five rounds, saved after every second epoch."""
     source = make_source(dataset(), seed=0, validation=30)
+    models: dict[str, MakeModel] = {"norm": Normed, "texts": make_transformer}
+    if strategy == "texts":
+        source = token_texts.source(60, multilabel=True)
+        source = replace(source, validation=source.test)
     options: dict[str, Any] = {"threads": 1, "save_every": 2, "batch_size": 64, "figures": False}
     dal.run(
         source,
-        Normed if strategy == "norm" else make_model,
+        models.get(strategy, make_model),
         STRATEGIES[strategy](),
         initial=initial_labels(source.train.targets, seed=0, count=9),
         trainer=Trainer(
@@ -191,7 +204,10 @@ def at_batches(event: Callable[[], None]) -> None:
     """
 
     def before(module: nn.Module, inputs: Any) -> None:
-        if isinstance(module, MLP | Normed) and len(inputs[0]) != 2:
+        if (
+            isinstance(module, MLP | Normed | TextTransformer)
+            and len(tensors_of(inputs[0])[0]) != 2
+        ):
             event()
 
     register_module_forward_pre_hook(before)
