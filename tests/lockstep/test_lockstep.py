@@ -10,6 +10,7 @@ from typing import Any
 
 import named_inputs
 import pytest
+import token_texts
 import torch
 from rejecting import Rejecting
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from dal.data.source import Dataset, Source
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
-from dal.models import MLP, LeNet5, LogisticRegression, Output
+from dal.models import MLP, EmbeddingBag, LeNet5, LogisticRegression, Output, TextTransformer
 from dal.oracles import Oracle
 from dal.query import (
     BALD,
@@ -468,6 +469,24 @@ def test_lockstep_on_inputs_by_name_equals_separate_runs(case: str, tmp_path: Pa
     runs = [("entropy", 0), ("instability", 1), ("margin", 2)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
     # Test part and stop set are predicted in each round.
+    assert experiment.done == {("fit", 3): 4, ("predict", 3): 8, ("scan", 3): 3}
+
+
+@pytest.mark.parametrize("kind", [EmbeddingBag, TextTransformer])
+def test_lockstep_on_texts_equals_separate_runs(kind: Any, tmp_path: Path) -> None:
+    """Texts of many lengths, each run's batches cut to lengths of their own; dropout included."""
+
+    class Texts(Experiment):
+        def source(self, seed: int) -> Source:
+            return token_texts.source(80, multilabel=True, seed=seed)
+
+    def make(input_shape: Any, num_classes: int) -> nn.Module:
+        network: nn.Module = kind(input_shape, num_classes, token_texts.WORDS, width=8)
+        return network
+
+    experiment = Texts(make, Trainer(3, 4, sgd(0.05)))
+    runs = [("multilabel_margin", seed) for seed in range(3)]
+    assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
     assert experiment.done == {("fit", 3): 4, ("predict", 3): 8, ("scan", 3): 3}
 
 
