@@ -41,9 +41,13 @@ class Ensemble:
 
     Attributes:
         size: K, at least 2.
-        bootstrap: Fit each of the others on labels drawn with replacement.
+        bootstrap: Fit each of the others on as many labels drawn with replacement, anew each round:
+            what linear models need, which end at one optimum from any start. A class of few labels
+            may be missing from a member's; that member then thinks it unlikely, which tells how
+            little is known of it.
 
     Reference:
+        L. Breiman. Bagging predictors. Machine Learning 24, 1996, for ``bootstrap``.
         B. Lakshminarayanan, A. Pritzel and C. Blundell. Simple and scalable predictive uncertainty
         estimation using deep ensembles. NIPS 2017.
     """

@@ -16,6 +16,7 @@ from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import Ensemble, check_members
 from dal.learners.network import TorchLearner, same_again
 from dal.models.base import MakeModel
+from dal.models.sparse import SparseLinear
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Members, Needs, Probs
@@ -83,6 +84,12 @@ class EnsembleLearner(Learner):
             )
         if len({id(member.model) for member in self.members}) < committee.size:
             raise ValueError(f"committee=ensemble: {same_again(name)}")
+        sparse = isinstance(getattr(self.main.model, "head", None), SparseLinear)
+        if sparse and not committee.bootstrap:
+            raise ValueError(
+                f"committee=ensemble: {name} of terms starts from weights of 0, so all members "
+                "would be nearly the same; set committee.bootstrap=true"
+            )
         if not committee.bootstrap and trainer.forgets_start(self.main.model):
             raise ValueError(
                 f"committee=ensemble: {type(trainer).__name__} fits {name} "

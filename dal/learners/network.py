@@ -23,6 +23,7 @@ from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.deciding import cross_predicted
 from dal.learners.look_ahead import network_risk, why_not_movable
 from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer, numel_in
+from dal.models.sparse import SparseLinear
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import (
@@ -145,11 +146,14 @@ class TorchLearner(Learner):
                 f"{reason}; choose model=bayesian_cnn or another network with dropout, "
                 "committee=ensemble or committee=rounds"
             )
-        reason = why_not_movable(last_layer(self.model))
+        reason, remedy = why_not_movable(last_layer(self.model)), "choose another model or strategy"
+        if isinstance(getattr(self.model, "head", None), SparseLinear):
+            reason = "has one of sparse rows, of a weight for every term"
+            remedy = f"set data/encoder=bag_of_words for features of texts, or {remedy}"
         if reason and any(isinstance(need, LookAhead) for need in needs):
             raise TypeError(
                 f"{strategy} looks ahead by moving the last layer, and {type(self.model).__name__} "
-                f"{reason}; choose another model or strategy"
+                f"{reason}; {remedy}"
             )
         lacking = LookAhead if Features in self.capabilities else Features | LookAhead
         looks = [need for need in needs if isinstance(need, lacking)]

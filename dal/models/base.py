@@ -158,7 +158,7 @@ def check_small_images(name: str, input_shape: InputSpec) -> None:
         return
     remedy = "choose another model"
     if len(input_shape) == 1:
-        remedy += ", such as model=mlp, which takes features"
+        remedy += ", such as model=mlp, which takes features (for texts experiment=text)"
     elif len(input_shape) == 3 and input_shape[0] in (1, 3):
         remedy = f"set data.size=28 or data.size=32 to resize, or {remedy}"
     raise ValueError(

@@ -194,7 +194,7 @@ def image_shape(input_shape: InputSpec, model: str) -> tuple[int, ...]:
     """
     shape = one_shape(input_shape, model)
     if len(shape) != 3:
-        remedy = "; choose another model, such as model=mlp"
+        remedy = "; choose another model, such as model=mlp (for texts experiment=text)"
         raise ValueError(f"{model} takes images (channels, H, W), not inputs of {shape}{remedy}")
     return shape
 

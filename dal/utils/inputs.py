@@ -85,7 +85,7 @@ def one_shape(spec: InputSpec, who: str) -> tuple[int, ...]:
         return spec
     raise TypeError(
         f"{who} takes one tensor, and samples have {', '.join(spec)}; choose a model that is "
-        "given a dict of tensors"
+        "given a dict of tensors, or for texts data/encoder=model, which gives what a model takes"
     )
 
 
