@@ -214,7 +214,8 @@ def test_runs_in_lockstep_get_the_same_features() -> None:
 def test_members_of_an_ensemble_stand_beside_the_features() -> None:
     needs: frozenset[Need] = frozenset({Features(), Members()})
     source = make_texts(multilabel=True)
-    view = learner_of(source, Ensemble(3), needs).scan(CANDIDATES, needs, RoundContext())
+    learner = learner_of(source, Ensemble(3, bootstrap=True), needs)
+    view = learner.scan(CANDIDATES, needs, RoundContext())
     assert torch.equal(view[Features()], source.embedding[CANDIDATES])
     assert view[Members()].shape == (3, len(CANDIDATES), 3)
 
