@@ -228,6 +228,8 @@ def save_model(
         "weights": model.state_dict(),
         "thresholds": list(thresholds),
     }
+    if state["spec"] is not None:  # what the network read of a folder is kept with its weights
+        state["spec"] |= getattr(model, "arguments", {})
     checkpoint.save(run_dir / FILE, state)
 
 
@@ -377,6 +379,8 @@ def _build(state: dict[str, Any], path: Path, allow: Sequence[str]) -> Any:
         given["weights"] = None
         if name.startswith("dal.") and "trainable" in given:  # nothing is trained here
             given["trainable"] = "all"
+    if name.startswith("dal.") and "path" in given:
+        given["path"] = None
     check_arguments(target, given, name)
     return build_model(partial(target, **given), *_arguments(state))
 

@@ -10,6 +10,7 @@ from dal.models.resnet18 import ResNet18
 from dal.models.text_transformer import TextTransformer
 from dal.models.timm_network import TimmNetwork
 from dal.models.torchvision_network import TorchvisionNetwork
+from dal.models.transformers_network import TransformersNetwork
 
 __all__ = [
     "MLP",
@@ -23,5 +24,6 @@ __all__ = [
     "TextTransformer",
     "TimmNetwork",
     "TorchvisionNetwork",
+    "TransformersNetwork",
     "forward",
 ]

@@ -14,9 +14,12 @@ from dal.data.texts.bag_of_words import BagOfWords
 from dal.data.texts.encoder import TextEncoder
 from dal.data.texts.ngrams import NGrams
 from dal.data.texts.stores import EncodedStore, RaggedStore, TextStore
+from dal.data.texts.tokenizer import Tokenizer
 from dal.data.texts.word_ids import WordIds
 
-ENCODERS: dict[str, type[TextEncoder]] = {one.kind: one for one in (NGrams, BagOfWords, WordIds)}
+ENCODERS: dict[str, type[TextEncoder]] = {
+    one.kind: one for one in (NGrams, BagOfWords, WordIds, Tokenizer)
+}
 """Every encoder by its kind."""
 
 
