@@ -118,6 +118,8 @@ def test_option_composes_with_resolved_values(path: Path) -> None:
 def test_option_names_exactly_the_parameters_of_its_target(path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     given = GIVEN_AT_BUILD_TIME.get(path.parent.name, set())
+    if path.stem == "transformers":  # its tokenizer is given a size; its config comes of a folder
+        given = {"input_shape", "num_classes", "config"}
     parameters = set(inspect.signature(find(settings["_target_"])).parameters) - given
     assert set(settings) - {"_target_", "defaults"} | composed_from_others(settings) == parameters
     for value in settings.values():
