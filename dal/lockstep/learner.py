@@ -21,6 +21,7 @@ from dal.lockstep.fit import StackedFit, advance, ends_stacking
 from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import CannotStackError
 from dal.lockstep.stand_ins import why_not
+from dal.models.text_transformer import Attention
 from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Features, Need, Needs, Probs, of_candidates, of_others
@@ -196,7 +197,8 @@ class Lockstep:
     Args:
         count: R, the number of runs.
         mode: ``true`` stacks whatever can be stacked, ``false`` nothing; ``auto`` leaves out what
-            is no faster together: networks with convolutions on a CPU, large ones on a GPU.
+            is no faster together: networks with convolutions or attention on a CPU, those with many
+            convolutions on a GPU.
 
     Attributes:
         count: R.
@@ -230,9 +232,12 @@ class Lockstep:
             reason = f"these runs go on one by one, as they cannot be stacked: {reason}"
             self._refuse(_kind(learner), reason)
             return False
-        modules = learner.model.modules()
+        modules = list(learner.model.modules())
+        on_cpu = learner.device.type == "cpu"
+        if self._mode == "auto" and on_cpu and any(isinstance(m, Attention) for m in modules):
+            return False
         weights = sum(m.weight.numel() for m in modules if isinstance(m, CONVOLUTIONS))
-        limit = 1 if learner.device.type == "cpu" else BUSY
+        limit = 1 if on_cpu else BUSY
         return self._mode == "true" or weights < limit
 
     def _execute(self, requests: list[Request]) -> None:

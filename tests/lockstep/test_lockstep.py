@@ -20,6 +20,7 @@ from dal import checkpoint
 from dal.data import initial_labels, make_multilabel_classification, make_source
 from dal.data.prepare import Prepare
 from dal.data.source import Dataset, Source
+from dal.learners import TorchLearner
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep.replicas import Place
 from dal.lockstep.stack import Stack
@@ -488,6 +489,17 @@ def test_lockstep_on_texts_equals_separate_runs(kind: Any, tmp_path: Path) -> No
     runs = [("multilabel_margin", seed) for seed in range(3)]
     assert_lockstep_equals_separate_runs(experiment, runs, tmp_path)
     assert experiment.done == {("fit", 3): 4, ("predict", 3): 8, ("scan", 3): 3}
+
+
+def test_lockstep_auto_leaves_attention_on_a_cpu_one_by_one() -> None:
+    source = token_texts.source()
+    for kind, stacked in ((EmbeddingBag, True), (TextTransformer, False)):
+        network = kind(source.input_shape, 3, token_texts.WORDS, width=8)
+        learner = TorchLearner(
+            network, Trainer(), source, source.task, seed=0, device=torch.device("cpu")
+        )
+        wrapped = Lockstep(2).wrap(learner, Replica("one", lambda replica: None))
+        assert wrapped.numerics()["replicas"] == (2 if stacked else 1)
 
 
 def test_lockstep_fits_to_the_optimum_are_done_one_by_one(tmp_path: Path) -> None:
