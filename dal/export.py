@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from dal import checkpoint
+from dal.data.faults import naming
 from dal.data.inputs import as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
 from dal.data.prepare import Prepare
 from dal.data.reading import PathLike, Samples, inputs_like
 from dal.data.source import UNKNOWN, Source, Split
 from dal.data.store import ArrayStore, Store, store_of
+from dal.data.texts.encoder import TextEncoder
+from dal.data.texts.predicting import encoded_like, encoder_for
 from dal.inference.pool_pass import auto_batch_size, predict_logits
 from dal.models.base import MakeModel, build_model, numel_in
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
@@ -32,8 +35,8 @@ from dal.utils.numerics import pick_device
 
 FILE = MODEL
 
-Raw = np.ndarray[Any, Any] | Tensor | dict[str, Any]
-"""Raw inputs: an array or a tensor, or several by name."""
+Raw = np.ndarray[Any, Any] | Tensor | dict[str, Any] | Sequence[str]
+"""Raw inputs: an array or a tensor, or several by name; or texts."""
 BATCHES = 4
 """Batches of a block of files."""
 
@@ -66,6 +69,7 @@ class Predictor:
         seen: See `dal.data.Source.seen`; None where nothing tells.
         recipe: How a file of samples becomes inputs, see `dal.data.Dataset.recipe`; None where that
             is reading an array.
+        encoder: Makes inputs of texts, where the model learned from such.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class Predictor:
         data: str = "",
         seen: Tensor | None = None,
         recipe: Mapping[str, Any] | None = None,
+        encoder: TextEncoder | None = None,
     ) -> None:
+        self.encoder = encoder
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
         self.input_shape = input_shape
@@ -93,13 +99,14 @@ class Predictor:
             inputs: Raw inputs as in the training data, in memory or opened with
                 ``numpy.load(path, mmap_mode="r")``: uint8 images (N, H, W),
                 (N, H, W, channels) or (N, channels, H, W), or features (N, D); a tensor may be on
-                any device. Or arrays (N, ...) by name.
+                any device. Or arrays (N, ...) by name. Or N texts, for a model that learned from
+                such: a list, an array or a column of them.
 
         Returns:
             float32, (N, C), on the CPU.
 
         Raises:
-            ValueError: The inputs are of no such shape, or not finite.
+            ValueError, TypeError: They are of no such shape, not finite, or no texts; says which.
         """
         split = self.split(inputs)
         numel = numel_in(self.model, split.store.spec)
@@ -137,7 +144,8 @@ class Predictor:
         for number, block in enumerate(samples.read(BATCHES * size)):
             probs = torch.full((len(block.names), len(self.class_names)), torch.nan)
             if block.inputs is not None:
-                split = self.split(store_of(block.inputs))
+                some = block.inputs
+                split = self.split(some if isinstance(some, list) else store_of(some))
                 size = min(size, len(split)) if number == 0 else size
                 sound = [row for row in range(len(probs)) if row not in block.faults]
                 probs[sound] = self._probs(split, size)
@@ -149,8 +157,11 @@ class Predictor:
         Raises:
             ValueError: See `predict_proba`.
         """
-        store = _store(inputs)
+        encoded = encoded_like(self.encoder, inputs, self.input_shape)
+        store = _store(inputs) if encoded is None else encoded
         own, trained_on = store.spec, self.input_shape
+        if encoded is not None and isinstance(own, dict) and isinstance(trained_on, dict):
+            own = {name: trained_on.get(name, own[name]) for name in own}  # of any length
         if isinstance(own, tuple) and isinstance(trained_on, tuple):
             compared = 1 if len(own) == 3 and self.prepare.size is not None else None
             own, trained_on = own[:compared], trained_on[:compared]
@@ -342,7 +353,9 @@ def _predictor(
     kind, limits = state.get("task", "multiclass"), state.get("thresholds", ())  # once without
     task = task_named(kind, len(names), limits)
     shape, on = _spec(state["input_shape"]), (state.get("data", ""), _rows(state.get("seen")))
-    return Predictor(model, names, prepare, shape, device, task, *on, state.get("recipe"))
+    with naming(str(path)):
+        encoder = encoder_for(recipe := state.get("recipe"), state.get("vocab_size"))
+    return Predictor(model, names, prepare, shape, device, task, *on, recipe, encoder)
 
 
 def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) -> EstimatorModule:

@@ -1,11 +1,11 @@
 """Predict files by the model of a run: ``dal predict saved/RUN photos --out predictions.csv``.
 
 Takes what the run learned from: a folder of pictures, or one of them; a table (.csv, .jsonl,
-.parquet, ...); or arrays (.npz, .npy). The table it writes has a row for each sample: file, id or
-number of the row, class, probability; of several labels all that are more probable than one half,
-or than the thresholds that the run fitted, with ';' between them, '-' for none, and the probability
-of this set. A sample that cannot be read has no
-class, and is named at the end.
+.parquet, ...); texts, in a column of a table or a text a line (.txt); or arrays (.npz, .npy). The
+table it writes has a row for each sample: file, id or number of the row, class, probability; of
+several labels all that are more probable than one half, or than the thresholds that the run fitted,
+with ';' between them, '-' for none, and the probability of this set. A sample that cannot be read
+has no class, and is named at the end.
 """
 
 import argparse
@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("path", type=Path, help="folder of pictures, picture, table, .npz or .npy")
+    parser.add_argument(
+        "path", type=Path, help="folder of pictures, picture, table, .txt, .npz or .npy"
+    )
     out = "table to write; default: predictions.csv"
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help=out)
     every = "write the probabilities of all classes too"

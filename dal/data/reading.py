@@ -27,6 +27,8 @@ from dal.data.npz import stored_inputs
 from dal.data.store import Store
 from dal.data.table_features import Encoder, say_unknown
 from dal.data.table_files import BLOCK, ENDINGS, read_blocks, read_table
+from dal.data.texts.predicting import columns_of, id_of, text_blocks
+from dal.data.texts.reading import read_texts
 from dal.utils.inputs import Inputs
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,13 @@ class Block:
 
     Attributes:
         names: What people know the n samples by.
-        inputs: Those that can be read, in their order, before any preparation; None where none can.
+        inputs: Those that can be read, in their order, before any preparation: arrays, or a list of
+            texts; None where none can.
         faults: Why others cannot, by their place in the block.
     """
 
     names: Sequence[str]
-    inputs: Inputs | None
+    inputs: Inputs | list[str] | None
     faults: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -74,7 +77,8 @@ def inputs_like(recipe: Recipe | None, path: PathLike | Sequence[PathLike]) -> S
     Args:
         recipe: See `dal.data.Dataset.recipe`; None for a model that learned from arrays.
         path: An ``.npz`` archive or ``.npy`` file of inputs, for any model; a table, for one that
-            learned from a table; a folder of pictures, a picture, a list of pictures, or a table
+            learned from a table or from texts; a ``.txt`` file of a text a line, for one that
+            learned from texts; a folder of pictures, a picture, a list of pictures, or a table
             with a column ``file_name``, for one that learned from pictures.
 
     Raises:
@@ -96,6 +100,8 @@ def inputs_like(recipe: Recipe | None, path: PathLike | Sequence[PathLike]) -> S
         return _pictures(*found, recipe)
     if recipe is not None and kind == "table" and ending in ENDINGS and path.is_file():
         return _table(path, recipe)
+    if recipe is not None and kind == "texts" and ending in ENDINGS and path.is_file():
+        return _texts(path, recipe)
     what = "a folder" if path.is_dir() else f"a file {ending}" if ending else "a file"
     raise ValueError(f"{path} is {what}, but {_takes(kind)}")
 
@@ -109,6 +115,11 @@ def _takes(kind: str | None) -> str:
         )
     if kind == "table":
         return f"the model learned from a table; give one with its columns ({', '.join(ENDINGS)})"
+    if kind == "texts":
+        return (
+            f"the model learned from texts; give a table with a column of them "
+            f"({', '.join(ENDINGS)}), or a .txt file of a text a line"
+        )
     return (
         "the model learned from arrays; give an .npz or .npy file of inputs like those (numpy.save)"
     )
@@ -144,6 +155,17 @@ def _table(path: Path, recipe: Recipe) -> Samples:
 
     has_ids = bool(name) and name in next(read_blocks(path, 1))
     return Samples(name if has_ids else "row", None, read)
+
+
+def _texts(path: Path, recipe: Recipe) -> Samples:
+    def read(size: int) -> Iterator[Block]:
+        for names, texts, faults in text_blocks(path, recipe, min(size, BLOCK)):
+            sound = [text for row, text in enumerate(texts) if row not in faults]
+            yield Block(names, sound or None, faults)
+
+    name = id_of(recipe)
+    has_ids = name is not None and name in next(read_texts(path, columns_of(recipe), 1))
+    return Samples(name if name is not None and has_ids else "row", None, read)
 
 
 def _files_of(path: Path, ending: str) -> tuple[list[str], list[Path]] | None:
