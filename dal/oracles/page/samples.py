@@ -77,7 +77,9 @@ class Samples:
         if isinstance(shown, Tensor) and shown.ndim == 3:
             return _described("image", title=self._title(index, content))
         if isinstance(shown, str):
-            return _described("text", text=shown)
+            # Contents of texts with names are "name: text".
+            title = content.removesuffix(shown).removesuffix(": ")
+            return _described("text", title=title or None, text=shown)
         if row_of_table is not None:
             title, cells = row_of_table
             return _described("table", title=title or None, columns=list(cells.items()))

@@ -16,7 +16,7 @@ import torch
 from label_studio_server import TOKEN, LabelStudio, serving
 from PIL import Image
 
-from dal.data import Dataset, make_source, table
+from dal.data import Dataset, make_source, table, text
 from dal.data.source import Source
 from dal.oracles import LabelStudioOracle
 from dal.oracles.label_studio import tasks
@@ -412,6 +412,25 @@ def test_settings_out_of_range(
     with pytest.raises(ValueError, match=fault):
         oracle(studio, tmp_path, images(), **{"pictures": "local", **settings})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("id", [None, "key"])
+def test_texts_of_a_file_are_shown_as_texts(
+    studio: LabelStudio, tmp_path: Path, id: str | None
+) -> None:
+    path = tmp_path / "texts.csv"
+    path.write_text('key,text\nk1,"=<b>a</b>\n$b"\nk2,שלום a b\nk3,https://a.b\n', encoding="utf-8")
+    data = text(str(path), None, id=id, class_names=NAMES)
+    asking = oracle(studio, tmp_path, make_source(data, kind="none", seed=0))
+    asking.submit(Query(torch.arange(3), torch.full((3,), math.nan)), -1)
+    told = [f"k{n}: " if id else "" for n in (1, 2, 3)]
+    assert [task["data"]["text"] for task in studio.tasks] == [
+        f"{told[0]}=<b>a</b>\n$b",
+        f"{told[1]}שלום a b",
+        f"{told[2]}https://a.b",
+    ]
+    (project,) = studio.projects.values()
+    assert '<Text name="sample" value="$text"/>' in project["label_config"]
 
 
 def test_rows_are_shown_by_their_columns(studio: LabelStudio, tmp_path: Path) -> None:

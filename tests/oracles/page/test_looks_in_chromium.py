@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from browser import Asking, chromium, enter, press, table_source, text_source, wait_for_item
 
+from dal.data import Dataset, make_source
+
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 LARGE_TYPE = {"viewport": {"width": 640, "height": 400}}  # 1280 x 800 at 200 %
 ENOUGH = 4.5  # WCAG 2.2, 1.4.3
@@ -147,6 +149,23 @@ def test_texts_can_be_read_to_the_end_by_keys(browser: Any, tmp_path: Path) -> N
         live = page.evaluate("() => document.querySelector('#live').textContent")
         assert "a long text" in live
         assert len(live) < 500
+
+
+ODD = ["<img src=x onerror=\"document.title='run'\"> &amp;", "good\n\nשלום, עולם", "", "w" * 10**6]
+
+
+def test_odd_texts_are_shown_as_texts(browser: Any, tmp_path: Path) -> None:
+    texts: list[str] = [*ODD, "good", "bad"]
+    data = Dataset("texts", texts, ["a", "b", "a", "b", "a", "b"])  # type: ignore[arg-type]
+    with Asking(tmp_path, make_source(data, seed=0, kind="none"), size=4) as asking:
+        page = enter(browser, asking)
+        for text in ODD:
+            shown = page.locator("#stage p").text_content()
+            assert shown == (text or "(an empty text)")
+            assert page.locator("#stage img").count() == 0
+            press(page, "a")
+        assert page.title() != "run"
+        assert "(an empty text)" in page.locator("#strip .thumb").all_text_contents()
 
 
 def test_rows_are_tables_of_two_columns(browser: Any, tmp_path: Path) -> None:

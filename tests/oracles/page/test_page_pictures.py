@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from waiting import join
 
-from dal.data import Dataset, image_folder, make_source, table
+from dal.data import Dataset, image_folder, make_source, table, text
 from dal.data.source import Source
 from dal.features import Arrays
 from dal.oracles.page.samples import BusyError, Samples, UnseenError
@@ -161,6 +161,20 @@ def test_cells_are_those_of_the_file(id: str | None, tmp_path: Path) -> None:
         "columns": [*name, ("size", "40.4444444076"), ("color", "red")],
     }  # fmt: skip
     assert samples.describe(1)["columns"][-2:] == [("size", ""), ("color", "")]
+
+
+@pytest.mark.parametrize("id", [None, "key"])
+def test_texts_of_a_file_are_shown_as_they_are_with_their_names(
+    id: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.csv"
+    path.write_bytes(b'key,text,label\nk1,"=a <b>\r\nbold: a ",x\nk2,a b,y\nk3,,x\n')
+    samples = Samples(make_source(text(str(path), "label", id=id), seed=0, kind="none"))
+    for index, expected in enumerate(["=a <b>\r\nbold: a ", "a b", ""]):
+        assert samples.describe(index) == {
+            "kind": "text", "title": f"k{index + 1}" if id else None, "text": expected,
+            "columns": None,
+        }  # fmt: skip
 
 
 def test_texts_and_bare_numbers_are_shown() -> None:

@@ -7,6 +7,7 @@ const KEPT = 40; // samples in the memory of the page
 const SMALL = 128; // pixels; below, pixels are drawn as squares
 const TINY = 16; // but not so few, whose squares hide what lines show
 const ENLARGED = 16; // at most so many times at first sight
+const EMPTY = "(an empty text)";
 
 /** Decodes before it is shown; the alternative text says nothing that could give the class away. */
 async function picture(url) {
@@ -30,14 +31,15 @@ async function build(id) {
   const found = await api.sample(id);
   const parts = [];
   if (found.image) parts.push(await picture(found.image));
-  if (found.text) parts.push(make("p", { class: "text", dir: "auto" }, found.text));
+  if (found.text?.trim()) parts.push(make("p", { class: "text", dir: "auto" }, found.text));
+  else if (found.text !== null) parts.push(make("p", { class: "text empty" }, EMPTY));
   if (found.columns) parts.push(table(found.columns));
   if (found.title) parts.push(make("figcaption", { dir: "auto" }, found.title));
   return { parts, image: found.image, words: inShort(found), guess: found.guess, probs: found.probs };
 }
 
 function inShort({ text, columns, title }) {
-  if (text) return text;
+  if (text !== null) return text.trim() || EMPTY;
   if (columns) return columns.map(([name, value]) => `${name}: ${value}`).join(", ");
   return title ?? "";
 }
