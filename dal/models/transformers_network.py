@@ -41,7 +41,7 @@ class TransformersNetwork(FineTuned):
         vocab_size: V, the number of tokens; of a random start the network has so many.
         path: A folder with ``config.json`` and weights (``model.safetensors``, also in parts, or
             ``pytorch_model.bin``); or a name of huggingface.co, which is downloaded once.
-        config: The content of ``config.json`` instead of a path, for a random start.
+        architecture: The content of ``config.json`` instead of a path, for a random start.
         weights: ``DEFAULT`` for those of the folder, a random start where it holds none; None for a
             random start; or a file (.pt, .pth, .safetensors) with a state dict of that network,
             also below a prefix.
@@ -69,7 +69,7 @@ class TransformersNetwork(FineTuned):
         num_classes: int,
         vocab_size: int | None = None,
         path: str | None = None,
-        config: Mapping[str, Any] | None = None,
+        architecture: Mapping[str, Any] | None = None,
         weights: str | None = "DEFAULT",
         pooling: Pooling = "mean",
         trainable: Trainable = "all",
@@ -81,11 +81,11 @@ class TransformersNetwork(FineTuned):
         name = "the network" if path is None else f"model.path={path}"
         files: list[Path] = []
         size = None
-        if config is None:
-            config, files = _files(path, weights)
+        if architecture is None:
+            architecture, files = _files(path, weights)
             size = None if files else vocab_size
         check_trainable(trainable, weights if files else None)
-        network, config = _network(dict(config), size, name)
+        network, config = _network(dict(architecture), size, name)
         if files:
             state = {k: v for file in files for k, v in _state(file).items()}
             remedy = f"give the folder of the {CONFIG} that they are of"
@@ -100,7 +100,7 @@ class TransformersNetwork(FineTuned):
         body = _Pooled(network, pooling, config.get("pad_token_id"))
         width = _tried(body, tokens, min(known, vocab_size or known), name)
         super().__init__(body, width, num_classes, trainable, name)
-        self.arguments = {"path": None, "config": config}
+        self.arguments = {"path": None, "architecture": config}
 
 
 class _Pooled(nn.Module):

@@ -148,7 +148,9 @@ def columns_of(recipe: Mapping[str, Any]) -> list[str]:
     """
     columns = recipe.get("columns", [TEXT])
     if not isinstance(columns, list) or not columns or not all(isinstance(c, str) for c in columns):
-        raise ValueError("what the model says of the columns of texts is damaged; restore model.pt")
+        raise ValueError(
+            "what the model says of the columns of texts is damaged; restore the file of the model"
+        )
     return columns
 
 
