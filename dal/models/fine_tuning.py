@@ -113,46 +113,53 @@ def _freeze(body: nn.Module, trainable: Trainable, name: str) -> tuple[str, ...]
 
 
 def last_block(body: nn.Module, name: str) -> str:
-    """The last of the blocks that a network repeats.
-
-    Its blocks are the modules of the class that is there more than once and holds the most
-    parameters; neither layers, which have no modules of their own, nor plain sequences, lists and
-    dicts of modules count, nor what lies within another block. In a ResNet it is the last residual
-    block, in a ViT the last encoder block; in a network whose stages are modules of a class of
-    their own, the last stage.
+    """The last of the blocks that a network repeats, see `blocks_of`: its name among the modules.
 
     Args:
         body: The network.
         name: In words, for errors.
 
-    Returns:
-        Its name among the network's modules.
-
     Raises:
         ValueError: Nothing is repeated.
     """
-    plain = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    blocks = {
-        key: module
-        for key, module in body.named_modules()
-        if key and any(module.children()) and not isinstance(module, plain)
-    }
-    count = Counter(map(type, blocks.values()))
-    sizes: Counter[type[nn.Module]] = Counter()
-    last: dict[type[nn.Module], str] = {}
-    outer = "."
-    for key, module in blocks.items():
-        kind = type(module)
-        if count[kind] > 1 and not key.startswith(outer):
-            outer = f"{key}."
-            sizes[kind] += sum(parameter.numel() for parameter in module.parameters())
-            last[kind] = key
-    if not sizes:
+    blocks = blocks_of(body)
+    if not blocks:
         raise ValueError(
             f"{name} repeats no block, whose last could be trained; set model.trainable=head or "
             "all, or choose another network, such as resnet18"
         )
-    return last[sizes.most_common(1)[0][0]]
+    return blocks[-1]
+
+
+def blocks_of(network: nn.Module) -> list[str]:
+    """The blocks that a network repeats, from the bottom to the top.
+
+    They are the modules of the class that is there more than once and holds the most parameters;
+    neither layers, which have no modules of their own, nor plain sequences, lists and dicts of
+    modules count, nor what lies within another block: the residual blocks of a ResNet, the encoder
+    blocks of a ViT or a BERT; of a network whose stages are modules of a class of their own, the
+    stages.
+
+    Returns:
+        Their names among the network's modules; none where nothing is repeated.
+    """
+    plain = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    modules = {
+        key: module
+        for key, module in network.named_modules()
+        if key and any(module.children()) and not isinstance(module, plain)
+    }
+    count = Counter(map(type, modules.values()))
+    sizes: Counter[type[nn.Module]] = Counter()
+    blocks: dict[type[nn.Module], list[str]] = {}
+    outer = "."
+    for key, module in modules.items():
+        kind = type(module)
+        if count[kind] > 1 and not key.startswith(outer):
+            outer = f"{key}."
+            sizes[kind] += sum(parameter.numel() for parameter in module.parameters())
+            blocks.setdefault(kind, []).append(key)
+    return blocks[sizes.most_common(1)[0][0]] if sizes else []
 
 
 def take_channels(network: nn.Module, channels: int, loaded: bool, name: str) -> None:

@@ -53,6 +53,7 @@ class TransformersNetwork(FineTuned):
 
     Attributes:
         arguments: Those that build the network again without the folder.
+        sample_numel: See `dal.models.base.numel_in`.
 
     Raises:
         ValueError: transformers is not installed; the network is none of its encoders of texts, or
@@ -100,6 +101,7 @@ class TransformersNetwork(FineTuned):
         body = _Pooled(network, pooling, config.get("pad_token_id"))
         width = _tried(body, tokens, min(known, vocab_size or known), name)
         super().__init__(body, width, num_classes, trainable, name)
+        self.sample_numel = tokens * width
         self.arguments = {"path": None, "architecture": config}
 
 

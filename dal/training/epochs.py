@@ -48,6 +48,7 @@ class Recipe(Protocol):
     warmup: float
     schedule_by: Literal["epoch", "step"]
     body_lr_factor: float
+    layer_lr_decay: float
 
 
 class Epochs(ABC):

@@ -20,7 +20,7 @@ from dal.training.average import Average
 from dal.training.context import FitContext, FitState, Progress, Samples, Save
 from dal.training.cuda_graph import step_graphs
 from dal.training.epochs import Epochs, Metrics, Recipe, split_batches
-from dal.training.optim import BODY, parameter_groups, set_rates, warmed_up
+from dal.training.optim import lr_factors, parameter_groups, set_rates, warmed_up
 from dal.utils.inputs import Inputs, map_tensors, num_bytes, one_tensor
 from dal.utils.ranks import current
 from dal.utils.seeding import derive, generator, generator_states, seeded
@@ -45,6 +45,7 @@ class Fit(Epochs):
         state: Where the fit stands between two epochs.
         average: The running average of the weights; None without one.
         epoch_steps: Steps of an epoch.
+        lr_factors: See `dal.training.optim.lr_factors`.
         resident: All inputs prepared, (M, ...), where they are small enough to be kept; or None.
     """
 
@@ -63,6 +64,7 @@ class Fit(Epochs):
         self.resident = self._resident_inputs()
         self.state = FitState()
         self.epoch_steps = len(split_batches(torch.arange(self.taken), trainer.batch_size))
+        self.lr_factors = lr_factors(model, trainer.body_lr_factor, trainer.layer_lr_decay)
         self.optimizer = self.make_optimizer(dict(model.named_parameters()))
         by_step = {"steps": self.epoch_steps} if trainer.schedule_by == "step" else {}
         self.scheduler = trainer.scheduler(self.optimizer, **by_step)
@@ -89,9 +91,8 @@ class Fit(Epochs):
 
     def make_optimizer(self, named: Mapping[str, nn.Parameter]) -> Optimizer:
         """An optimizer of the model's parameters, or of others in their places, by name."""
-        return self.trainer.optimizer(
-            parameter_groups(self.model, named, self.trainer.body_lr_factor)
-        )
+        groups = parameter_groups(self.model, named, len(self.lr_factors))
+        return self.trainer.optimizer(groups)
 
     def run(self) -> FitState:
         """Train to the end and leave the network with its best weights; gives the final state."""
@@ -148,10 +149,8 @@ class Fit(Epochs):
     def _rates(self, steps: int) -> list[float]:
         """Rates of a step before which so many have been done, as the schedule stands."""
         warm = warmed_up(steps, self.trainer.warmup * self.epoch_steps)
-        rates = [group["lr"] * warm for group in self.optimizer.param_groups]
-        if self.trainer.body_lr_factor != 1:
-            rates[BODY] *= self.trainer.body_lr_factor
-        return rates
+        groups = zip(self.optimizer.param_groups, self.lr_factors, strict=True)
+        return [group["lr"] * warm * factor for group, factor in groups]
 
     @contextmanager
     def rates(self) -> Iterator[None]:

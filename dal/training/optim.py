@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from dal.models.base import last_layer
+from dal.models.fine_tuning import blocks_of
 from dal.utils.ranges import check_number, check_whole
 
 __all__ = ["adam", "adamw", "constant", "cosine", "milestones", "sgd", "step"]
@@ -27,9 +28,6 @@ MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
 """Makes the schedule of an optimizer. Those below take ``steps`` as well: how many of the
 schedule's steps are an epoch, in which lengths are given."""
-
-BODY = 1
-"""The group of all parameters but the head's, where the two have learning rates of their own."""
 
 
 def sgd(
@@ -112,34 +110,71 @@ def warmed_up(steps: int, length: float) -> float:
     return min((steps + 1) / length, 1.0) if length > 1 else 1.0
 
 
-def parameter_groups(
-    model: Module, named: Mapping[str, Parameter], body_lr_factor: float
-) -> list[Any]:
-    """What an optimizer is made of: all trained parameters; or those of the head, then the others.
+def lr_factors(model: Module, body_lr_factor: float, layer_lr_decay: float) -> list[float]:
+    """Learning rates as factors of the head's: of the head itself, then of each level below it.
+
+    Levels are the blocks that a network repeats, see `dal.models.fine_tuning.blocks_of`, from the
+    top to the bottom, and what is registered before the first of them, such as the embeddings of
+    tokens. What follows a block belongs to it. Without a decay all that is below the head is one
+    level.
 
     Args:
-        model: Tells which parameters are its head's, see `dal.models.base.last_layer`.
-        named: Its parameters, or others in their places, by name.
-        body_lr_factor: 1 where all have one learning rate.
+        model: A network.
+        body_lr_factor: Of all levels below the head.
+        layer_lr_decay: Factor from each level to the next one below.
+
+    Returns:
+        The factors; a single 1 where all parameters have one learning rate.
 
     Raises:
-        ValueError: The network has no head.
+        ValueError: The network has no head, or repeats no block.
+
+    Reference:
+        K. Clark et al. ELECTRA: Pre-training text encoders as discriminators rather than
+        generators. ICLR 2020, appendix A.
+    """
+    if body_lr_factor == layer_lr_decay == 1:
+        return [1.0]
+    setting = "body_lr_factor" if layer_lr_decay == 1 else "layer_lr_decay"
+    value = body_lr_factor if layer_lr_decay == 1 else layer_lr_decay
+    if last_layer(model) is None:
+        raise ValueError(
+            f"trainer.{setting}={value} is for the layers below the head, and "
+            f"{type(model).__name__} has no linear layer named head; give it one, or set "
+            f"trainer.{setting}=1"
+        )
+    if layer_lr_decay == 1:
+        return [1.0, body_lr_factor]
+    blocks = len(blocks_of(model))
+    if not blocks:
+        raise ValueError(
+            f"trainer.layer_lr_decay={layer_lr_decay} goes from block to block, and "
+            f"{type(model).__name__} repeats none; set trainer.layer_lr_decay=1, and "
+            "trainer.body_lr_factor for one factor of all below the head"
+        )
+    return [1.0, *(body_lr_factor * layer_lr_decay**level for level in range(1, blocks + 2))]
+
+
+def parameter_groups(model: Module, named: Mapping[str, Parameter], levels: int) -> list[Any]:
+    """What an optimizer is made of: all trained parameters, or a group for each level.
+
+    Args:
+        model: Tells which parameters are of which level.
+        named: Its parameters, or others in their places, by name.
+        levels: How many there are, see `lr_factors`: the head's, and those below it downwards.
     """
     trained = {name: p for name, p in named.items() if p.requires_grad}
-    if body_lr_factor == 1:
-        return list(trained.values())
     head = last_layer(model)
-    if head is None:
-        raise ValueError(
-            f"trainer.body_lr_factor={body_lr_factor} is for the layers below the head, and "
-            f"{type(model).__name__} has no linear layer named head; give it one, or set "
-            "trainer.body_lr_factor=1"
-        )
-    of_head = {id(p) for p in head.parameters()}
-    names = {name for name, p in model.named_parameters() if id(p) in of_head}
-    groups: list[list[Parameter]] = [[], []]
-    for name, parameter in trained.items():
-        groups[0 if name in names else BODY].append(parameter)
+    if levels == 1 or head is None:
+        return list(trained.values())
+    of_head, blocks = {id(p) for p in head.parameters()}, blocks_of(model)[: levels - 2]
+    groups: list[list[Parameter]] = [[] for _ in range(levels)]
+    level = levels - 1
+    for name, own in model.named_parameters():
+        inside = (n for n, block in enumerate(reversed(blocks), 1) if name.startswith(f"{block}."))
+        level = next(inside, level)
+        if name in trained:
+            groups[0 if id(own) in of_head else level].append(trained[name])
     return [{"params": group} for group in groups]
 
 

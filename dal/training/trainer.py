@@ -15,7 +15,7 @@ from dal.training.context import FitContext, FitState, Samples
 from dal.training.early_stopping import EarlyStopping
 from dal.training.epochs import normalizes
 from dal.training.fit import Fit
-from dal.training.optim import MakeOptimizer, MakeScheduler, constant, parameter_groups, sgd
+from dal.training.optim import MakeOptimizer, MakeScheduler, constant, lr_factors, sgd
 from dal.training.parallel import ParallelFit
 from dal.utils.inputs import InputSpec, shapes_of
 from dal.utils.memory import check_memory
@@ -60,6 +60,9 @@ class Trainer:
             lengths are in epochs either way.
         body_lr_factor: Learning rate of all layers but the head, as a factor of the head's. The
             head is `dal.models.base.last_layer`.
+        layer_lr_decay: Learning rate of each block of the network as a factor of that of what is
+            above it, down to what is below the first block; see `dal.training.optim.lr_factors`.
+            Times `body_lr_factor`.
 
     Raises:
         ValueError: A value is out of range.
@@ -88,6 +91,7 @@ class Trainer:
         warmup: float = 0.0,
         schedule_by: Literal["epoch", "step"] = "epoch",
         body_lr_factor: float = 1.0,
+        layer_lr_decay: float = 1.0,
     ) -> None:
         sizes = {
             "epochs": epochs,
@@ -116,6 +120,7 @@ class Trainer:
                 "would never reach its learning rate; warm up for fewer epochs, 0 for none"
             )
         check_number("trainer.body_lr_factor", body_lr_factor)
+        check_number("trainer.layer_lr_decay", layer_lr_decay)
         if clip is not None:
             check_number("trainer.clip", clip, positive=True)
         if ema is not None:
@@ -147,7 +152,7 @@ class Trainer:
         self.label_smoothing, self.class_weights = label_smoothing, class_weights
         self.clip, self.ema, self.micro_batch_size = clip, ema, micro_batch_size
         self.warmup, self.schedule_by = warmup, schedule_by
-        self.body_lr_factor = body_lr_factor
+        self.body_lr_factor, self.layer_lr_decay = body_lr_factor, layer_lr_decay
 
     def fit(self, model: nn.Module, samples: Samples, task: Task, context: FitContext) -> FitState:
         """Train a network in place and leave it with the weights of its best epoch.
@@ -209,12 +214,12 @@ class Trainer:
             task: What is learned.
 
         Raises:
-            ValueError: There is no head for `body_lr_factor`; or a BatchNorm, and parts of one
-                sample.
+            ValueError: There is no head for `body_lr_factor`, or no block for `layer_lr_decay`; or
+                a BatchNorm, and parts of one sample.
             TypeError: Samples are no images and shall be augmented, or have several labels each and
                 shall be weighted by class.
         """
-        parameter_groups(model, dict(model.named_parameters()), self.body_lr_factor)
+        lr_factors(model, self.body_lr_factor, self.layer_lr_decay)
         if self.augment is not None:
             self.augment.check(shape)
         if self.class_weights == "balanced" and not (task.exclusive or self.weighs_labels):

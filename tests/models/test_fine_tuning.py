@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dal.inference.gradients import gradient_norms
 from dal.lockstep.fit import advance
-from dal.models.fine_tuning import FineTuned, last_block, take_channels
+from dal.models.fine_tuning import FineTuned, blocks_of, last_block, take_channels
 from dal.task import Multiclass
 from dal.training.context import FitContext, Samples
 from dal.training.fit import Fit
@@ -67,7 +67,7 @@ TRAINED = {
 def begun(model: nn.Module, seed: int = 0) -> Fit:
     samples = Samples(lambda batch: IMAGES[batch], TARGETS)
     optimizer = sgd(0.05, momentum=0.9, weight_decay=0.1)
-    trainer = Trainer(3, 8, optimizer, early_stopping=None)
+    trainer = Trainer(3, 8, optimizer, early_stopping=None, layer_lr_decay=0.5)
     return trainer.begin(model, samples, Multiclass(3), FitContext(seed=seed))
 
 
@@ -140,6 +140,7 @@ def test_stacked_fits_are_those_of_each_network_alone(trainable: str) -> None:
 
 def test_blocks_are_the_outermost_that_repeat_and_hold_the_most() -> None:
     """Not the plain sequences around and within them, which are there more often."""
+    assert blocks_of(Body()) == ["blocks.0", "blocks.1"]
     assert last_block(Body(), "a body") == "blocks.1"
     assert last_block(nn.Sequential(Body(), Block(), Body(), nn.Linear(2, 2)), "two") == "2"
     with pytest.raises(ValueError, match=r"^vgg repeats no block, .* set model\.trainable=head"):

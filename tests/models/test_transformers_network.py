@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dal.inference.gradients import GradientNorms
 from dal.models import TransformersNetwork
-from dal.models.base import build_model, forward
+from dal.models.base import build_model, forward, numel_in
+from dal.training.optim import lr_factors, parameter_groups
 
 L = 12
 SHAPE = {"tokens": (L,), "mask": (L,)}
@@ -134,6 +135,28 @@ def test_it_is_built_again_without_the_folder(folders: dict[str, str]) -> None:
     ).eval()
     again.load_state_dict(network.state_dict())
     assert torch.equal(outputs(again, batch()), outputs(network, batch()))
+
+
+def test_batches_of_the_pass_go_by_the_width_of_the_network(folders: dict[str, str]) -> None:
+    assert numel_in(made(folders["bert"]), SHAPE) == L * 32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learning_rates_by_layer_go_from_the_head_to_the_embeddings(
+    folders: dict[str, str], kind: str
+) -> None:
+    network = made(folders[kind])
+    factors = lr_factors(network, 1.0, 0.5)
+    assert factors == [1.0, 0.5, 0.25, 0.125]
+    groups = parameter_groups(network, dict(network.named_parameters()), len(factors))
+    names = {id(p): name for name, p in network.named_parameters()}
+    levels = [{names[id(p)] for p in group["params"]} for group in groups]
+    assert levels[0] == {"head.weight", "head.bias"}
+    for level, number in ((1, "1"), (2, "0")):
+        inside = {n for n in names.values() if f".{number}." in n}
+        assert inside <= levels[level]
+        assert all(n in inside or "norm" in n for n in levels[level])
+    assert all("embeddings" in name for name in levels[3])
 
 
 def test_frozen_layers_are_left_out(folders: dict[str, str]) -> None:

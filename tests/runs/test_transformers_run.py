@@ -57,6 +57,7 @@ def run(
     **settings: Any,
 ) -> dal.Result:
     data = source(folder, multilabel)
+    options = {"batch_size": 32, "threads": 1, "figures": False} | settings
     return dal.run(
         data,
         partial(TransformersNetwork, path=str(folder), length=tiny_texts.LENGTH),
@@ -64,7 +65,7 @@ def run(
         initial=initial_labels(data.train.targets, seed=0, count=20),
         trainer=Trainer(epochs=8, batch_size=8, optimizer=adamw(lr=0.005), precision=precision),
         committee=Dropout(4) if isinstance(strategy, BALD) else None,
-        settings=dal.Settings(query_size=10, budget=20, threads=1, figures=False, **settings),
+        settings=dal.Settings(query_size=10, budget=20, **options),
         run_dir=run_dir,
     )
 

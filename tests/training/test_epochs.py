@@ -211,6 +211,57 @@ def test_body_and_head_have_their_rates_at_every_step() -> None:
     )
 
 
+class _Part(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x).tanh()
+
+
+class _Tower(nn.Module):
+    """Blocks that repeat, something before and behind them, and a head, which stands first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.stem = nn.Linear(4, 4)
+        self.blocks = nn.Sequential(_Part(), _Part(), _Part())
+        self.norm = nn.LayerNorm(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.stem(x * self.scale))))
+        return logits
+
+
+LEVELS = {"head": 0, "norm": 1, "blocks.2": 1, "blocks.1": 2, "blocks.0": 3, "stem": 4, "scale": 4}
+
+
+@pytest.mark.parametrize("frozen", [(), ("stem", "blocks.0")])
+@pytest.mark.parametrize("body", [1.0, 0.8])
+def test_every_block_goes_on_slower_than_what_is_above_it(
+    body: float, frozen: tuple[str, ...]
+) -> None:
+    model = _Tower()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen or "-"))
+    before = copy.deepcopy(model)
+    trainer = Trainer(
+        1, COUNT, sgd(1.0, momentum=0.0), warmup=1, body_lr_factor=body, layer_lr_decay=0.5
+    )
+    trainer.fit(model, samples(), TASK, FitContext())
+    F.cross_entropy(before(INPUTS), TARGETS).backward()  # type: ignore[no-untyped-call]
+    moved = dict(model.named_parameters())
+    for name, parameter in before.named_parameters():
+        level = next(n for part, n in LEVELS.items() if name.startswith(part))
+        rate = 0.5**level * (body if level else 1.0)
+        step = torch.zeros(()) if parameter.grad is None else rate * parameter.grad
+        assert (parameter.grad is None) == name.startswith(frozen or "-")
+        torch.testing.assert_close(moved[name], parameter - step, rtol=1e-4, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize(
     ("count", "size", "sizes"),
     [(7, None, [7]), (7, 7, [7]), (7, 9, [7]), (7, 3, [3, 4]), (8, 3, [3, 3, 2]), (3, 1, [1] * 3)],
@@ -451,6 +502,13 @@ def test_network_without_head_has_no_body() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     with pytest.raises(ValueError, match=r"Sequential has no linear layer named head"):
         Trainer(body_lr_factor=0.1).fit(model, samples(), TASK, FitContext())
+    with pytest.raises(ValueError, match=r"layer_lr_decay=0\.9 .* no linear layer named head"):
+        Trainer(layer_lr_decay=0.9).fit(model, samples(), TASK, FitContext())
+
+
+def test_network_that_repeats_nothing_has_no_blocks_with_rates_of_their_own() -> None:
+    with pytest.raises(ValueError, match=r"MLP repeats none; set trainer\.layer_lr_decay=1"):
+        Trainer(layer_lr_decay=0.9).fit(network(), samples(), TASK, FitContext())
 
 
 def test_parts_of_one_sample_are_refused_under_batch_norm() -> None:
@@ -472,6 +530,7 @@ def test_parts_of_one_sample_are_refused_under_batch_norm() -> None:
         ({"warmup": 1e300}, ValueError, r"trainer.warmup=1e\+300 is longer than a fit"),
         ({"schedule_by": "batch"}, ValueError, "choose epoch or step"),
         ({"body_lr_factor": -0.1}, ValueError, "trainer.body_lr_factor=-0.1"),
+        ({"layer_lr_decay": -0.1}, ValueError, "trainer.layer_lr_decay=-0.1"),
         ({"class_weights": "equal"}, ValueError, "choose none or balanced"),
         ({"augment": "light"}, TypeError, "trainer/augment=light"),
         (
