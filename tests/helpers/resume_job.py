@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tiny_texts
 import token_texts
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from dal.data import initial_labels, make_source
 from dal.data.initial import cold_start
 from dal.data.source import UNKNOWN, Dataset
 from dal.learners import Committee, Dropout, Ensemble
-from dal.models import MLP, TextTransformer
+from dal.models import MLP, TextTransformer, TransformersNetwork
 from dal.models.base import MakeModel
 from dal.oracles import FilesOracle
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, MultilabelMargin, Strategy
@@ -41,6 +42,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "ensemble": BALD,
     "norm": Margin,
     "texts": MultilabelMargin,
+    "transformers": MultilabelMargin,
 }
 COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(3, bootstrap=True)}
 
@@ -53,6 +55,12 @@ def make_model(input_shape: tuple[int, ...], num_classes: int) -> MLP:
 def make_transformer(input_shape: InputSpec, num_classes: int) -> TextTransformer:
     """A small one, of all that it is made of."""
     return TextTransformer(input_shape, num_classes, token_texts.WORDS, width=8, layers=1, heads=2)
+
+
+def make_pretrained(input_shape: InputSpec, num_classes: int) -> TransformersNetwork:
+    """A tiny one, of which a file keeps the plain description."""
+    content = tiny_texts.config(num_hidden_layers=3, hidden_size=16, intermediate_size=32)
+    return TransformersNetwork(input_shape, num_classes, token_texts.WORDS, architecture=content)
 
 
 class Normed(nn.Module):
@@ -79,8 +87,15 @@ def dataset() -> Dataset:
 def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settings: Any) -> None:
     """One run of five rounds, saved after every second epoch."""
     source = make_source(dataset(), seed=0, validation=30)
-    models: dict[str, MakeModel] = {"norm": Normed, "texts": make_transformer}
-    if strategy == "texts":
+    models: dict[str, MakeModel] = {
+        "norm": Normed,
+        "texts": make_transformer,
+        "transformers": make_pretrained,
+    }
+    by_layer: dict[str, Any] = {}
+    if strategy == "transformers":
+        by_layer = {"layer_lr_decay": 0.8, "warmup": 2}
+    if strategy in ("texts", "transformers"):
         source = token_texts.source(60, multilabel=True)
         source = replace(source, validation=source.test)
     options: dict[str, Any] = {"threads": 1, "save_every": 2, "batch_size": 64, "figures": False}
@@ -94,6 +109,7 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
             batch_size=4,
             optimizer=adam(lr=0.01),
             early_stopping=EarlyStopping(monitor="val/loss", patience=3),
+            **by_layer,
         ),
         committee=COMMITTEES.get(strategy),
         settings=dal.Settings(query_size=6, budget=budget, **options | settings),
@@ -205,7 +221,7 @@ def at_batches(event: Callable[[], None]) -> None:
 
     def before(module: nn.Module, inputs: Any) -> None:
         if (
-            isinstance(module, MLP | Normed | TextTransformer)
+            isinstance(module, MLP | Normed | TextTransformer | TransformersNetwork)
             and len(tensors_of(inputs[0])[0]) != 2
         ):
             event()

@@ -27,6 +27,7 @@ CONTEXT.set_forkserver_preload(
         "matplotlib.backends.backend_agg",
         "torch._dynamo",
         "torch.utils.tensorboard",
+        "transformers.models.bert.modeling_bert",  # passed over where it is not there
     ]
 )
 
