@@ -13,6 +13,7 @@ import tiny_texts
 import torch
 from torch import Tensor
 
+from dal.inference.dropout_masks import DropoutMasks, why_not
 from dal.inference.gradients import GradientNorms
 from dal.models import TransformersNetwork
 from dal.models.base import build_model, forward, numel_in
@@ -172,7 +173,32 @@ def test_frozen_layers_are_left_out(folders: dict[str, str]) -> None:
     assert all(n.startswith(("head.", "body.network.encoder.layer.1.")) for n in trained)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "albert"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "deberta-v2"])
+def test_a_member_has_one_mask_for_all_texts_of_the_pool(tmp_path: Path, kind: str) -> None:
+    network = made(str(tiny_texts.folder(tmp_path, kind, weights=False, tokens=False)))
+    x = {name: torch.cat([t, t[:1]]) for name, t in batch().items()}
+    uncut = {"tokens": x["tokens"][:1], "mask": torch.ones(1, L, dtype=torch.bool)}
+    masks = DropoutMasks(network, 3, seed=0, round_number=1, uncut=uncut)
+
+    def member(number: int, some: dict[str, Tensor]) -> Tensor:
+        with masks.member(number):
+            return outputs(network, some)
+
+    together = [member(number, x) for number in range(3)]
+    for number, logits in enumerate(together):
+        torch.testing.assert_close(logits[0], logits[-1])
+        assert not torch.allclose(logits, outputs(network, x))
+        assert not torch.allclose(logits, together[number - 1])
+        for row, length in enumerate(x["mask"].sum(1)):
+            alone = {name: t[row : row + 1, :length] for name, t in x.items()}
+            torch.testing.assert_close(member(number, alone)[0], logits[row])
+
+
+def test_networks_without_dropout_have_no_members(folders: dict[str, str]) -> None:
+    assert "no dropout layer with 0 < p < 1" in why_not(made(folders["modernbert"]))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "albert", "deberta-v2", "electra", "mpnet"])
 @pytest.mark.parametrize("scope", ["all", "last"])
 def test_gradient_lengths_are_those_of_autograd(tmp_path: Path, kind: str, scope: Any) -> None:
     network = made(str(tiny_texts.folder(tmp_path, kind, weights=False, tokens=False)))
@@ -181,7 +207,7 @@ def test_gradient_lengths_are_those_of_autograd(tmp_path: Path, kind: str, scope
         warnings.simplefilter("always")
         _, found = GradientNorms(network, scope)(x)
     slow = any("slower exact path" in str(one.message) for one in told)
-    assert slow == (kind == "albert" and scope == "all")
+    assert slow == (kind in ("albert", "mpnet") and scope == "all")
     parameters = [
         p for n, p in network.named_parameters() if scope == "all" or n.startswith("head.")
     ]
