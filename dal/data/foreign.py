@@ -13,6 +13,7 @@ from torch import Tensor
 from dal.data.hard_pools import Embed, HardPool, require_classes
 from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
 from dal.data.store import JoinedStore, Store, blocks
+from dal.data.texts.encoding import are_texts
 from dal.utils.inputs import in_words, map_pairs, tensors_of
 from dal.utils.seeding import generator
 
@@ -129,6 +130,11 @@ class Ood(HardPool):
 
 def _check_alike(own: Split, other: Store, name: str, other_name: str) -> None:
     """Refuse foreign samples of another shape or type, or that are the first of the pool's own."""
+    if are_texts(other):
+        raise ValueError(
+            f"{other_name} holds texts, which cannot be put among those of {name}; hold classes "
+            "out, difficulty.ood.classes=[...]"
+        )
     first = own.raw(torch.zeros(1, dtype=torch.int64))
     kinds = [in_words(sample) for sample in (first, other.first)]
     if kinds[0] != kinds[1]:

@@ -321,7 +321,10 @@ class _Digits(str):
 
 def _cell(value: Any, name: str, line: int) -> str:
     if isinstance(value, list):
-        raise ValueError(f"line {line}: {name!r} holds other values; write one text or number")
+        raise ValueError(
+            f"line {line}: {name!r} holds other values; write one text or number, "
+            "several labels with ; between them"
+        )
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else str(value)

@@ -126,4 +126,23 @@ def numbered(
             raise ValueError(
                 f"{unknown} of {len(own)} {part} rows have no label; label them, or leave them out"
             )
+    _say_unlearned(targets, class_names)
     return targets, class_names
+
+
+def _say_unlearned(targets: Mapping[str, Tensor], class_names: Sequence[str]) -> None:
+    """Warn of classes that no row for training has, where all of their labels are known."""
+    train = targets["train"]
+    if not is_known(train).all():
+        return
+    learned = {*(train.unique() if train.ndim == 1 else train.sum(0).nonzero()).flatten().tolist()}
+    others = {n: name for n, name in enumerate(class_names) if n not in learned}
+    for part, own in targets.items():
+        counts = own.bincount(minlength=len(class_names)) if own.ndim == 1 else own.sum(0)
+        if tested := [name for n, name in others.items() if int(counts[n])]:
+            log.warning(
+                "%s rows have labels that no train row has (%s), so no model can learn them; take "
+                "these rows out, or put some among those for training",
+                part,
+                ", ".join(tested),
+            )

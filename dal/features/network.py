@@ -19,6 +19,7 @@ from dal.data.mapped import MappedStore
 from dal.data.prepare import Prepare
 from dal.data.source import Dataset
 from dal.data.store import ArrayStore, Store
+from dal.data.texts.encoding import are_texts
 from dal.export import load
 from dal.features.backbone import Preprocess, torchvision_backbone, weights_digest
 from dal.features.base import Embedding, with_features
@@ -138,6 +139,12 @@ class NetworkEmbedding(Embedding):
             ValueError: The network does not take these images, or gives infinite features.
             OSError: Weights are missing, or the cache cannot be written to.
         """
+        if are_texts(dataset.store):
+            raise ValueError(
+                f"the samples of {dataset.name} are texts, which this network does not embed; set "
+                "features=none (model=transformers is a pretrained network for texts), or "
+                "features=file"
+            )
         frozen, embed = self.network(device), partial(self._embedded, device=device, check=check)
         store, test, validation = dataset.stores
         late: list[Store] = []

@@ -79,7 +79,8 @@ def text(
         raise ValueError("data.text names no column; give one, or several")
     if where.suffix.casefold() == ".npz":
         others = {"test_path": test_path, "validation_path": validation_path, "split": split}
-        return _archive(where, others | {"id": id}, class_names, name, encoder)
+        others |= {"id": id, "target": None if target is None else str(target)}
+        return _archive(where, others, class_names, name, encoder)
     files: dict[str, str | None]
     files = {"train": path, "test": test_path, "validation": validation_path}
     if where.is_dir():
@@ -177,8 +178,8 @@ def _archive(
     """Texts from arrays of strings."""
     if given := [setting for setting, value in others.items() if value is not None]:
         raise ValueError(
-            f"{path} is an archive, which has no columns and holds its own test part; leave "
-            f"data.{given[0]} out"
+            f"{path} is an archive, which has no columns and holds its own targets and test part; "
+            f"set data.{given[0]}=null"
         )
     with naming(str(path)):
         arrays, keys = read_archive(path)

@@ -210,5 +210,5 @@ def _say_silent(lengths: NDArray[np.int64]) -> None:
             "%d of %d texts hold no term that was learned, the first is number %d of them",
             len(silent),
             len(lengths),
-            int(silent[0]),
+            int(silent[0]) + 1,
         )

@@ -86,7 +86,7 @@ def test_what_holds_no_term_is_zero_and_said(caplog: pytest.LogCaptureFixture) -
     encoder = NGrams(1, 1).fitted(["a b"])
     with caplog.at_level(logging.INFO):
         assert dense(encoder, ["a", "", " \t\n", "z"]).sum(1).gt(0).tolist() == [1, 0, 0, 0]
-    assert "3 of 4 texts hold no term that was learned, the first is number 1" in caplog.text
+    assert "3 of 4 texts hold no term that was learned, the first is number 2" in caplog.text
 
 
 def test_texts_without_a_term_in_common_are_refused_with_the_remedy() -> None:

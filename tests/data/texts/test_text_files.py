@@ -108,8 +108,9 @@ def test_archives_of_strings(tmp_path: Path) -> None:
     assert texts_of(dataset.inputs) == ["x y", "y z"]
     assert texts_of(dataset.test_inputs) == ["z"]
     assert dataset.targets.tolist() == [0, 1]
-    with pytest.raises(ValueError, match=r"holds its own test part; leave data\.split out"):
-        text(str(path), None, split="part")
+    for setting in ("split", "id", "test_path", "target"):
+        with pytest.raises(ValueError, match=rf"targets and test part; set data\.{setting}=null"):
+            text(str(path), **{"target": None, setting: "part"})  # type: ignore[arg-type]
     np.savez(path, inputs=np.zeros((2, 3)), targets=["a", "b"])
     with pytest.raises(ValueError, match="save texts as an array of strings"):
         text(str(path), None)
@@ -175,6 +176,22 @@ def test_odd_texts_are_said_in_a_line_each(
         "1 of 2 test texts are train texts too, the first is row 2, which is train row 4"
         in (lines[3])
     )
+
+
+def test_labels_that_no_training_row_has_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "mine.csv", "text,label\nx y,a\ny z,b\n")
+    test = write(tmp_path, "test.csv", "text,label\nw,c\nv,a\nv,c\n")
+    text(path, "label", test_path=test)
+    assert "test rows have labels that no train row has (c), so no model" in caplog.text
+    caplog.clear()
+    text(write(tmp_path, "some.csv", "text,label\nx y,a\ny z,b\nz,\n"), "label", test_path=test)
+    assert "no train row has" not in caplog.text  # the unlabeled row may have it
+    head = "text,a,b\n"
+    path = write(tmp_path, "many.csv", head + "x y,1,0\ny z,0,0\n")
+    text(path, ["a", "b"], test_path=write(tmp_path, "many2.csv", head + "w,1,1\n"))
+    assert "no train row has (b)" in caplog.text
 
 
 def test_a_text_of_a_megabyte_is_read_and_makes_no_row_as_long(tmp_path: Path) -> None:
