@@ -135,11 +135,13 @@ def _say_unlearned(targets: Mapping[str, Tensor], class_names: Sequence[str]) ->
     train = targets["train"]
     if not is_known(train).all():
         return
-    learned = {*(train.unique() if train.ndim == 1 else train.sum(0).nonzero()).flatten().tolist()}
-    others = {n: name for n, name in enumerate(class_names) if n not in learned}
-    for part, own in targets.items():
-        counts = own.bincount(minlength=len(class_names)) if own.ndim == 1 else own.sum(0)
-        if tested := [name for n, name in others.items() if int(counts[n])]:
+    count = [
+        (own.bincount(minlength=len(class_names)) if own.ndim == 1 else own.sum(0)).tolist()
+        for own in (train, *targets.values())
+    ]
+    for part, tested_on in zip(targets, count[1:], strict=True):
+        pairs = zip(class_names, count[0], tested_on, strict=True)
+        if tested := [name for name, learned, tested in pairs if tested and not learned]:
             log.warning(
                 "%s rows have labels that no train row has (%s), so no model can learn them; take "
                 "these rows out, or put some among those for training",

@@ -123,7 +123,7 @@ REFUSED = {
     "list.jsonl": (b"[1]\n", r"line 1: '\[1\]' is no object"),
     "nested.jsonl": (
         b'{"a": 1}\n\n{"a": {"b": 1}}\n',
-        "line 3: 'a' holds other values; write one text or number, several labels with ;",
+        "line 3: 'a' holds other values; write one text",
     ),
     "key.jsonl": (b'{"a": 1, "a": 2}\n', "line 1: two columns are named 'a'"),
     "a.xlsx": (b"PK", "is no kind of table that can be read; save it as one of .csv"),

@@ -88,7 +88,7 @@ def test_other_processes_make_the_same_inputs() -> None:
 
 def test_networks_for_images_do_not_embed_texts(tmp_path: Path) -> None:
     features = Torchvision("resnet18", str(tmp_path / "none.pt"), cache_dir=tmp_path)
-    with pytest.raises(ValueError, match="samples of mine are texts.*features=none"):
+    with pytest.raises(ValueError, match=r"samples of mine are texts.*features=none"):
         features(texts(), torch.device("cpu"))
 
 
