@@ -103,7 +103,8 @@ class Predictor:
                 such: a list, an array or a column of them.
 
         Returns:
-            float32, (N, C), on the CPU.
+            float32, (N, C), on the CPU. They are those of the run up to rounding: batches and
+            lengths of rows may be others than there.
 
         Raises:
             ValueError, TypeError: They are of no such shape, not finite, or no texts; says which.

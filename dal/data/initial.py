@@ -187,7 +187,8 @@ def _check_one_given(**amounts: float | None) -> None:
     if len(given) != 1:
         raise ValueError(
             f"initial labels: {', '.join(given) or 'nothing'} given; "
-            "give exactly one of initial.count, initial.fraction, initial.per_class"
+            "give exactly one of initial.count, initial.fraction, initial.per_class, and set the "
+            "others to null"
         )
 
 
