@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dal.export import Predictor, load
+    from dal.export import load
+    from dal.predictor import Predictor
     from dal.runs.loop import Result, run
     from dal.runs.scoring import score
     from dal.settings import Settings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "Result", "Settings", "__version__", "load", "run", "score"]
 
 _HOMES = {
-    "Predictor": "dal.export",
+    "Predictor": "dal.predictor",
     "load": "dal.export",
     "Settings": "dal.settings",
     "Result": "dal.runs.loop",

@@ -12,7 +12,7 @@ FLOORS = (
     ("utils", "agreement", "consensus", "decided", "events", "pool", "settings", "metrics", "risk"),
     ("models", "query", "stopping", "task", "checkpoint", "state", "journals"),
     ("data", "training", "inference"),
-    ("recording", "oracles", "export"),
+    ("recording", "oracles", "export", "predictor"),
     ("learners", "features", "reporting"),
     ("runs",),
     ("lockstep",),

@@ -21,7 +21,7 @@ from dal.cli.tables import place_of, write_table
 
 if TYPE_CHECKING:
     from dal.data.reading import Samples
-    from dal.export import Predicted, Predictor
+    from dal.predictor import Predicted, Predictor
 
 NAMED = 20
 """So many samples that cannot be read are named."""

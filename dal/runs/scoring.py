@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 import dal.query
 from dal.data.items import Items
-from dal.export import Predictor
 from dal.inference.dropout_masks import DropoutMasks, why_not
 from dal.inference.pool_pass import auto_batch_size, evaluating, pool_pass
 from dal.inference.probe import device_of, dtype_of, probe
 from dal.learners.committees import Dropout, check_members
 from dal.models.base import RETURN_FEATURES, Output, numel_in
+from dal.predictor import Predictor
 from dal.query.base import PoolView, ScoreStrategy, Strategy
 from dal.query.needs import Decision, Features, History, Labels, LookAhead, Members, Scores
 from dal.task import Multiclass, Multilabel, Task

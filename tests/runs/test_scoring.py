@@ -26,8 +26,8 @@ import dal
 from dal.data import Dataset as Data
 from dal.data import Prepare, make_source
 from dal.data.store import ArrayStore
-from dal.export import Predictor
 from dal.models import LeNet5, Output
+from dal.predictor import Predictor
 from dal.query import (
     BALD,
     Badge,
