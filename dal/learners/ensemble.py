@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from dal.data.source import Source, Split
 from dal.learners.base import Learner, RoundContext
+from dal.learners.building import same_again
 from dal.learners.committees import Ensemble, check_members
-from dal.learners.network import TorchLearner, same_again
+from dal.learners.network import TorchLearner
 from dal.models.base import MakeModel
 from dal.models.sparse import SparseLinear
 from dal.pool import TrainSet

@@ -10,11 +10,12 @@ from torch import nn
 
 from dal.data.source import Source
 from dal.learners.base import Learner
+from dal.learners.building import first_model
 from dal.learners.committees import Committee, Ensemble, Rounds
 from dal.learners.deciding import check_fittable
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
-from dal.learners.network import TorchLearner, first_model
+from dal.learners.network import TorchLearner
 from dal.models.base import MakeModel
 from dal.query.needs import Members, Needs
 from dal.task import Task

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from dal.data.source import Source, Split
 from dal.export import save_model
@@ -19,6 +18,7 @@ from dal.inference.dropout_masks import DropoutMasks, why_not
 from dal.inference.pool_pass import batch_size_for, pool_pass, predict_logits
 from dal.inference.probe import probe
 from dal.learners.base import Learner, RoundContext
+from dal.learners.building import is_lazy, same_again
 from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.deciding import cross_predicted
 from dal.learners.look_ahead import network_risk, why_not_movable
@@ -49,25 +49,6 @@ from dal.utils.seeding import derive, generator, seeded
 
 Predict = Callable[[Split, RoundContext], Tensor]
 """Gives logits for every sample of a split."""
-
-
-def same_again(name: str) -> str:
-    """The error for a model function that returns one network twice."""
-    return (
-        f"the model function gives the same {name} again; let it build a new one each time, or "
-        "give the module itself, of which copies are made"
-    )
-
-
-def first_model(make_model: MakeModel, source: Source, seed: int, round_number: int = 0) -> Any:
-    """What a model function builds for a round: weights depend on seed and round alone."""
-    with seeded(derive(seed, round_number, "weights"), torch.device("cpu")):
-        return build_model(make_model, source.input_shape, source.num_classes, source.vocab_size)
-
-
-def _is_lazy(model: nn.Module) -> bool:
-    """Whether layers wait for their first input."""
-    return any(is_lazy(parameter) for parameter in model.parameters())
 
 
 class TorchLearner(Learner):
@@ -110,7 +91,7 @@ class TorchLearner(Learner):
     ) -> None:
         if isinstance(make_model, nn.Module):
             make_model = copy.deepcopy(make_model)  # whatever becomes of the caller's
-            if _is_lazy(make_model):
+            if is_lazy(make_model):
                 raise ValueError(
                     f"{type(make_model).__name__} has lazy layers without weights yet; call it "
                     "once, or give the class"
@@ -377,10 +358,10 @@ class TorchLearner(Learner):
         with seeded(derive(self.seed, round_number, "weights"), torch.device("cpu")):
             shape, classes = self.source.input_shape, self.source.num_classes
             # Lazy layers draw their weights at the first input, after all others have been drawn.
-            if built is None or _is_lazy(built):
+            if built is None or is_lazy(built):
                 built = build_model(self.make_model, shape, classes, self.source.vocab_size)
             model: nn.Module = built
-            if round_number == 0 or _is_lazy(model):
+            if round_number == 0 or is_lazy(model):
                 few = self.source.train.take(torch.zeros(2, dtype=torch.int64))
                 self.gives_features = probe(model, few, classes).features is not None
         if model is getattr(self, "model", None):
