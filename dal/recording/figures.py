@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dal.recording.lettering import as_written
 from dal.recording.palette import BLUE, COLORS, DPI, GREY, MARKERS
 from dal.utils.safe_files import write_atomically
 
@@ -255,7 +256,8 @@ def to_pixels(figure: Figure) -> np.ndarray[Any, np.dtype[np.uint8]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with as_written(figure):
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba(), dtype=np.uint8)[..., :3]
 
 
@@ -266,7 +268,8 @@ def save(figure: Figure, path: Path) -> None:
         OSError: The file cannot be written.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with as_written(figure):
+        figure.savefig(buffer, format="png")
     write_atomically(path, lambda file: file.write(buffer.getvalue()), sync=False)
 
 

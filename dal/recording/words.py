@@ -24,6 +24,13 @@ def in_words(metric: str) -> str:
     return metric.replace("_", " ").replace("f1", "F1").replace("ece", "ECE")
 
 
+def in_short(text: str, most: int) -> str:
+    """The beginning of a text as one line of so many letters at most, the last one an ellipsis."""
+    # A text of a megabyte is cut before it is split.
+    line = " ".join(text[: 2 * most].split())
+    return f"{line[: most - 1]}…" if len(line) > most or len(text) > 2 * most else line
+
+
 def cell(text: str, most: int = 200) -> str:
     """A text that stays within one cell of a Markdown table and is shown as it is.
 
@@ -31,11 +38,7 @@ def cell(text: str, most: int = 200) -> str:
         text: Any; blanks and line breaks become one blank each.
         most: Letters that are shown at most; an ellipsis stands for the rest.
     """
-    # A text of a megabyte is cut before it is split.
-    line = " ".join(text[: 2 * most].split())
-    if len(line) > most or len(text) > 2 * most:
-        line = f"{line[: most - 1]}…"
-    line = line.encode(errors="replace").decode()  # half a surrogate pair is no UTF-8
+    line = in_short(text, most).encode(errors="replace").decode()  # half a surrogate is no UTF-8
     return "".join(_ESCAPED.get(letter, letter) for letter in line)
 
 

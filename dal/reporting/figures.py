@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dal.recording.lettering import as_written
 from dal.recording.palette import COLORS, DPI, MARKERS
 from dal.reporting.compare import Group, areas
 from dal.reporting.measures import measured
@@ -236,7 +237,7 @@ def save(figure: Figure, path: Path) -> None:
 
     date = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
     kind = path.suffix.removeprefix(".")
-    with rc_context({"svg.hashsalt": "dal", "pdf.fonttype": 42}):
+    with rc_context({"svg.hashsalt": "dal", "pdf.fonttype": 42}), as_written(figure):
         nothing: dict[str, Any] = {date[kind]: None} if kind in date else {}
         figure.savefig(path, format=kind, metadata=nothing)
 

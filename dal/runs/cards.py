@@ -9,6 +9,7 @@ import torch
 
 from dal.recording.figures import prediction_history, save
 from dal.recording.pictures import end_of
+from dal.recording.words import in_short
 from dal.runs.replay import Replay, ReplayedRound
 from dal.utils.safe_files import csv_text, write_text_atomically
 
@@ -36,6 +37,8 @@ def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int
         index, score = int(query.indices[place]), float(query.scores[place])
         (sample,) = source.train.original(torch.tensor([index]))
         content = source.content(index)
+        if isinstance(source.train.show(index), str):
+            content = in_short(content, 40)
         named = end_of(content, 40) if content else f"sample {sample}"
         title = f"round {replayed.number}, pick {place + 1}: {named}"
         title += f", label {names[index]}" if index in names else ""

@@ -6,7 +6,7 @@ from html import unescape
 
 import pytest
 
-from dal.recording.words import cell, in_words
+from dal.recording.words import cell, in_short, in_words
 
 
 def test_a_text_stays_within_its_cell_whatever_it_holds() -> None:
@@ -36,3 +36,9 @@ def test_metrics_in_words() -> None:
         "ECE",
         "hamming loss",
     ]
+
+
+def test_a_text_in_short_is_its_beginning_in_one_line() -> None:
+    assert in_short(" two\r\n\r\nlines\t. ", 12) == "two lines ."
+    assert in_short("two lines and more", 9) == "two line…"
+    assert in_short("a" + " " * 10**6, 9) == "a…"

@@ -351,3 +351,16 @@ def test_cards_of_tables_have_no_image(tmp_path: Path) -> None:
     first = next(replay.rounds())
     (card,) = draw_cards(replay, first, tmp_path / "cards", 1)
     assert card.stat().st_size > 5000
+
+
+def test_cards_of_texts_name_them_whatever_they_hold(tmp_path: Path) -> None:
+    path = tmp_path / "texts.csv"
+    odd = ["$\\foo$ is", "two\n\nlines", "שלום", "😀 喜", "\t", "<b>"]
+    names = ["$\\foo$", "喜"]
+    rows = [f'"{odd[n % 6]} word{n % 4}",{names[n % 2]}' for n in range(30)]
+    path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    data = f"data.path={path}", "data.target=label"
+    folder = made(tmp_path / "run", "experiment=text", *data, "initial.count=6")
+    replay = Replay(folder)
+    cards = draw_cards(replay, next(replay.rounds()), tmp_path / "cards", 4)
+    assert len(cards) == 4
