@@ -222,3 +222,60 @@ def test_inputs_depend_on_the_training_texts_alone_and_not_on_labels(tmp_path: P
     for name, tensor in one.train.take(torch.arange(3)).items():  # type: ignore[union-attr]
         assert torch.equal(tensor, two.train.take(torch.arange(3))[name])  # type: ignore[index]
     assert one.vocab_size == two.vocab_size
+
+
+HEAD = "text,label\n"
+ROWS = "good day,a\nbad day,b\n"
+BAD = {
+    "no_mark.csv": ((HEAD + ROWS).encode("utf-16-le"), "line 1: no text; save the file as"),
+    "wide.csv": ((HEAD + ROWS).encode("utf-32"), "line 1: no text; save the file as"),
+    "two_marks.csv": (f"\ufeff\ufeff{HEAD}{ROWS}".encode(), "no column 'text'; did you mean"),
+    "half.csv": (HEAD.encode() + b"a \xed\xa0\x80,a\n", "line 2: no UTF-8; save the file as"),
+    "binary.csv": (bytes(range(128, 256)) * 9, "line 1: no UTF-8; save the file as"),
+    "open.csv": (f'{HEAD}"never closed,a\n{ROWS}'.encode(), "the row begins in line 2"),
+    "quotes.csv": (f'{HEAD}"he said "hi"",a\n'.encode(), "line 2: ',' expected after"),
+    "comma.csv": (f"{HEAD}hello, you,a\n".encode(), "must stand in double quotes"),
+    "one.csv": (f"{HEAD}x,a\ny,a\n".encode(), r"fewer than 2 classes \(a\)"),
+    "none.csv": (HEAD.encode(), "holds no rows; give a table with"),
+    "empty.csv": (b"", "holds no rows; give a table with"),
+    "list.jsonl": (b'{"text": ["a", "b"], "label": "a"}', "line 1: 'text' holds other values"),
+    "lists.jsonl": (b'{"text": "a", "label": ["a", "b"]}', "several labels with ; between them"),
+    "array.jsonl": (b'[{"text": "a"}]', "is no object; write one a line"),
+    "numbers.jsonl": (b'{"text": 1, "label": "a"}\n', "holds numbers, such as 1, and no texts"),
+    "whole.json": (b'[{"text": "a"}]', "is no kind of table that can be read; save it as"),
+    "packed.npz": (b"\x80\x04K\x01.", r"truncated, or no \.npz archive"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_are_one_line_that_names_them(tmp_path: Path, name: str) -> None:
+    content, message = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    target = None if name.endswith(".npz") else "label"
+    with pytest.raises(ValueError, match=message) as caught:
+        text(str(tmp_path / name), target)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_archives_of_objects_are_never_unpickled(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "sprung",)  # type: ignore[return-value]
+
+    path = tmp_path / "mine.npz"
+    np.savez(path, texts=np.array(["a", Trap()], dtype=object), targets=["a", "b"])
+    with pytest.raises(ValueError, match=r"key 'texts' cannot be read.*not as objects"):
+        text(str(path), None)
+    assert not (tmp_path / "sprung").exists()
+    np.savez(path, texts=np.array([b"a", b"b"]), targets=["a", "b"])
+    with pytest.raises(ValueError, match="save texts as an array of strings"):
+        text(str(path), None)
+
+
+def test_line_ends_and_missing_keys_are_no_fault(tmp_path: Path) -> None:
+    for ends in ("\r\n", "\r"):
+        (tmp_path / "a.csv").write_bytes((HEAD + ROWS).replace("\n", ends).encode())
+        assert texts_of(text(str(tmp_path / "a.csv"), "label").inputs) == ["good day", "bad day"]
+    rows = '{"text": "a", "label": "x"}\n{"label": "y"}\n{"text": null, "label": "x"}\n'
+    assert texts_of(text(write(tmp_path, "b.jsonl", rows), "label").inputs) == ["a", "", ""]
