@@ -147,9 +147,14 @@ class _Point:
             yield self.loss.bend(self.logits_MC, unit)[:, label]
 
     def hessian(self, kind: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """What multiplies a step (C, K) with the Hessian, in a precision."""
-        logits_MC, penalty_K = self.logits_MC.to(kind), self.penalty_K.to(kind)
-        alone_MC = self.loss.bend(logits_MC, torch.ones_like(logits_MC)) if self.apart else None
+        """What multiplies a step (C, K) with the Hessian, in a precision.
+
+        Curvatures are those of the exact logits: a rough ``1 - p`` of what is all but sure is 0.
+        """
+        logits_MC, penalty_K = self.logits_MC, self.penalty_K.to(kind)
+        alone_MC = None
+        if self.apart:
+            alone_MC = self.loss.bend(logits_MC, torch.ones_like(logits_MC)).to(kind)
 
         def product(step_CK: Tensor) -> Tensor:
             moves_MC = self.rows.logits(step_CK)

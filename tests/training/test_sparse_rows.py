@@ -166,6 +166,27 @@ def test_a_label_that_holds_nowhere_leaves_the_others_alone() -> None:
 
 
 @kinds
+def test_what_all_labels_so_far_agree_on_is_learned_and_then_unlearned(task: Task) -> None:
+    """One class alone has been seen, or a label holds everywhere, until the last round."""
+    rows, settings = texts(60), {"tolerance": 1e-5, "l2": 0.1, "l2_by_label": True}
+    mixed = targets_of(rows, task)
+    one = torch.tensor([0])
+    alike = torch.ones_like(mixed) if task.exclusive else mixed.index_fill(1, one, 1)
+    model = sparse_model(task)
+    for count in (23, 22, 60):
+        part = take_rows(rows, slice(0, count))
+        assert fit(model, part, alike[:count], task, **settings).stopped == "converged"
+        logits = forward(model, rows).logits
+        sure = task.probs(logits)[:, int(task.exclusive)]
+        assert sure.min() > 0.99
+    fit(model, rows, mixed, task, **settings)
+    want_weight, want_bias = solved(rows, mixed, task, l2=0.1, l2_by_label=True)
+    weight, bias = parameters(model)
+    torch.testing.assert_close(weight, want_weight, atol=2e-5, rtol=0)
+    torch.testing.assert_close(apart(bias, task), apart(want_bias, task), atol=2e-5, rtol=0)
+
+
+@kinds
 def test_terms_that_no_labeled_text_has_end_at_zero(task: Task) -> None:
     rows = texts(40)
     model = sparse_model(task)
