@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from dal import checkpoint
-from dal.data.faults import naming
 from dal.data.prepare import Prepare
 from dal.data.source import Source
 from dal.data.texts.predicting import encoder_for
 from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
+from dal.models.weights import no_larger_than
 from dal.pool import TrainSet
 from dal.predictor import Predictor
 from dal.recording.run_directory import MODEL
@@ -48,7 +48,13 @@ def _rows(saved: Any) -> Tensor | None:
 def _spec(saved: Any) -> InputSpec:
     """The shape of a sample, or shapes by name, as ``model.pt`` holds them."""
     if isinstance(saved, dict):
-        return {name: tuple(shape) for name, shape in saved.items()}
+        return {name: _shape(shape) for name, shape in saved.items()}
+    return _shape(saved)
+
+
+def _shape(saved: Any) -> tuple[int, ...]:
+    if not all(type(size) is int and size >= 0 for size in saved):
+        raise TypeError(f"{saved!r:.80} is no shape of a sample")
     return tuple(saved)
 
 
@@ -163,7 +169,11 @@ def load(
     state = checkpoint.load(path)
     try:
         return _predictor(state, model, path, where, allow)
-    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         fact = " ".join(str(error).split())
         raise ValueError(
             f"{path} does not fit its model ({type(error).__name__}: {fact:.300}); it is of "
@@ -175,6 +185,10 @@ def _predictor(
     state: dict[str, Any], model: Any, path: Path, device: torch.device, allow: Sequence[str]
 ) -> Predictor:
     names = tuple(state["class_names"])
+    if not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise TypeError(f"{names!r:.80} are no names of classes")
+    shape, recipe = _spec(state["input_shape"]), state.get("recipe")
+    encoder = encoder_for(recipe, state.get("vocab_size"), shape)
     if model is None:
         model = _build(state, path, allow)
     elif callable(model) and not isinstance(model, nn.Module):
@@ -188,9 +202,7 @@ def _predictor(
         model.load_state_dict(state["weights"])
     kind, limits = state.get("task", "multiclass"), state.get("thresholds", ())  # once without
     task = task_named(kind, len(names), limits)
-    shape, on = _spec(state["input_shape"]), (state.get("data", ""), _rows(state.get("seen")))
-    with naming(str(path)):
-        encoder = encoder_for(recipe := state.get("recipe"), state.get("vocab_size"))
+    on = state.get("data", ""), _rows(state.get("seen"))
     return Predictor(model, names, prepare, shape, device, task, *on, recipe, encoder)
 
 
@@ -231,9 +243,17 @@ def _build(state: dict[str, Any], path: Path, allow: Sequence[str]) -> Any:
     if name.startswith("dal.") and "path" in given:
         given["path"] = None
     check_arguments(target, given, name)
-    return build_model(partial(target, **given), *_arguments(state))
+    arguments, tensors = _arguments(state), state.get("weights", {}).values()
+    with no_larger_than(
+        sum(tensor.numel() for tensor in tensors),
+        f"{path} does not fit its model: a larger network than it has weights for; restore it",
+    ):
+        return build_model(partial(target, **given), *arguments)
 
 
 def _arguments(state: Mapping[str, Any]) -> tuple[InputSpec, int, int | None]:
     """What a model is built for: shapes of a sample, C, and how many tokens there are."""
-    return _spec(state["input_shape"]), len(state["class_names"]), state.get("vocab_size")
+    size = state.get("vocab_size")
+    if size is not None and (type(size) is not int or size < 1):
+        raise TypeError(f"vocab_size={size!r:.40} is no number of tokens")
+    return _spec(state["input_shape"]), len(state["class_names"]), size

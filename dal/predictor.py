@@ -112,7 +112,14 @@ class Predictor:
             expect=split.expect,
             buckets=split.buckets,
         )
-        return self.task.probs(logits).cpu()
+        probs = self.task.probs(logits).cpu()
+        if (wrong := probs.isnan().any(1).nonzero()).numel():
+            raise ValueError(
+                f"what the model says of {len(wrong)} of {len(probs)} samples is no number (NaN), "
+                f"the first is sample {int(wrong[0])} (counted from 0); its weights are damaged, "
+                "or these inputs too large: restore model.pt, or mend them"
+            )
+        return probs
 
     def predict_files(self, files: Samples | PathLike | Sequence[PathLike]) -> Iterator[Predicted]:
         """Class probabilities of what lies in files, of any size, block by block.

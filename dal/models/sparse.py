@@ -34,8 +34,9 @@ class SparseLinear(nn.Module):
 
     def __init__(self, num_columns: int, num_outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(num_columns, num_outputs))
+        self.weight = nn.Parameter(torch.empty(num_columns, num_outputs))
         self.bias = nn.Parameter(torch.zeros(num_outputs))
+        nn.init.zeros_(self.weight)
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         """Outputs (B, C) of sparse rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -13,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from dal.models.fine_tuning import FineTuned, Trainable, check_trainable
-from dal.models.weights import is_file, load_weights, read_state
+from dal.models.weights import is_file, load_weights, no_larger_than, read_state
 from dal.utils.inputs import InputSpec
-from dal.utils.memory import out_of_memory
+from dal.utils.memory import memory_of_machine, out_of_memory
 from dal.utils.pretrained import CONFIG, folder_of, read_json, weight_files
 
 Pooling = Literal["mean", "first"]
 
 SHORT = 16
 """Tokens of the texts that a network is tried on, besides one of full length."""
+
+_UNUSED = ("num_labels", "id2label", "label2id")
+"""What a config says of labels, which may be a billion; the last layer is always fresh."""
 
 _NEVER = torch.finfo(torch.float32).min
 _OLD = re.compile(r"LayerNorm\.(gamma|beta)$")
@@ -86,7 +89,8 @@ class TransformersNetwork(FineTuned):
             architecture, files = _files(path, weights)
             size = None if files else vocab_size
         check_trainable(trainable, weights if files else None)
-        network, config = _network(dict(architecture), size, name)
+        with no_larger_than(*_room(files)):
+            network, config = _network(dict(architecture), size, name)
         if files:
             state = {k: v for file in files for k, v in _state(file).items()}
             remedy = f"give the folder of the {CONFIG} that they are of"
@@ -183,6 +187,15 @@ def _files(path: str | None, weights: str | None) -> tuple[dict[str, Any], list[
     return config, weight_files(folder) if weights else []
 
 
+def _room(files: Sequence[Path]) -> tuple[int, str]:
+    """How many numbers a network may have, and what is said where it has more."""
+    if files:  # a byte a number, at least
+        most = sum(file.stat().st_size for file in files if file.is_file())
+        return most, "it is larger than its weights"
+    # weights, gradients, and two averages of the optimizer
+    return memory_of_machine() // 16, "it does not fit into the memory of this machine"
+
+
 def _state(file: Path) -> dict[str, Tensor]:
     """Tensors by name, the names those of today."""
     state = read_state(str(file), "the weights")
@@ -214,7 +227,11 @@ def _network(
             "distilbert, roberta, deberta-v2, modernbert"
         )
     # How attention is computed may be the name of a repository with code.
-    content = {key: value for key, value in content.items() if "implementation" not in key}
+    content = {
+        key: value
+        for key, value in content.items()
+        if "implementation" not in key and key not in _UNUSED
+    }
     if vocab_size is not None:
         content["vocab_size"] = vocab_size
     config = package.CONFIG_MAPPING[kind]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 
@@ -121,6 +123,35 @@ def load_weights(
     own.update(found)  # in place: it keeps the version of its entries, which some networks ask for
     network.load_state_dict(own)
     return missing
+
+
+@contextmanager
+def no_larger_than(numbers: int, fact: str) -> Iterator[None]:
+    """Refuse a network of many more numbers while the block builds it, before it takes memory.
+
+    For one that a file describes, which may be anybody's: it may ask for a billion layers.
+
+    Args:
+        numbers: So many it may have; four times as many, and some thousands, are let pass, since
+            parameters may be registered twice.
+        fact: What the error says.
+
+    Raises:
+        ValueError: It has more.
+    """
+    left = 4 * numbers + 2**16
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise ValueError(fact)
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 COPIES = ("encoder_k.", "momentum_encoder.")

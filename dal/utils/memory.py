@@ -45,6 +45,11 @@ def fitting(size: int, settings: str) -> Iterator[None]:
         raise ValueError(f"{fact} at least, and so much is not free; ask for less") from error
 
 
+def memory_of_machine() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def check_memory(size: int, settings: str) -> str:
     """Refuse settings that ask for more memory than the machine has; see `fitting`.
 
@@ -54,7 +59,7 @@ def check_memory(size: int, settings: str) -> str:
     Raises:
         ValueError: The machine has less memory than they ask for.
     """
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    whole = memory_of_machine()
     fact = f"{settings}: this takes {min(size, 10**30) / 2**30:,.1f} GiB of memory"
     if size > whole:
         raise ValueError(f"{fact}, and this machine has {whole / 2**30:,.1f}; ask for less")

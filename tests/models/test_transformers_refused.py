@@ -99,6 +99,8 @@ def test_what_a_folder_lacks_is_told(
         ({"model_type": ["bert"]}, "is no encoder of texts"),
         ({"model_type": "gpt2"}, "is no encoder of texts"),
         ({"is_decoder": True}, "is no encoder of texts"),
+        ({"num_hidden_layers": 10**9}, r"builds no bert \(it is larger than its weights\)"),
+        ({"vocab_size": 10**8}, r"builds no bert \(it is larger than its weights\)"),
         ({"hidden_size": 33}, r"its config\.json builds no bert \(.*\); restore it"),
         ({"num_hidden_layers": "many"}, r"its config\.json builds no bert"),
         ({"hidden_size": 64}, r"the weights tiny/model\.safetensors do not fit .* another shape"),
@@ -110,6 +112,17 @@ def test_configs_that_build_no_network_are_refused(
     Path("tiny/own.py").write_text(CODE)
     configured(**more)
     refused(ValueError, fact)
+
+
+def test_a_billion_labels_of_a_config_play_no_part(tiny: str) -> None:
+    configured(num_labels=10**9)
+    made()
+
+
+def test_a_random_start_fits_into_memory(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 2**10)  # a megabyte in all
+    configured(num_hidden_layers=10**9)
+    refused(ValueError, r"\(it does not fit into the memory", weights=None)
 
 
 def test_texts_longer_than_a_network_takes_are_refused(tiny: str) -> None:
@@ -163,6 +176,40 @@ def test_damaged_files_are_named_and_run_nothing(
 ) -> None:
     change()
     refused(ValueError, fact)
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "fact"),
+    [
+        (
+            "pre_tokenizer",
+            {"Regex": "(a+)+$"},
+            r"tokenizer\.json cannot cut these texts .*; restore",
+        ),
+        ("post_processor", [["X", 0]] * 30, "makes token .*, or more than 16 of a text; restore"),
+        ("post_processor", [["X", 10**6]], "makes token 1000000 of 316, or more than 16"),
+    ],
+)
+def test_what_a_tokenizer_makes_of_texts_is_not_believed(
+    tiny: str, capfd: pytest.CaptureFixture[str], part: str, content: Any, fact: str
+) -> None:
+    file = Path("tiny/tokenizer.json")
+    told = json.loads(file.read_text())
+    if part == "pre_tokenizer":
+        told[part] = {"type": "Split", "pattern": content, "behavior": "Removed", "invert": False}
+    else:
+        ends = [{"SpecialToken": {"id": name, "type_id": 0}} for name, _ in content]
+        text = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+        known = {name: {"id": name, "ids": [number], "tokens": [name]} for name, number in content}
+        told[part] = {
+            "type": "TemplateProcessing",
+            "single": [*ends, text[0]],
+            "pair": text,
+            "special_tokens": known,
+        }
+    file.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=fact):
+        Tokenizer(tiny, length=16).fitted([]).encode(["a" * 40 + "!"])
 
 
 def test_safetensors_are_read_and_what_is_pickled_beside_them_is_not(tiny: str) -> None:

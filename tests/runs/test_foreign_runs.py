@@ -217,6 +217,42 @@ def test_altered_models_are_one_line(tmp_path: Path, spec: Any) -> None:
         dal.load(foreign_model(tmp_path, spec))
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"_target_": "dal.models.MLP", "hidden": [50_000, 50_000]},
+        {"_target_": "dal.models.MLP", "hidden": [2] * 1_000_000},
+        {"_target_": "dal.models.TextTransformer", "layers": 10**9},
+    ],
+)
+def test_networks_larger_than_their_weights_are_not_built(tmp_path: Path, spec: Any) -> None:
+    others: dict[str, Any] = {}
+    if spec["_target_"] == "dal.models.TextTransformer":
+        others = {"vocab_size": 9, "input_shape": {"tokens": [8], "mask": [8]}}
+    with pytest.raises(ValueError, match="larger network than it has weights for; restore it"):
+        dal.load(foreign_model(tmp_path, spec, **others))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ["a"] * 10},
+        {"class_names": list(range(10))},
+        {"input_shape": [1, -28, 28]},
+        {"input_shape": {"tokens": "x"}},
+        {"vocab_size": 0},
+        {"vocab_size": 2.5},
+        {"recipe": 3},
+    ],
+)
+def test_altered_facts_of_a_model_are_one_line_that_names_it(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    spec = {"_target_": "dal.models.LeNet5"}
+    with pytest.raises(ValueError, match=r"^\S+/model\.pt does not fit its model[^\n]+$"):
+        dal.load(foreign_model(tmp_path, spec, **change))
+
+
 @pytest.mark.parametrize("model", public(("model",)))
 def test_specs_that_runs_have_written_are_found(model: Any) -> None:
     """They name modules, as ``dal.models.lenet5.LeNet5``."""

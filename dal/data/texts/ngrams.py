@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MOST_COLUMNS = 2**26
 """Columns of hashed terms, at most."""
+LONGEST = 64
+"""Words of a term, at most."""
 
 
 class NGrams(TextEncoder):
@@ -35,7 +37,7 @@ class NGrams(TextEncoder):
     weights of a text have the length 1 (sublinear tf-idf). Labels play no part.
 
     Args:
-        longest: Words of the longest term, at least 1: 2 for words and pairs of words.
+        longest: Words of the longest term, from 1 to 64: 2 for words and pairs of words.
         min_texts: A term counts where so many texts of the training part have it, at least 1.
         most: The terms that most texts have, so many of them; None for all.
         hashed: Terms share so many columns by a checksum of their letters, and none is kept by its
@@ -65,6 +67,8 @@ class NGrams(TextEncoder):
         own = "data.encoder."
         for name, number in {"longest": longest, "min_texts": min_texts, "length": length}.items():
             check_whole(own + name, number, 1)
+        if longest > LONGEST:
+            raise ValueError(f"{own}longest={longest}; give at most {LONGEST}")
         for name, limit in {"most": most, "hashed": hashed}.items():
             if limit is not None:
                 check_whole(own + name, limit, 1, ", or null")

@@ -27,12 +27,15 @@ TEXT = "text"
 """The column of the text where a recipe names none."""
 
 
-def encoder_for(recipe: Mapping[str, Any] | None, vocab_size: int | None) -> TextEncoder | None:
+def encoder_for(
+    recipe: Mapping[str, Any] | None, vocab_size: int | None, shapes: InputSpec
+) -> TextEncoder | None:
     """What makes inputs of texts for a model; None for a model of other things.
 
     Args:
         recipe: See `dal.data.Dataset.recipe`; it may be anybody's.
         vocab_size: V that the model was built for; None where it was built for none.
+        shapes: Shapes of a sample that it was built for.
 
     Raises:
         ValueError: The recipe is damaged, or is not the model's.
@@ -45,6 +48,14 @@ def encoder_for(recipe: Mapping[str, Any] | None, vocab_size: int | None) -> Tex
             f"its model takes {vocab_size} different words or terms, and what it says of texts "
             f"makes {encoder.vocab_size}; it is damaged or altered: restore it"
         )
+    # Texts that are cut are all of one length, and so is what the model was built for.
+    if isinstance(none := encoder.encode([]), RaggedStore) and none.masked:
+        made = dict.fromkeys((*none.values, "mask"), (none.width,))
+        if made != shapes:
+            raise ValueError(
+                f"its model takes inputs of {shapes}, and what it says of texts makes {made}; it "
+                "is damaged or altered: restore it"
+            )
     return encoder
 
 

@@ -105,10 +105,8 @@ class Tokenizer(TextEncoder):
             found = tokens.from_str(content)
             found.no_padding()
             found.enable_truncation(self.length)
-        except BaseException as error:  # what fails within Rust is no Exception
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            raise ValueError(f"{name} is no tokenizer ({error!s:.200}); restore it") from error
+        except BaseException as error:
+            raise _of_package(error, f"{name} is no tokenizer") from error
         self._tokens = found
         self.vocab_size = max(found.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
@@ -123,8 +121,13 @@ class Tokenizer(TextEncoder):
         """See `TextEncoder.encode`."""
         tokens, lengths, cut = [torch.zeros(0, dtype=torch.int32)], [0], 0
         for start in range(0, len(texts), AT_ONCE):
-            encoded = self._tokens.encode_batch_fast([*map(_sound, texts[start : start + AT_ONCE])])
+            try:
+                some = [*map(_sound, texts[start : start + AT_ONCE])]
+                encoded = self._tokens.encode_batch_fast(some)
+            except BaseException as error:
+                raise _of_package(error, f"{TOKENIZER} cannot cut these texts") from error
             ids = [one.ids for one in encoded]
+            self._check(ids)
             tokens.append(torch.tensor([i for one in ids for i in one], dtype=torch.int32))
             lengths += map(len, ids)
             cut += sum(bool(one.overflowing) for one in encoded)
@@ -132,6 +135,15 @@ class Tokenizer(TextEncoder):
             log.info("%d of %d texts are cut to %d tokens", cut, len(texts), self.length)
         counts = torch.tensor(lengths[1:], dtype=torch.int64)
         return RaggedStore({"tokens": torch.cat(tokens)}, counts, self.length, masked=True)
+
+    def _check(self, ids: Sequence[Sequence[int]]) -> None:
+        """Refuse what a description that is damaged may make of texts."""
+        most = max((max(one, default=0) for one in ids), default=0)
+        if most >= (self.vocab_size or 0) or max(map(len, ids), default=0) > self.length:
+            raise ValueError(
+                f"the tokenizer makes token {most} of {self.vocab_size}, or more than {self.length}"
+                f" of a text; restore {TOKENIZER}"
+            )
 
     def recipe(self) -> dict[str, Any]:
         """See `TextEncoder.recipe`: the description of the tokenizer, and the length of texts."""
@@ -145,6 +157,13 @@ class Tokenizer(TextEncoder):
         one = cls(length=recipe["length"])
         one._take(recipe["tokenizer"], "the recipe")
         return one
+
+
+def _of_package(error: BaseException, fact: str) -> BaseException:
+    """What to raise for what went wrong in the package, of which not all is an Exception."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        return error
+    return ValueError(f"{fact} ({error!s:.200}); restore it")
 
 
 def _package() -> Any:

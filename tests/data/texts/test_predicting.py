@@ -112,6 +112,7 @@ def test_empty_texts_are_warned_about(tmp_path: Path, caplog: pytest.LogCaptureF
         {"terms": None},
         {"counts": torch.zeros(2)},
         {"settings": {"shell": 1}},
+        {"settings": {"longest": 10**12}},
         {"settings": 3},
         {"texts": "many"},
         {"terms": ["one"], "counts": torch.ones(1, dtype=torch.int32)},
@@ -124,6 +125,34 @@ def test_damaged_recipes_are_one_clear_error(tmp_path: Path, change: dict[str, A
     checkpoint.save(tmp_path / FILE, state)
     with pytest.raises(ValueError, match=r"model\.pt.*restore it"):
         dal.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "encoder", "change"),
+    [
+        (EmbeddingBag, WordIds(length=4), {"settings": {"length": 10**12}}),
+        (EmbeddingBag, WordIds(length=4), {"settings": {"length": 5}}),
+        (LogisticRegression, NGrams(), {"counts": torch.ones(1, dtype=torch.int32), "terms": "a"}),
+    ],
+)
+def test_recipes_of_other_inputs_than_the_model_takes_are_refused(
+    tmp_path: Path, make: Any, encoder: Any, change: dict[str, Any]
+) -> None:
+    saved(tmp_path, make, encoder)
+    state = checkpoint.load(tmp_path / FILE)
+    state["recipe"] |= change
+    checkpoint.save(tmp_path / FILE, state)
+    with pytest.raises(ValueError, match=r"^\S+model\.pt: .*restore it$"):
+        dal.load(tmp_path)
+
+
+def test_a_model_that_says_no_numbers_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path)
+    state = checkpoint.load(tmp_path / FILE)
+    state["weights"]["head.bias"][0] = torch.nan
+    checkpoint.save(tmp_path / FILE, state)
+    with pytest.raises(ValueError, match=r"of 2 of 2 samples is no number .*restore model\.pt"):
+        dal.load(tmp_path).predict(["good", "bad"])
 
 
 def predicted(monkeypatch: pytest.MonkeyPatch, folder: Path, path: Path) -> list[dict[str, str]]:
