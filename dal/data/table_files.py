@@ -250,14 +250,16 @@ def _delimiter(header: str) -> str:
 
 def _check_names(names: Sequence[str], where: str) -> None:
     """Refuse columns that cannot be told apart."""
+    found: set[str] = set()
     for number, name in enumerate(names, 1):
         if not name:
             raise ValueError(
                 f"{where}: column {number} has no name; give it one, or save the table without it "
                 "(pandas: index=False)"
             )
-        if names.index(name) != number - 1:
+        if name in found:
             raise ValueError(f"{where}: two columns are named {name!r}; rename one")
+        found.add(name)
 
 
 def _json_lines(path: Path, size: int) -> Iterator[Columns]:

@@ -92,6 +92,10 @@ def text(
         files = files_in(where)
     check_apart(files)
     apart = _Apart(tuple(columns), _names(target), id)
+    if split is not None and split in (*columns, *_names(target), id):
+        raise ValueError(
+            f"data.split names {split!r}, which holds texts, labels or names; take another"
+        )
     parts = _parts(files, split, apart)
     with naming(path):
         texts = {part: checked_texts(own.texts, f"{part} row", 1) for part, own in parts.items()}

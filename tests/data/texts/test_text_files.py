@@ -129,6 +129,7 @@ def test_names_of_texts_stand_before_them(tmp_path: Path) -> None:
         (CSV, {"id": "key"}, r"no column 'key'; set data\.id"),
         (CSV, {"target": "x"}, r"no column 'x'; set data\.target"),
         (CSV, {"text": "label"}, r"data\.text and data\.target both name 'label'"),
+        (CSV, {"split": "label"}, r"data\.split names 'label', which holds texts, labels or names"),
         (CSV, {"text": []}, r"data\.text names no column"),
         ("text,label\n1.5,a\n2,b\n", {}, r"the column 'text' holds numbers, such as 1\.5"),
         ("text,label\nx\0y,a\n", {}, "NUL"),
