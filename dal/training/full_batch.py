@@ -226,7 +226,6 @@ class FullBatch(Trainer):
         penalty = torch.full_like(start[0], problem.l2)
         penalty[-1] = 0
         problem.apart = isinstance(problem.task, Multilabel)
-        start = _not_misled(problem, rows, start, penalty)
         enough = self.tolerance * problem.l2 / rows.longest()
         least = minimize(problem, rows, start, penalty, enough=enough, most=self.epochs)
         problem.apart = False
@@ -284,19 +283,6 @@ class _Problem:
         """The weight of each logit, or of each sample: (M, C) or (M, 1)."""
         assert self.weights is not None
         return self.weights if self.weights.ndim == 2 else self.weights.unsqueeze(1)
-
-
-def _not_misled(problem: _Problem, rows: SparseRows, start_CK: Tensor, penalty_K: Tensor) -> Tensor:
-    """The start, or 0 where the loss is lower there.
-
-    So where all labels of the rounds before were alike: Newton steps from a model that is sure of
-    what is wrong are too long to be of use.
-    """
-    logits_MC = rows.logits(start_CK)
-    penalized_C1 = (start_CK.square() * penalty_K).sum(1, keepdim=True) / 2
-    shrunk = penalized_C1 if problem.apart else penalized_C1.sum()
-    misled = problem.value(logits_MC) + shrunk > problem.value(torch.zeros_like(logits_MC))
-    return start_CK.masked_fill(misled, 0)
 
 
 def _exact(tensor: Tensor) -> Tensor:

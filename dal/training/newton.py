@@ -65,6 +65,10 @@ def minimize(
     Outputs that have a loss each are minimized apart, though side by side: each has step lengths of
     its own, and stays where it is once it has arrived.
 
+    A model that is all but sure of what is wrong, such as one that has seen a single class so far,
+    has next to no curvature, and steps from there are too long to be of use: what ends above the
+    loss at 0 begins again there.
+
     Args:
         loss: Of the logits (M, C).
         rows: The samples: float64, (M, K), or `Rows`.
@@ -82,13 +86,26 @@ def minimize(
         Newton-CG).
     """
     rows = DenseRows(rows) if isinstance(rows, Tensor) else rows
+    here, taken, converged = _descended(loss, rows, start_CK, penalty_K, enough, most)
+    misled = ~(here.value <= loss.value(torch.zeros_like(here.logits_MC)).detach())
+    if misled.any():
+        start_CK = here.weights_CK.masked_fill(misled, 0)
+        here, more, converged = _descended(loss, rows, start_CK, penalty_K, enough, most)
+        taken += more
+    return Minimum(here.weights_CK, taken, converged)
+
+
+def _descended(
+    loss: Loss, rows: Rows, start_CK: Tensor, penalty_K: Tensor, enough: float, most: int
+) -> tuple[_Point, int, bool]:
+    """Where a descent from the start ended, its steps, and whether it arrived."""
     here = _Point(loss, rows, penalty_K, start_CK)
     moving = torch.ones_like(here.length, dtype=torch.bool)
     solve, products = None, MOST_PRODUCTS
     for taken in range(most):
         moving = moving & ~(here.length <= enough)
         if not moving.any():
-            return Minimum(here.weights_CK, taken, True)
+            return here, taken, True
         if solve is None or products > rows.patience:  # an old one is good enough before
             solve = rows.preconditioner(here.curvatures, penalty_K)
         step_CK, products = _newton_step(here, solve, moving, enough / 2)
@@ -96,9 +113,9 @@ def minimize(
         moving = moving & (-slope > NOTHING * here.value)
         after, moving = _descend(here, step_CK, slope, moving)
         if after is None:
-            return Minimum(here.weights_CK, taken, True)
+            return here, taken, True
         here = after
-    return Minimum(here.weights_CK, most, not (moving & ~(here.length <= enough)).any())
+    return here, most, not (moving & ~(here.length <= enough)).any()
 
 
 class _Point:

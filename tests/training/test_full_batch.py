@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,20 @@ def test_separable_labels_and_single_class_have_an_optimum() -> None:
         state = fit(model, inputs * 10, targets, l2=1e-3)
         assert state.stopped == "converged"
         assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_labels_of_one_class_alone_the_optimum_is_found_too(seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    inputs = torch.nn.functional.normalize((torch.randn(60, 30, generator=rng) - 1).relu())
+    targets = (inputs @ torch.randn(30, generator=rng) > 0.3).long()
+    samples = Samples(lambda batch: inputs[batch], targets, None)
+    of_one = replace(samples, targets=torch.ones_like(targets[:20]))
+    warm, cold = LogisticRegression((30,), 2), LogisticRegression((30,), 2)
+    FullBatch(l2=0.1).fit(warm, of_one, Multiclass(2), FitContext())
+    for model in (warm, cold):
+        FullBatch(l2=0.1).fit(model, samples, Multiclass(2), FitContext())
+    torch.testing.assert_close(probs(warm, inputs), probs(cold, inputs), atol=1e-5, rtol=0)
 
 
 def test_multilabel_gradient_vanishes_at_the_optimum() -> None:
