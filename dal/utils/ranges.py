@@ -27,7 +27,9 @@ def check_number(name: str, value: Any, *, positive: bool = False, below: float 
         raise ValueError(f"{name}={value}; give {wanted}")
 
 
-def check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
+def check_whole(
+    name: str, value: Any, least: int, otherwise: str = "", most: int = MOST_WHOLE
+) -> None:
     """Refuse what is no whole number of at least ``least`` that int64 can hold.
 
     Args:
@@ -35,6 +37,7 @@ def check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
         value: Its value.
         least: The smallest that is allowed.
         otherwise: What else may be given, for the error.
+        most: The largest that is allowed.
 
     Raises:
         TypeError: It is no whole number.
@@ -44,8 +47,8 @@ def check_whole(name: str, value: Any, least: int, otherwise: str = "") -> None:
         raise TypeError(f"{name}={value!r}; give a whole number of at least {least}{otherwise}")
     if value < least:
         raise ValueError(f"{name}={value}; give at least {least}{otherwise}")
-    if value > MOST_WHOLE:
-        raise ValueError(f"{name}={value}; give at most {MOST_WHOLE}")
+    if value > most:
+        raise ValueError(f"{name}={value}; give at most {most}")
 
 
 def _is(kind: type, value: Any) -> bool:

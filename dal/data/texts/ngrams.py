@@ -65,10 +65,9 @@ class NGrams(TextEncoder):
         length: int = 2048,
     ) -> None:
         own = "data.encoder."
-        for name, number in {"longest": longest, "min_texts": min_texts, "length": length}.items():
+        check_whole(f"{own}longest", longest, 1, most=LONGEST)
+        for name, number in {"min_texts": min_texts, "length": length}.items():
             check_whole(own + name, number, 1)
-        if longest > LONGEST:
-            raise ValueError(f"{own}longest={longest}; give at most {LONGEST}")
         for name, limit in {"most": most, "hashed": hashed}.items():
             if limit is not None:
                 check_whole(own + name, limit, 1, ", or null")

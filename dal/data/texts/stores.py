@@ -40,6 +40,9 @@ def checked_texts(texts: Sequence[Any], what: str = "text", first: int = 0) -> S
     return texts
 
 
+MOST_PLACES = 2**20
+"""Places of a text that is cut, at most: all rows are of that length where they are read."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

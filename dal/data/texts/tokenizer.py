@@ -12,7 +12,7 @@ import torch
 
 from dal.data.store import Store
 from dal.data.texts.encoder import TextEncoder
-from dal.data.texts.stores import RaggedStore
+from dal.data.texts.stores import MOST_PLACES, RaggedStore
 from dal.utils.pretrained import CONFIG, SETTINGS, TOKENIZER, folder_of, read_json, weight_files
 from dal.utils.ranges import check_whole
 
@@ -64,7 +64,7 @@ class Tokenizer(TextEncoder):
         vocab_size: int | None = None,
         weights: str | None = "DEFAULT",
     ) -> None:
-        check_whole("model.length", length, SHORTEST)
+        check_whole("model.length", length, SHORTEST, most=MOST_PLACES)
         if vocab_size is not None:
             check_whole("model.vocab_size", vocab_size, 300)
         self.length, self._most, self._padding = length, vocab_size or LARGEST, 0

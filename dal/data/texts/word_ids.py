@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dal.data.texts.encoder import TextEncoder
-from dal.data.texts.stores import RaggedStore
+from dal.data.texts.stores import MOST_PLACES, RaggedStore
 from dal.data.texts.words import checked_words, most_frequent, words_of
 from dal.utils.ranges import check_whole
 
@@ -31,7 +31,7 @@ class WordIds(TextEncoder):
     lower numbers. Labels play no part.
 
     Args:
-        length: L, the first words of a text that are read, at least 1.
+        length: L, the first words of a text that are read, from 1 to 2^20.
         min_texts: A word counts where so many texts of the training part have it, at least 1.
         most: The words that most texts have, so many of them; None for all.
 
@@ -42,7 +42,7 @@ class WordIds(TextEncoder):
     kind = "word_ids"
 
     def __init__(self, length: int = 64, min_texts: int = 2, most: int | None = 30_000) -> None:
-        check_whole("data.encoder.length", length, 1)
+        check_whole("data.encoder.length", length, 1, most=MOST_PLACES)
         check_whole("data.encoder.min_texts", min_texts, 1)
         if most is not None:
             check_whole("data.encoder.most", most, 1, ", or null")

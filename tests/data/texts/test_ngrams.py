@@ -106,6 +106,7 @@ def test_recipe_makes_the_same_inputs(settings: Any) -> None:
     "wrong",
     [
         {"longest": 0},
+        {"longest": 65},
         {"min_texts": 0},
         {"most": 0},
         {"hashed": 0},

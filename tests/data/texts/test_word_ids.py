@@ -48,3 +48,8 @@ def test_recipe_makes_the_same_inputs() -> None:
 def test_settings_out_of_range_are_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"data.encoder.{name}=0"):
         WordIds(**{name: 0})
+
+
+def test_rows_that_no_memory_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"length=1000000000000; give at most 1048576"):
+        WordIds(length=10**12)
