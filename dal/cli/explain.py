@@ -122,6 +122,9 @@ def in_one_line(text: str) -> str:
         facts += "; --help lists the settings"
     if "override_grammar" in text:
         facts += "; check the brackets, quotes and commas of the command"
+        if not facts.isascii():
+            facts += "; words with letters other than a to z need quotes, as in "
+            facts += "'data.text=\"Gr\u00f6\u00dfe\"'"
     return f"{facts} {options}".strip()
 
 

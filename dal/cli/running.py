@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from dal.cli.sweep import Jobs
 from dal.recording.run_directory import MODEL, read_status
+from dal.recording.words import in_words
 from dal.settings import PlannedRun
 from dal.utils.logs import OUTCOME, working_for
 
@@ -77,7 +78,9 @@ def _is_complete(run: PlannedRun, oracle: Mapping[str, Any] | None = None) -> bo
         or nobody_to_ask(status, config, _saved(run.run_dir), oracle or config["oracle"])
     ):
         return False
-    shown = f", test accuracy {accuracy:.4f}" if tested else ""
+    metric = status.get("metric", "accuracy")
+    value = status.get(metric, accuracy)
+    shown = f", test {in_words(metric)} {value:.4f}" if tested else ""
     with working_for(run.name):
         OUTCOME.info("complete already: %d labels%s, in %s", labels, shown, run.run_dir)
     return True

@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dal.recording.run_directory import read_status
+from dal.recording.words import in_words
 from dal.utils.logs import log_to_console
 from dal.utils.safe_files import write_text_atomically
 
@@ -122,7 +123,7 @@ def _results(run_dir: Path) -> str:
     value = status.get(metric)
     if not (isinstance(labels, int) and isinstance(value, int | float)):
         return ""
-    return f": {labels} labels, test {metric} {value:.4f}"
+    return f": {labels} labels, test {in_words(metric)} {value:.4f}"
 
 
 def _read(paths: Sequence[Path]) -> list[End]:

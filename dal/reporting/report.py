@@ -234,8 +234,8 @@ def _wins(groups: Sequence[Group], folder: Path, first: bool) -> list[str]:
 
 
 _ABOUT_FOREIGN = (
-    "Some answers gave no label: \u201cnone of these\u201d. They teach nothing and are paid for "
-    "like any other, so the x-axis and all numbers of labels count them."
+    "Some answers gave no label: \u201cnone of these\u201d, or \u201ccannot tell\u201d. They teach "
+    "nothing and are paid for like any other, so the x-axis and all numbers of labels count them."
 )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dal.recording.run_directory import read_status
+from dal.recording.words import in_words
 from dal.utils.lock import held
 
 STATES = ("running", "waiting", "complete", "failed", "preempted")
@@ -34,9 +35,10 @@ class RunState:
         reason: Why, as far as it is known.
         round: The round in progress; None before the first.
         labels: Labels paid for.
-        accuracy: On the test part after the last fit, in [0, 1].
+        value: Of the run's headline metric on the test part after the last fit.
         age: Seconds since the status was written.
         audit: What labels to measure by say of the last model, in words; empty without any.
+        metric: The run's headline metric.
     """
 
     folder: Path
@@ -44,9 +46,10 @@ class RunState:
     reason: str
     round: int | None
     labels: int | None
-    accuracy: float | None
+    value: float | None
     age: float | None
     audit: str = ""
+    metric: str = "accuracy"
 
 
 def read_state(folder: Path) -> RunState:
@@ -63,16 +66,17 @@ def read_state(folder: Path) -> RunState:
             if read_status(folder) != found:  # it ended, or went on, just now
                 return read_state(folder)
             status, reason = "died", f"{reason} is gone; run its command again, it goes on"
-    updated = found.get("updated")
+    updated, metric = found.get("updated"), _metric(found)
     return RunState(
         folder,
         status,
         reason,
         found.get("round"),
         found.get("labels"),
-        found.get("accuracy"),
+        found.get(metric),
         None if updated is None else max(0.0, time.time() - updated),
         str(found.get("audit") or ""),
+        metric,
     )
 
 
@@ -84,16 +88,19 @@ def table(states: Iterable[RunState], below: Path | None = None) -> str:
         below: Folder whose name is left away before those of the runs.
     """
     states = list(states)
-    lines = [f"{'status':<9}  {'round':>5}  {'labels':>6}  {'accuracy':>8}  {'age':>6}  run"]
+    metrics = {state.metric for state in states if state.value is not None}
+    heading = "test" if len(metrics) > 1 else in_words(*metrics or {"accuracy"})
+    values = [_value(state, len(metrics) > 1) for state in states]
+    width = max(map(len, [heading, *values]), default=0)
+    lines = [f"{'status':<9}  {'round':>5}  {'labels':>6}  {heading:>{width}}  {'age':>6}  run"]
     counts: dict[str, int] = {}
-    for state in states:
+    for state, value in zip(states, values, strict=True):
         counts[state.status] = counts.get(state.status, 0) + 1
         near = below is not None and state.folder.is_relative_to(below)
         name = state.folder.relative_to(below) if near and below else state.folder
-        accuracy = "" if state.accuracy is None else f"{state.accuracy:.4f}"
         line = (
             f"{state.status:<9}  {_text(state.round):>5}  {_text(state.labels):>6}  "
-            f"{accuracy:>8}  {_age(state.age):>6}  {name}"
+            f"{value:>{width}}  {_age(state.age):>6}  {name}"
         )
         reason = "" if state.reason in ENDS else state.reason.strip()
         told = [text.splitlines()[0] for text in (reason, state.audit.strip()) if text]
@@ -106,9 +113,21 @@ def table(states: Iterable[RunState], below: Path | None = None) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def _metric(status: Mapping[str, Any]) -> str:
+    """The headline metric of a run; accuracy of runs that do not say."""
+    return str(status.get("metric") or "accuracy")
+
+
+def _value(state: RunState, named: bool) -> str:
+    """The metric of a run, with its name where others show another."""
+    if state.value is None:
+        return ""
+    return f"{in_words(state.metric)} {state.value:.4f}" if named else f"{state.value:.4f}"
+
+
 def _well_formed(status: Mapping[str, Any]) -> bool:
     """Whether every field that is shown is of the kind that runs write."""
-    numbers = [status.get(name) for name in ("round", "labels", "accuracy", "updated")]
+    numbers = [status.get(name) for name in ("round", "labels", _metric(status), "updated")]
     return isinstance(status.get("status"), str) and all(
         number is None or (isinstance(number, int | float) and abs(number) < _LARGEST)
         for number in numbers

@@ -215,7 +215,7 @@ class Standing:
                 f"query_size={settings.query_size} but only {left} sample{'s' * (left > 1)} can be "
                 "chosen; lower it"
             )
-        if settings.budget_in == "labels" and left < settings.budget:
+        if settings.budget_in == "labels" and 0 < left < settings.budget:
             log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
         return standing
 

@@ -325,6 +325,7 @@ def check_refused(ended: Ended, fact: str, remedy: str) -> None:
         (["--resolve"], "--resolve flag can only be used", "correct the command"),
         (["seed=" + "9" * 6000], "6000 digits", "correct the command"),
         (["budget=5", "-m", "seed=0,1", "strategy=foo"], "Could not find 'strategy/foo'", "badge"),
+        (["data.name=Größe"], "data.name=Größe", """quotes, as in 'data.text="Größe"'"""),
         (["trainer.epochs=[1"], "no viable alternative at input '[1'", "check the brackets"),
     ],
 )

@@ -894,6 +894,25 @@ def test_status_tells_ages_in_the_largest_unit(tmp_path: Path, seconds: float, s
     assert line.endswith("run  (answers)")
 
 
+def test_status_shows_the_headline_of_each_run(tmp_path: Path) -> None:
+    for name, status in {
+        "a": {"metric": "macro_f1", "macro_f1": 0.75, "accuracy": 0.25},
+        "b": {"accuracy": 0.5},
+        "c": {"metric": "macro_f1"},
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "status.json").write_text(json.dumps({"status": "complete", **status}))
+    a, b, c = (read_state(tmp_path / name) for name in "abc")
+    head, first, second = table([a, c], tmp_path).splitlines()[:3]
+    assert head.split() == ["status", "round", "labels", "macro", "F1", "age", "run"]
+    assert (first.split(), second.split()) == (["complete", "0.7500", "a"], ["complete", "c"])
+    head, first, second = table([a, b], tmp_path).splitlines()[:3]
+    assert head.split() == ["status", "round", "labels", "test", "age", "run"]
+    assert "  macro F1 0.7500  " in first
+    assert "  accuracy 0.5000  " in second
+    assert "accuracy" in table([])
+
+
 @pytest.mark.parametrize("value", ["1e999", "[" * 200_000])
 def test_absurd_metrics_are_left_out_by_name(runs: Path, value: str) -> None:
     write_run(runs, "random", 0, [0.5, 0.6])
