@@ -285,6 +285,6 @@ def test_a_run_without_test_and_validation_part_shows_what_it_can(
     assert not (folder / "curve.png").exists()
     assert dal.load(folder).predict(torch.zeros(1, 4))[0] in NAMES
     state = read_state(folder)
-    assert (state.status, state.labels, state.accuracy) == ("complete", 20, None)
+    assert (state.status, state.labels, state.value) == ("complete", 20, None)
     with pytest.raises(RunError, match="s0-00000000 has no test part, so there is nothing to"):
         read_run(folder)
