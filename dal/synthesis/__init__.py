@@ -1,0 +1,1 @@
+"""Query synthesis: samples that are made, where they tell most, in place of chosen ones."""
