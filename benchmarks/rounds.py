@@ -18,7 +18,7 @@ import torch
 
 import dal
 from dal.data import initial_labels, make_source
-from dal.data.source import Dataset
+from dal.data.dataset import Dataset
 from dal.models import LogisticRegression
 from dal.oracles import Answers, SimulatedOracle
 from dal.query import Entropy, Instability

@@ -12,8 +12,11 @@ from torch import Tensor
 Origin = Literal["initial", "oracle", "audit", "pseudo", "synthetic"]
 ORIGINS: tuple[Origin, ...] = ("initial", "oracle", "audit", "pseudo", "synthetic")
 
-GUESSES: tuple[Origin, ...] = ("pseudo", "synthetic")
+GUESSES: tuple[Origin, ...] = ("pseudo",)
 """Origins of labels that nobody was asked for: they are not paid, and an answer replaces them."""
+
+ASKED: tuple[Origin, ...] = ("oracle", "audit", "synthetic")
+"""Origins of answers that were asked for as a run went on, and that its budget pays for."""
 
 NONE = -1
 """The position of no event, and the target where nothing is known."""

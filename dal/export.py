@@ -20,10 +20,10 @@ from dal.data.texts.predicting import encoder_for
 from dal.models.base import MakeModel, build_model
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
 from dal.models.weights import no_larger_than
-from dal.pool import TrainSet
 from dal.predictor import Predictor
 from dal.recording.run_directory import MODEL
 from dal.task import task_named
+from dal.train_set import TrainSet
 from dal.utils.build import TARGET, check_arguments, find, spec_of
 from dal.utils.inputs import InputSpec
 from dal.utils.numerics import pick_device

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from dal.consensus import Consensus
 from dal.decided import decided, measured
 from dal.events import (
+    ASKED,
     COLUMNS,
     GUESSES,
     NONE,
@@ -33,6 +33,7 @@ from dal.events import (
     no_events,
     plain,
 )
+from dal.train_set import TrainSet
 
 REJECTED = -2
 """Target of an answer that says: none of the classes. Where labels may hold together, such an
@@ -43,28 +44,6 @@ def is_rejected(targets: Tensor) -> Tensor:
     """bool, (N,), which targets (N,) or (N, C) say that a sample is of none of the classes."""
     rejected = targets == REJECTED
     return rejected if targets.ndim == 1 else rejected.all(1)
-
-
-@dataclass(frozen=True)
-class TrainSet:
-    """What a learner is fitted on.
-
-    Attributes:
-        indices: int64, (M,), positions in the training part, in the order of first labeling.
-        targets: int64, (M,); multi-label (M, C).
-        weights: float32, (M,), weight of each sample in the loss.
-    """
-
-    indices: Tensor
-    targets: Tensor
-    weights: Tensor
-
-    def part(self, places: Tensor) -> TrainSet:
-        """Some of them: int64 (m,), places from 0 to M - 1."""
-        return TrainSet(self.indices[places], self.targets[places], self.weights[places])
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
 
 class Pool:
@@ -90,8 +69,8 @@ class Pool:
       answer is never trained on.
     - ``pseudo``: a model's guess; not paid. The sample stays a candidate. Labeling it again
       replaces the guess, a pseudo label that abstains withdraws it.
-    - ``synthetic``: the label that a made sample comes with; not paid. Made samples are numbered
-      from ``num_total`` on and are no candidates; whoever makes them keeps their inputs.
+    - ``synthetic``: as ``oracle``, about a made sample. These are numbered from ``num_total`` on
+      and are no candidates; see `dal.data.made`.
 
     An annotator who abstains is an event without a target: the sample leaves the pool, costs, and
     is not trained on. One who says that a sample is of none of the classes gives it the target
@@ -250,7 +229,8 @@ class Pool:
     def num_answers(self, indices: Tensor) -> Tensor:
         """int64, (b,): how many answers some samples have, abstentions and corrections too."""
         index = self._events["index"][~self._of(*GUESSES)]
-        return torch.bincount(index, minlength=self.num_total)[indices]
+        highest = int(indices.max()) + 1 if len(indices) else 0
+        return torch.bincount(index, minlength=max(self.num_total, highest))[indices]
 
     @property
     def unlabeled_idx(self) -> Tensor:
@@ -285,7 +265,7 @@ class Pool:
     @property
     def num_queried(self) -> int:
         """Answers that were asked for, those to measure by included, without initial labels."""
-        return int((self._of("oracle", "audit") & ~self._free()).sum())
+        return int((self._of(*ASKED) & ~self._free()).sum())
 
     def spent(self, unit: str) -> float:
         """What the answers that were asked for took, in ``labels``, ``cost`` or ``minutes``.
@@ -294,7 +274,7 @@ class Pool:
         """
         if unit == "labels":
             return self.num_queried
-        asked = self._of("oracle", "audit")
+        asked = self._of(*ASKED)
         if unit == "cost":
             return float(self._events["cost"][asked].sum())
         return float(self._events["seconds"][asked].nansum()) / 60
@@ -310,9 +290,13 @@ class Pool:
         return -min([0, *rounds]), sum(number < 0 for number in rounds)
 
     def train_set(self) -> TrainSet:
-        """The labeled samples with the label of each, in the order of first labeling."""
+        """The labeled samples with the label of each, in the order of first labeling.
+
+        Guesses are among them: see `TrainSet.answers`.
+        """
         events, targets = self._known()
-        return TrainSet(self._events["index"][events], targets, self._events["weight"][events])
+        indices, weights = self._events["index"][events], self._events["weight"][events]
+        return TrainSet(indices, targets, weights, self._of(*GUESSES)[events])
 
     def counts(self) -> dict[str, Any]:
         """What a row of ``metrics.jsonl`` says of the ledger.
@@ -345,7 +329,7 @@ class Pool:
             Score None: no strategy asked for it, as of samples to measure by. Target -1, or -1
             everywhere: the annotator abstained; `REJECTED`: none of the classes.
         """
-        asked = self._of("oracle", "audit").nonzero().squeeze(1)[first:]
+        asked = self._of(*ASKED).nonzero().squeeze(1)[first:]
         keys = ("round", "index", "score", "target")
         columns = [plain(key, self._events[key][asked]) for key in keys]
         drawn = self._of("audit")[asked].tolist()

@@ -117,7 +117,7 @@ class Predictor:
             raise ValueError(
                 f"what the model says of {len(wrong)} of {len(probs)} samples is no number (NaN), "
                 f"the first is sample {int(wrong[0])} (counted from 0); its weights are damaged, "
-                "or these inputs too large: restore model.pt, or mend them"
+                "or these inputs too large; restore the file of the model, or mend them"
             )
         return probs
 

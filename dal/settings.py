@@ -50,6 +50,7 @@ APART: Mapping[str, Sequence[str]] = {
     "features": PLACES,
     "difficulty": PLACES,
     "oracle": (*SHOWN, *ASKING),
+    "setting": ("chunk",),
 }
 """Settings of each group that make no other run, on whatever level they stand."""
 

@@ -31,6 +31,8 @@ class State:
         steps: Optimizer steps in the rounds before this fit.
         stopping: ``predicted``: what the last model predicts for the stop set, as
             `dal.stopping.signals.Seen.predicted`; empty before the first, and without one.
+        setting: What the run's `dal.runs.setting.Setting` remembers.
+        cooperative: What `dal.runs.cooperating` remembers.
     """
 
     round: int = 0
@@ -44,6 +46,8 @@ class State:
     by_label: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
     stopping: dict[str, Any] = field(default_factory=dict)
+    setting: dict[str, Any] = field(default_factory=dict)
+    cooperative: dict[str, Any] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain containers: all but ``rows``, which grow from round to round."""

@@ -19,9 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAD = "| group | what it is | options |\n|---|---|---|\n"
 PAGES = {
     "cluster": "docs/cluster.md",
+    "cooperative": "docs/cooperative.md",
     "difficulty": "docs/hard_pools.md",
     "features": "docs/features.md",
     "model": "docs/fine_tuning.md",
+    "setting/manager": "docs/streams.md",
     "stopping": "docs/stopping.md",
     "strategy": "docs/strategies.md",
     "trainer": "docs/training.md",

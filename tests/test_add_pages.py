@@ -106,7 +106,7 @@ def test_pages_work_to_the_letter(copy: Path) -> None:
         ("query", "Surprise"),
         ("query", "surprise"),
         ("models", "Tiny"),
-        ("data", "moons"),
+        ("data", "circles"),
         ("oracles", "Careless"),
         ("stopping", "Settled"),
     ):
@@ -115,7 +115,7 @@ def test_pages_work_to_the_letter(copy: Path) -> None:
     assert "README.md: written\n" in said
     readme = (copy / "README.md").read_text()
     assert all(
-        f"`{name}`" in readme for name in ("surprise", "tiny", "moons", "careless", "settled")
+        f"`{name}`" in readme for name in ("surprise", "tiny", "circles", "careless", "settled")
     )
     row = r"\n\| `surprise` \| -log max p \| Probs \| … \| … \| … \| … \|\n"
     assert re.search(row, (copy / "docs" / "strategies.md").read_text())
@@ -126,7 +126,7 @@ def test_pages_work_to_the_letter(copy: Path) -> None:
     assert runs == {
         "iris-mlp-surprise",
         "digits-tiny-margin",
-        "moons-mlp-margin",
+        "circles-mlp-margin",
         "iris-mlp-margin",
         "iris-mlp-entropy",
     }

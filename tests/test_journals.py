@@ -15,7 +15,7 @@ import torch
 import dal
 from dal.checkpoint import Checkpoints
 from dal.data import initial_labels, make_source
-from dal.data.source import Dataset
+from dal.data.dataset import Dataset
 from dal.journals import Journals
 from dal.learners import Dropout, make_learner
 from dal.models import MLP

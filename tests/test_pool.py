@@ -120,11 +120,13 @@ def test_pseudo_labels_leave_candidates_and_give_way_to_answers() -> None:
 def test_made_samples_are_no_candidates() -> None:
     pool = pool_of_ten()
     pool.label(1, ints(10, 12), ints(0, 1), origin="synthetic")
-    assert (pool.num_unlabeled, pool.labels, len(pool.train_set())) == (5, 5, 6)
-    pool.label(1, ints(12), ints(2), origin="oracle")
+    assert (pool.num_unlabeled, pool.labels, len(pool.train_set())) == (5, 7, 6)
+    pool.label(1, ints(12), ints(2), origin="synthetic", again=True, annotator="eva")
     assert pool.train_set().indices.tolist() == [7, 2, 9, 0, 10, 12]
     assert pool.train_set().targets.tolist()[-2:] == [0, 2]
-    assert (pool.num_unlabeled, pool.labels, len(pool.train_set())) == (5, 6, 6)
+    assert (pool.num_unlabeled, pool.labels, len(pool.train_set())) == (5, 8, 6)
+    assert pool.num_answers(ints(9, 10, 11, 12)).tolist() == [1, 1, 0, 2]
+    assert [query[1] for query in pool.queries()][-3:] == [10, 12, 12]
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,7 @@ def test_events_of_another_pool_are_refused() -> None:
 
 
 TOTAL = 6
-PAID = ("initial", "oracle", "audit")
+PAID = ("initial", "oracle", "audit", "synthetic")
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(ORIGINS),

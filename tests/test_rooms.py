@@ -9,13 +9,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    ("utils", "agreement", "consensus", "decided", "events", "pool", "settings", "metrics", "risk"),
-    ("models", "query", "stopping", "task", "checkpoint", "state", "journals"),
-    ("data", "training", "inference"),
+    (
+        *("utils", "agreement", "consensus", "decided", "events", "pool", "train_set"),
+        *("settings", "metrics", "risk"),
+    ),
+    (
+        *("models", "query", "cooperation", "synthesis", "stopping"),
+        *("task", "checkpoint", "state", "journals"),
+    ),
+    ("data", "training", "inference", "streams"),
     ("recording", "oracles", "export", "predictor"),
     ("learners", "features", "reporting"),
     ("runs",),
     ("lockstep",),
+    ("gallery",),
     ("cli",),
 )
 """Rooms, each a package or a module of ``dal``, from the lowest floor up."""

@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("report", "compare the strategies of many runs: tables, figures, tests over seeds"),
     "audit": ("audit", "how good a run's models are by its audit, and whether random was better"),
     "replay": ("replay", "score the rounds of a run again, and draw why samples were picked"),
+    "gallery": ("gallery", "pictures that explain: of every strategy, or of a run of your own"),
 }
 """Each part's module in `dal.cli`, whose ``main`` is called, and what it does."""
 

@@ -29,6 +29,9 @@ TOO_MANY_FILES = (
     "run the same command again"
 )
 
+NONE_LEFT = ("pool_exhausted", "stream_ended")
+"""Reasons to end whatever the budget is."""
+
 
 def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Whether a run's status says that these settings leave nothing to do."""
@@ -37,7 +40,7 @@ def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bo
         return False
     limit = config["max_rounds"]
     return (
-        status.get("reason") == "pool_exhausted"
+        status.get("reason") in NONE_LEFT
         or status["queried"] >= config["budget"]
         or (limit is not None and status["round"] >= limit)
     )
@@ -58,7 +61,7 @@ def nobody_to_ask(
     """
     return (
         status.get("status") == "complete"
-        and status.get("reason") != "pool_exhausted"  # more samples may have come
+        and status.get("reason") not in NONE_LEFT  # more samples may have come
         and page.get("_target_") == PAGE
         and all(oracle.get("enough", 1.0) >= 1 for oracle in (page, config["oracle"]))
         and isinstance(saved, Mapping)

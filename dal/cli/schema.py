@@ -28,7 +28,10 @@ from dal.settings import (
 VERSION: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__ < "1.4" else {}
 """Hydra 1.3 warns without it, Hydra 1.4 with it."""
 
-GROUPS = ("data", "model", "strategy", "trainer", "oracle", "committee", "initial", "features")
+GROUPS = (
+    *("data", "model", "strategy", "trainer", "oracle", "committee", "initial", "features"),
+    *("setting", "cooperative"),
+)
 """Groups of one option each, which are checked against what they build."""
 
 NAMED = ("data", "model", "strategy")

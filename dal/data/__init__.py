@@ -5,6 +5,7 @@ Every data function returns a `Dataset`; `make_source` divides it into a `Source
 """
 
 from dal.data.cifar10 import cifar10
+from dal.data.dataset import Dataset
 from dal.data.digits import digits
 from dal.data.foreign import Ood
 from dal.data.goemotions import goemotions
@@ -15,12 +16,13 @@ from dal.data.initial import initial_labels
 from dal.data.npz import npz
 from dal.data.own_table import table
 from dal.data.prepare import Prepare
-from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
+from dal.data.source import UNKNOWN, Source, Split, is_known
 from dal.data.splits import make_source
 from dal.data.svhn import svhn
 from dal.data.synthetic import (
     make_classification,
     make_multilabel_classification,
+    moons,
     two_gaussians,
 )
 from dal.data.tabular import breast_cancer, clean1, digits_tabular, iris, new_thyroid, wine
@@ -59,6 +61,7 @@ __all__ = [
     "make_multilabel_classification",
     "make_source",
     "mnist",
+    "moons",
     "new_thyroid",
     "npz",
     "svhn",

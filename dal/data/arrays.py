@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dal.data.dataset import Dataset
 from dal.data.inputs import Array, as_inputs, as_named
 from dal.data.mapped import MappedStore, checked, is_mapped
-from dal.data.source import UNKNOWN, Dataset, is_known
+from dal.data.source import UNKNOWN, is_known
 from dal.data.store import Store
 from dal.data.texts.stores import TextStore, checked_texts
 from dal.utils.inputs import Inputs

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from dal.data.class_names import check_class_names
-from dal.data.source import UNKNOWN, Dataset
+from dal.data.dataset import Dataset
+from dal.data.source import UNKNOWN
 from dal.utils.inputs import one_shape
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.data.dataset import Dataset
 from dal.data.faults import downloading, require_intact
-from dal.data.source import Dataset
 
 _CLASSES = (
     "airplane",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dal.data.source import Dataset
+from dal.data.dataset import Dataset
 
 
 def digits(size: int | None = 28) -> Dataset:

@@ -10,9 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from dal.data.dataset import Dataset
 from dal.data.hard_pools import Embed, HardPool, require_classes
-from dal.data.source import UNKNOWN, Dataset, Source, Split, is_known
-from dal.data.store import JoinedStore, Store, blocks
+from dal.data.joined import JoinedStore
+from dal.data.source import UNKNOWN, Source, Split, is_known
+from dal.data.store import Store, blocks
 from dal.data.texts.encoding import are_texts
 from dal.utils.inputs import in_words, map_pairs, tensors_of
 from dal.utils.seeding import generator

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dal.data.source import Dataset
+from dal.data.dataset import Dataset
 from dal.data.texts.encoder import TextEncoder
 from dal.data.texts.stores import TextStore
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dal.data.store import ArrayStore, JoinedStore, Store
+from dal.data.joined import JoinedStore
+from dal.data.store import ArrayStore, Store
 from dal.utils.inputs import map_tensors
 
 

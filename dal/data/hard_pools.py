@@ -19,9 +19,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from dal.data.dataset import Dataset
 from dal.data.draw import draw_by_class
-from dal.data.source import UNKNOWN, Dataset, Source, Split
-from dal.data.store import ArrayStore, JoinedStore, Store
+from dal.data.joined import JoinedStore
+from dal.data.source import UNKNOWN, Source, Split
+from dal.data.store import ArrayStore, Store
 from dal.utils.inputs import one_tensor, tensors_of
 from dal.utils.memory import fitting
 from dal.utils.seeding import generator

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dal.data.dataset import Dataset
 from dal.data.faults import damaged, downloading
-from dal.data.source import Dataset
 
 _IMAGES_MAGIC = 2051
 _LABELS_MAGIC = 2049

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from dal.data.arrays import number_targets, present
 from dal.data.class_names import check_class_names
+from dal.data.dataset import Dataset
 from dal.data.faults import naming
 from dal.data.inputs import Array, as_inputs
 from dal.data.mapped import MappedStore, checked, is_mapped, open_mapped
 from dal.data.prepare import check_normalization
-from dal.data.source import Dataset
 from dal.data.store import Store, store_of
 from dal.utils.inputs import in_words, one_shape
 

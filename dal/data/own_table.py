@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dal.data.dataset import Dataset
 from dal.data.faults import naming
 from dal.data.label_columns import column, override
 from dal.data.rows import Rows
-from dal.data.source import Dataset
 from dal.data.table_features import Encoded, Encoder, Recipe, filled, learn_medians, say_unknown
 from dal.data.table_files import Columns
 from dal.data.table_parts import check_apart, numbered, part_blocks

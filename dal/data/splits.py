@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from dal.data.checks import check_dataset, check_split, refuse_second_validation
+from dal.data.dataset import Dataset
 from dal.data.draw import draw, share
 from dal.data.growth import joined, parted
+from dal.data.joined import JoinedStore
 from dal.data.prepare import Prepare
-from dal.data.source import Dataset, Source, Split, is_known
-from dal.data.store import JoinedStore, update
+from dal.data.source import Source, Split, is_known
+from dal.data.store import update
 from dal.data.texts.encoding import are_texts, encode_parts, recipe_of
 from dal.data.texts.lsa import embed_of
 from dal.utils.inputs import one_tensor
@@ -132,6 +134,7 @@ def make_source(
         validation_of_labels=validation_of_labels,
         vocab_size=None if encoder is None else encoder.vocab_size,
         embed=None if encoder is None else embed_of(train, encoder.vocab_size),
+        truth=dataset.truth,
     )
 
 

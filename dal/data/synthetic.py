@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isclose
+from math import isclose, pi
 
 import torch
+from torch import Tensor
 
-from dal.data.source import Dataset
+from dal.data.dataset import Dataset
+from dal.utils.inputs import Inputs, one_tensor
 from dal.utils.memory import fitting
 from dal.utils.ranges import check_number
 from dal.utils.seeding import derive, generator
@@ -196,4 +198,77 @@ def two_gaussians(
         targets=targets,
         class_names=("left", "right"),
         standardize=standardize,
+        truth=nearer_center,
     )
+
+
+def nearer_center(inputs: Inputs) -> Tensor:
+    """The more probable class of points among two Gaussians: int64, (B,), 1 right of the middle.
+
+    Args:
+        inputs: float, (B, 2).
+    """
+    return (one_tensor(inputs, "two_gaussians")[:, 0] > 0).long()
+
+
+def moons(
+    n_samples: int = 1000,
+    noise: float = 0.15,
+    standardize: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Two half circles in the plane that reach into each other, one a class: no line parts them.
+
+    The upper one is centered at (0, 0), the lower one at (1, 0.5); both have radius 1.
+
+    Args:
+        n_samples: Number of samples N; classes take turns, so that both have half of them.
+        noise: Standard deviation, in both directions, from the half circles.
+        standardize: Scale features by the mean and deviation of the training part.
+        seed: Seed of the drawing.
+
+    Returns:
+        float32 inputs (N, 2) without an official test part.
+
+    Raises:
+        ValueError: If there are fewer than 2 samples, ``noise`` is out of range, or the data do not
+            fit into memory.
+    """
+    if n_samples < 2:
+        raise ValueError(f"n_samples={n_samples} leaves a class empty; use at least 2")
+    check_number("data.noise", noise, below=MOST)
+    with fitting(32 * n_samples, f"{n_samples=}"):
+        rng = generator(seed, "data")
+        targets = torch.arange(n_samples, dtype=torch.int64) % 2
+        angles = pi * torch.rand(n_samples, generator=rng)
+        upper = torch.stack([angles.cos(), angles.sin()], 1)
+        lower = torch.tensor([1.0, 0.5]) - upper
+        inputs = torch.where(targets.bool().unsqueeze(1), lower, upper)
+        inputs = inputs + noise * torch.randn(n_samples, 2, generator=rng)
+    return Dataset(
+        name="moons",
+        inputs=inputs,
+        targets=targets,
+        class_names=("upper", "lower"),
+        standardize=standardize,
+        truth=nearer_half_circle,
+    )
+
+
+def nearer_half_circle(inputs: Inputs) -> Tensor:
+    """The class of points among moons whose half circle is nearer: int64, (B,), 1 for the lower.
+
+    Args:
+        inputs: float, (B, 2).
+    """
+    points = one_tensor(inputs, "moons").double()
+    upper = _from_half_circle(points)
+    lower = _from_half_circle(torch.tensor([1.0, 0.5], dtype=torch.float64) - points)
+    return (lower < upper).long()
+
+
+def _from_half_circle(points: Tensor) -> Tensor:
+    """Distances of points to the upper half of the circle of radius 1 around (0, 0): (B,)."""
+    x, y = points.unbind(1)
+    of_end = torch.hypot(x.abs() - 1, y)
+    return torch.where(y >= 0, (torch.hypot(x, y) - 1).abs(), of_end)

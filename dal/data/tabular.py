@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dal.data.dataset import Dataset
 from dal.data.faults import damaged, downloading
-from dal.data.source import Dataset
 
 _Floats = npt.NDArray[np.float64]
 

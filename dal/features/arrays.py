@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from dal.data.dataset import Dataset
 from dal.data.mapped import Mapped, MappedStore, checked, open_mapped
-from dal.data.source import Dataset
 from dal.features.base import Embedding, with_features
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
+from dal.data.dataset import Dataset
 from dal.data.growth import joined, parted
-from dal.data.source import Dataset
 from dal.data.store import Store
 
 
@@ -81,6 +81,7 @@ def with_features(
         std=(),
         standardize=standardize,
         recipe=None,
+        truth=None,  # of samples as they were
         shown=dataset.shown or _seen_by_people(dataset),
     )
 

@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dal.data.dataset import Dataset
 from dal.data.growth import joined, parted
 from dal.data.mapped import MappedStore
 from dal.data.prepare import Prepare
-from dal.data.source import Dataset
 from dal.data.store import ArrayStore, Store
 from dal.data.texts.encoding import are_texts
 from dal.export import load

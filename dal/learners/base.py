@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dal.data.source import Source, Split
-from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Decision, Need, Needs, Of
 from dal.task import Task
+from dal.train_set import TrainSet
 from dal.training.context import FitState, Save
 
 
@@ -35,6 +36,7 @@ class RoundContext:
         validation: Labels held out of those that are trained on, to validate on; None for the
             validation part of the data, where there is one.
         rejected: int64, (R,), samples that are none of the classes, for needs that look at them.
+        unlabeled: int64, (N,), the candidates, for trainers that learn from these as well.
     """
 
     round: int = 0
@@ -46,6 +48,7 @@ class RoundContext:
     resume: dict[str, Any] | None = None
     validation: TrainSet | None = None
     rejected: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    unlabeled: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def validation_part(self, source: Source) -> Split | None:
         """What the round validates on: labels held out, or a part of the data; None for nothing."""
@@ -71,6 +74,13 @@ class Learner(ABC):
 
     capabilities: frozenset[type[Need]]
     task: Task
+    source: Source
+
+    def aside(self, source: Source) -> Learner:
+        """The same fitted model for other data of its kind, to be asked, and not to be fitted."""
+        other = copy.copy(self)
+        other.source = source
+        return other
 
     @abstractmethod
     def fit(self, train_set: TrainSet, context: RoundContext) -> FitState:
@@ -99,9 +109,32 @@ class Learner(ABC):
             train_set: The labeled samples, for the needs that look at them.
         """
 
+    def check_weights(self, remedy: str) -> None:  # noqa: B027 - most can
+        """Refuse to learn from labels that weigh differently, where the model cannot.
+
+        Raises:
+            TypeError: With the remedy.
+        """
+
     @abstractmethod
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """Logits for every sample of a split: float32, (N, C), on the CPU."""
+
+    def differentiable(
+        self, needs: Needs, context: RoundContext, of: Literal["inputs", "features"] = "inputs"
+    ) -> Callable[[Tensor], dict[Need, Tensor]]:
+        """A function that answers needs as `scan` does, with gradients back to what it is given.
+
+        Args:
+            needs: What it answers, probabilities as float64.
+            context: The round.
+            of: What it is given: prepared inputs, float32, (B, ...), or features, (B, D), on the
+                device of the learner.
+
+        Raises:
+            TypeError: It has no gradient of that; says why.
+        """
+        raise TypeError("the model has no gradient; choose a network, such as model=mlp")
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dal.data.source import Source
-from dal.pool import TrainSet
 from dal.task import Task
+from dal.train_set import TrainSet
 from dal.training.trainer import Trainer
 
 FOLDS = 5
@@ -46,22 +46,24 @@ def cross_predicted(
     """Logits of all labels, each by a model that did not learn from it.
 
     Args:
-        train_set: M labels.
+        train_set: M labels; guesses among them are learned from by all fits, and not asked about.
         fit_and_predict: Given some of them and the others, the logits of these by a model fitted
             to those.
         generator: Of the parts.
 
     Returns:
-        float, (M, C), in the order of the labels; (0, C) for a single one, which leaves none to
-        learn from.
+        float, (M, C), those of the answers, in their order; (0, C) for a single one, which leaves
+        none to learn from.
     """
-    count = len(train_set)
+    answers = (~train_set.is_guess).nonzero().squeeze(1)
+    guesses = train_set.is_guess.nonzero().squeeze(1)
+    count = len(answers)
     if count < 2:
         return torch.empty(0, *train_set.targets.shape[1:])
     order = torch.randperm(count, generator=generator)
-    parts = order.tensor_split(min(FOLDS, count))
+    parts = answers[order].tensor_split(min(FOLDS, count))
     found = []
     for number, part in enumerate(parts):
-        rest = torch.cat([*parts[:number], *parts[number + 1 :]]).sort().values
+        rest = torch.cat([*parts[:number], *parts[number + 1 :], guesses]).sort().values
         found.append(fit_and_predict(train_set.part(rest), train_set.part(part)))
     return torch.cat(found)[order.argsort()]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,10 @@ from dal.learners.committees import Ensemble, check_members
 from dal.learners.network import TorchLearner
 from dal.models.base import MakeModel
 from dal.models.sparse import SparseLinear
-from dal.pool import TrainSet
 from dal.query.base import PoolView
-from dal.query.needs import Members, Needs, Probs
+from dal.query.needs import Members, Need, Needs, Probs
 from dal.task import Task
+from dal.train_set import TrainSet
 from dal.training.context import FitState, Save
 from dal.training.trainer import Trainer
 from dal.utils.seeding import derive, generator
@@ -100,6 +101,20 @@ class EnsembleLearner(Learner):
         self.capabilities = self.main.capabilities | {Members}
 
     @property
+    def source(self) -> Source:  # type: ignore[override]
+        """The data of every network."""
+        return self.main.source
+
+    def aside(self, source: Source) -> EnsembleLearner:
+        """See `Learner.aside`."""
+        other = copy.copy(self)
+        other.members = [copy.copy(member) for member in self.members]
+        for member in other.members:
+            member.source = source
+        other.main = other.members[0]
+        return other
+
+    @property
     def model(self) -> nn.Module:
         """The main network."""
         return self.main.model
@@ -133,9 +148,7 @@ class EnsembleLearner(Learner):
         count = len(train_set)
         rng = generator(self.seed, round_number, "bootstrap", member)
         drawn = torch.randint(count, (count,), generator=rng)
-        return TrainSet(
-            train_set.indices[drawn], train_set.targets[drawn], train_set.weights[drawn]
-        )
+        return train_set.part(drawn)
 
     def scan(
         self,
@@ -157,6 +170,24 @@ class EnsembleLearner(Learner):
         members_KNC = torch.stack(members)
         check_members(members_KNC, "check that the model draws its weights at random")
         return view.with_result(Members(), members_KNC)
+
+    def differentiable(
+        self, needs: Needs, context: RoundContext, of: Literal["inputs", "features"] = "inputs"
+    ) -> Callable[[Tensor], dict[Need, Tensor]]:
+        """See `Learner.differentiable`; features are those of the main network, members' none."""
+        if Members() not in needs:
+            return self.main.differentiable(needs, context, of)
+        if of == "features":
+            raise TypeError("members of a committee have features of their own each")
+        main = self.main.differentiable((needs - {Members()}) | {Probs()}, context)
+        advisers = [m.differentiable(frozenset({Probs()}), context) for m in self.members[1:]]
+
+        def answers(inputs: Tensor) -> dict[Need, Tensor]:
+            found = main(inputs)
+            probs = [found[Probs()], *(adviser(inputs)[Probs()] for adviser in advisers)]
+            return found | {Members(): torch.stack(probs)}
+
+        return answers
 
     def predict(self, split: Split, context: RoundContext) -> Tensor:
         """Logits of the main network."""

@@ -18,8 +18,14 @@ from dal.learners.base import Learner, RoundContext
 from dal.learners.committees import check_members
 from dal.learners.look_ahead import reference_positions, retrained_risk
 from dal.models.base import MakeModel, build_model
-from dal.models.estimators.fitted import Fitted, as_floats, fit_estimator, to_logits, torch_threads
-from dal.pool import TrainSet
+from dal.models.estimators.fitted import (
+    Fitted,
+    as_floats,
+    fit_estimator,
+    takes_weights,
+    to_logits,
+    torch_threads,
+)
 from dal.query.base import PoolView
 from dal.query.needs import (
     Decision,
@@ -34,6 +40,7 @@ from dal.query.needs import (
     of_others,
 )
 from dal.task import Task
+from dal.train_set import TrainSet
 from dal.training.context import FitState
 from dal.utils.inputs import numel_of, one_tensor
 from dal.utils.ranks import current
@@ -43,6 +50,8 @@ log = logging.getLogger(__name__)
 
 MOST_COUNTED = 2**31 - 1
 """The largest whole number that all of scikit-learn's compiled parts take."""
+LEARNED = ("indices", "targets", "weights")
+"""What of a `TrainSet` decides what is fitted."""
 
 
 class EstimatorLearner(Learner):
@@ -172,7 +181,7 @@ class EstimatorLearner(Learner):
         """The labels it was fitted on, in which round, and the batch size."""
         state: dict[str, Any] = {"batch_size": self.batch_size, "round": self._round}
         if self._train_set is not None:
-            state |= {name: getattr(self._train_set, name) for name in TrainSet.__annotations__}
+            state |= {name: getattr(self._train_set, name) for name in LEARNED}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -180,7 +189,7 @@ class EstimatorLearner(Learner):
         self.batch_size = self._asked_batch_size or state["batch_size"]
         self._round, self._fitted, self._train_set = state["round"], None, None
         if "indices" in state:
-            self._train_set = TrainSet(*(state[name] for name in TrainSet.__annotations__))
+            self._train_set = TrainSet(*(state[name] for name in LEARNED))
 
     def fingerprint(self) -> str:
         """Digest of kind and seed, which decide what is fitted on given labels."""
@@ -222,6 +231,11 @@ class EstimatorLearner(Learner):
             if type(need) not in self.capabilities:
                 reason = reasons.get(type(need), "cannot give it; choose another strategy")
                 raise TypeError(f"{strategy} needs {need}, and {self.name} {reason}")
+
+    def check_weights(self, remedy: str) -> None:
+        """See `Learner.check_weights`."""
+        if not takes_weights(self.template):
+            raise TypeError(f"{self.name} cannot weigh its samples; {remedy}")
 
     @property
     def _fit_seed(self) -> int:

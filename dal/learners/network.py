@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dal.data.source import Source, Split
 from dal.export import save_model
+from dal.inference.differentiable import answers_of
 from dal.inference.dropout_masks import DropoutMasks, why_not
 from dal.inference.pool_pass import batch_size_for, pool_pass, predict_logits
 from dal.inference.probe import probe
@@ -24,7 +25,6 @@ from dal.learners.deciding import cross_predicted
 from dal.learners.look_ahead import network_risk, why_not_movable
 from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer, numel_in
 from dal.models.sparse import SparseLinear
-from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import (
     Features,
@@ -41,7 +41,8 @@ from dal.query.needs import (
     without_scores_of,
 )
 from dal.task import Task
-from dal.training.context import FitContext, FitState, Samples
+from dal.train_set import TrainSet
+from dal.training.context import FitContext, FitState, Samples, Unlabeled
 from dal.training.trainer import Trainer
 from dal.utils.digest import digest_tensors
 from dal.utils.ranks import current, leaving_together
@@ -170,7 +171,8 @@ class TorchLearner(Learner):
         else:
             folds = generator(self.seed, context.round, "folds")
             apart = partial(self._fitted_apart, context)
-            logits, targets = cross_predicted(train_set, apart, folds), train_set.targets
+            logits = cross_predicted(train_set, apart, folds)
+            targets = train_set.answers().targets
         self.task = current().broadcast(lambda: self._task.fitted(logits, targets))
 
     def _fitted_apart(self, context: RoundContext, learned: TrainSet, asked: TrainSet) -> Tensor:
@@ -198,7 +200,7 @@ class TorchLearner(Learner):
         """What the trainer is given."""
         validation = context.validation_part(self.source)
         return (
-            self._samples(train_set),
+            replace(self._samples(train_set), unlabeled=self._unlabeled(context)),
             FitContext(
                 seed=self.seed,
                 round=context.round,
@@ -318,6 +320,13 @@ class TorchLearner(Learner):
             buckets=split.buckets,
         )
 
+    def differentiable(
+        self, needs: Needs, context: RoundContext, of: Literal["inputs", "features"] = "inputs"
+    ) -> Callable[[Tensor], dict[Need, Tensor]]:
+        """See `Learner.differentiable`."""
+        masks = self._masks(context) if Members() in needs else None
+        return answers_of(self.model, needs, self._task, of, masks)
+
     def state_dict(self) -> dict[str, Any]:
         """The weights, the batch size of the pass, and the thresholds by which it decides."""
         state = {
@@ -385,6 +394,14 @@ class TorchLearner(Learner):
             ),
             scale=(self.source.train.prepare.mean, self.source.train.prepare.std),
         )
+
+    def _unlabeled(self, context: RoundContext) -> Unlabeled | None:
+        """The candidates, where the trainer learns from them."""
+        if not (self.trainer.learns_unlabeled and len(context.unlabeled)):
+            return None
+        indices = context.unlabeled.to(self.device)
+        take = self.source.train.take
+        return Unlabeled(lambda batch: take(indices[batch], self.device), len(indices))
 
     def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:
         logits = self._logits(self.model, split, context)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from dal.data.source import Split
+from dal.data.source import Source, Split
 from dal.learners.base import Learner, RoundContext
 from dal.learners.network import TorchLearner
 from dal.lockstep.engine import Engine, Replica, Request
@@ -22,10 +22,10 @@ from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import CannotStackError
 from dal.lockstep.stand_ins import why_not
 from dal.models.text_transformer import Attention
-from dal.pool import TrainSet
 from dal.query.base import PoolView
 from dal.query.needs import Features, Need, Needs, Probs, of_candidates, of_others
 from dal.task import Task
+from dal.train_set import TrainSet
 from dal.training.context import FitState
 from dal.training.fit import Fit
 from dal.training.trainer import Trainer
@@ -128,6 +128,15 @@ class LockstepLearner(Learner):
         """See `TorchLearner.task`."""
         return self.learner.task
 
+    @property
+    def source(self) -> Source:  # type: ignore[override]
+        """See `TorchLearner.source`."""
+        return self.learner.source
+
+    def aside(self, source: Source) -> Learner:
+        """See `Learner.aside`: one that waits for no other run."""
+        return self.learner.aside(source)
+
     def decide(self, train_set: TrainSet, context: RoundContext) -> None:
         """See `TorchLearner.decide`."""
         self.learner.decide(train_set, context, self.predict)
@@ -152,6 +161,12 @@ class LockstepLearner(Learner):
         """See `TorchLearner.predict`."""
         logits: Tensor = self._ask(PredictWork(self.learner, split, context), len(split))
         return logits
+
+    def differentiable(
+        self, needs: Needs, context: RoundContext, of: Literal["inputs", "features"] = "inputs"
+    ) -> Callable[[Tensor], dict[Need, Tensor]]:
+        """See `TorchLearner.differentiable`."""
+        return self.learner.differentiable(needs, context, of)
 
     def _ask(self, work: Work, *sizes: Hashable) -> Any:
         request = Request(_order(work), None, work)

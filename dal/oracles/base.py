@@ -87,6 +87,21 @@ def _some(indices: Sequence[int]) -> str:
     return f"{listed}, ..." if len(indices) > 20 else listed or "none"
 
 
+def known_by(indices: Tensor, positions: Tensor | None, source: Source | None) -> list[int]:
+    """The numbers that people know some samples by, those that a run made as well.
+
+    Args:
+        indices: int64, (b,), positions in the training part.
+        positions: int64, (num_total,), the numbers of its samples; None for their own.
+        source: The data, where an oracle has them.
+    """
+    if positions is None:
+        return list(indices.tolist())
+    if source is not None:
+        return source.train.original(indices)
+    return list(positions[indices].tolist())
+
+
 class Oracle(ABC):
     """Gives labels for queries.
 
@@ -111,6 +126,13 @@ class Oracle(ABC):
         Raises:
             ValueError: They cannot be shown as the oracle was told to.
         """
+
+    def why_not_made(self) -> str:
+        """Why it cannot answer about samples that a run makes; empty where it can.
+
+        These are numbered from the length of the training part on; asked after `open`.
+        """
+        return ""
 
     @abstractmethod
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dal.data.class_names import (
     target_name,
 )
 from dal.data.source import Source
-from dal.oracles.base import Answers, Oracle
+from dal.oracles.base import Answers, Oracle, known_by
 from dal.oracles.pictures import draw
 from dal.oracles.table import Row, read_answers
 from dal.query.base import Query
@@ -122,7 +122,7 @@ class FilesOracle(Oracle):
         kind = "round" if round_number >= 0 else "initial"
         path = self.folder / f"{kind}_{abs(round_number):04d}.csv"
         indices = query.indices.tolist()
-        samples = indices if self.positions is None else self.positions[query.indices].tolist()
+        samples = known_by(query.indices, self.positions, self._source)
         ticket = {"indices": indices, "samples": samples, "file": path.name}
         if not (path.exists() and _asks_for(path, samples)):
             self._ask(ticket, query)

@@ -54,6 +54,10 @@ class Several(Oracle):
         for oracle in self.people.values():
             oracle.open(source)
 
+    def why_not_made(self) -> str:
+        """Why somebody cannot."""
+        return next(filter(None, (o.why_not_made() for o in self.people.values())), "")
+
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
         """Ask everybody about their part; who has none is not asked."""
         chosen = [self._chosen(index, count) for index, count in before(query)]

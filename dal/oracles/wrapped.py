@@ -40,6 +40,10 @@ class Wrapped(Oracle):
         """Pass on."""
         self.of.open(source)
 
+    def why_not_made(self) -> str:
+        """Pass on."""
+        return self.of.why_not_made()
+
     def submit(self, query: Query, round_number: int) -> dict[str, Any]:
         """Pass on; the ticket holds how many answers the samples had before."""
         return self.of.submit(query, round_number) | {"before": before(query)}

@@ -228,6 +228,13 @@ class ScoreStrategy(Strategy):
             return scores
         return scores.double() - self.lower_bound
 
+    def reach(self, num_classes: int) -> float:
+        """How far above the lower bound a score can be: a stream's thresholds are shares of it.
+
+        It need not be reached; infinite where nothing is known.
+        """
+        return math.inf
+
     @property
     def fits_blocks(self) -> bool:
         """Whether scores made batch by batch are those made of all candidates at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -244,6 +245,10 @@ class _OfMembers(ScoreStrategy):
 
     needs = frozenset({Members()})
     tasks = frozenset({"multiclass", "multilabel"})
+
+    def reach(self, num_classes: int) -> float:
+        """See `ScoreStrategy.reach`: shares and entropies of C classes are below ln C, C > 1."""
+        return math.log(num_classes)
 
     def _scored(self, score: Callable[[Tensor], Tensor], view: PoolView) -> Tensor:
         """Members' scores, refused where a probability is not finite: votes would hide it."""

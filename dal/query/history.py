@@ -144,6 +144,10 @@ class PredictionHistory:
         """
         return self._found(self.rounds, torch.tensor([index]))[:, 0]
 
+    def of_samples(self, indices: Tensor) -> Tensor:
+        """As `of_sample`, of several: float32, (T, n, C)."""
+        return self._found(self.rounds, indices)
+
     def state_dict(self) -> dict[str, Any]:
         """Which rounds there are, or the arrays themselves where there is no folder."""
         if self.folder is None:

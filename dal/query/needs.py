@@ -101,7 +101,8 @@ class History:
 class Labels:
     """Classes that the labeled samples are trained as: int64, (M,), in the order of labeling.
 
-    Where a sample has any of L labels, (M, L), 1 for each that holds.
+    Where a sample has any of L labels, (M, L), 1 for each that holds. Labels are what people said,
+    here and wherever a need is ``of`` the labeled: guesses of a model are none.
     """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -128,6 +130,10 @@ class LeastConfidence(ScoreStrategy):
         """See `least_confidence`."""
         return least_confidence(view[Probs()])
 
+    def reach(self, num_classes: int) -> float:
+        """See `ScoreStrategy.reach`."""
+        return 1.0
+
 
 class Margin(ScoreStrategy):
     """Query where the two most probable classes are closest; see `margin`."""
@@ -143,6 +149,10 @@ class Margin(ScoreStrategy):
         """See `indecision`."""
         return indecision(view[Probs()])
 
+    def reach(self, num_classes: int) -> float:
+        """See `ScoreStrategy.reach`."""
+        return 1.0
+
 
 class Entropy(ScoreStrategy):
     """Query where the predicted distribution is most spread; see `entropy`."""
@@ -152,3 +162,7 @@ class Entropy(ScoreStrategy):
     def score(self, view: PoolView) -> Tensor:
         """See `entropy`."""
         return entropy(view[Probs()])
+
+    def reach(self, num_classes: int) -> float:
+        """See `ScoreStrategy.reach`."""
+        return math.log(num_classes)

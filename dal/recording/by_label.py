@@ -49,7 +49,7 @@ def by_label(
         return {}
     columns: dict[str, Tensor] = {
         **state.by_label,
-        "labeled": source.task.class_counts(pool.train_set().targets),
+        "labeled": source.task.class_counts(pool.train_set().answers().targets),
         "known": known,
     }
     named = {name: source.named(column) for name, column in columns.items()}

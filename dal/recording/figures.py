@@ -39,6 +39,7 @@ def learning_curve(
     part: str = "Test",
     aubc: float | None = None,
     path: Path | None = None,
+    over: str = "Labels",
 ) -> Figure:
     """Draw test accuracy, or another metric, against the labels paid for.
 
@@ -50,6 +51,7 @@ def learning_curve(
         part: Which part of the data they are of.
         aubc: Area under the curve divided by the label range (`dal.metrics.aubc`), in [0, 1].
         path: PNG file to write as well; it is replaced in one step, never seen half written.
+        over: What ``labels`` are.
 
     Raises:
         ValueError: The lengths differ or are zero.
@@ -64,7 +66,7 @@ def learning_curve(
     marker = "o" if len(labels) <= 40 else None
     label = None if aubc is None else f"AUBC {aubc:.4f}"
     axes.plot(labels, accuracy, color=BLUE, marker=marker, markersize=4, linewidth=1.8, label=label)
-    axes.set(title=title, xlabel="Labels", ylabel=f"{part} {metric}")
+    axes.set(title=title, xlabel=over, ylabel=f"{part} {metric}")
     integer_axis(axes)
     faint_grid(axes)
     if label is not None:

@@ -98,7 +98,7 @@ def _votes(
 
 def _decided(pool: Pool) -> tuple[Tensor, Tensor]:
     """The samples with a label that was decided on, ascending, and their targets."""
-    labels, rejected = pool.train_set(), pool.rejected_idx
+    labels, rejected = pool.train_set().answers(), pool.rejected_idx
     indices = torch.cat([labels.indices, rejected])
     shape = (len(rejected), *labels.targets.shape[1:])
     none = torch.full(shape, REJECTED if labels.targets.ndim == 1 else 0)

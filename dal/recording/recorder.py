@@ -19,14 +19,18 @@ from dal.pool import Pool, is_rejected
 from dal.recording.by_label import by_label, keep_by_label, known_counts
 from dal.recording.figures import learning_curve, save
 from dal.recording.people import keep_people
+from dal.recording.rounds_in_plane import RoundsInPlane, in_the_plane
 from dal.recording.run_directory import START, RunDirectory
 from dal.recording.samples import keep_samples
+from dal.recording.stream_curves import draw_over_seen, seen_so_far, standing, tags_over_seen
 from dal.recording.tensorboard import (
     AUDIT,
+    COOPERATIVE,
     CURVE,
     MAX_IMAGES,
     QUERY,
     STOPPING,
+    STREAM,
     TEST,
     TIME,
     VALIDATION,
@@ -34,7 +38,7 @@ from dal.recording.tensorboard import (
     TensorBoard,
 )
 from dal.recording.throttle import Throttle
-from dal.recording.words import LABELED, POOL, audit_words
+from dal.recording.words import LABELED, POOL, audit_words, guess_words
 from dal.utils.journal import Journal
 from dal.utils.numerics import environment
 from dal.utils.safe_files import csv_text
@@ -79,6 +83,9 @@ class Recorder:
         self._rows = Journal(folder / METRICS)
         self._queries = Journal(folder / "queries.csv", csv_text([self._columns]))
         self._drawn, self._figures = figures, Throttle(30 * count)
+        self.plane: RoundsInPlane | None = None
+        self._plane_shown = Throttle(30 * count)
+        self._plane_shown.ready()
         self._figures.ready()  # the first ones after 30 s, unless the run ends before
 
     def __enter__(self) -> Recorder:
@@ -125,7 +132,7 @@ class Recorder:
         begun = (state.fit or {}).get("steps", 0)
         # A correction adds labels to the pool after the row of the round in progress was counted.
         labels = state.row.get("labels", pool.labels)
-        place = {"labels": labels, "step": state.steps + begun + 1}
+        place = {"labels": labels, "step": state.steps + begun + 1, "seen": seen_so_far(state)}
         self._board = TensorBoard(
             self.directory.path / "tb",
             class_names=self.source.class_names,
@@ -134,6 +141,9 @@ class Recorder:
             **(place if resumed else {}),
         )
         self._board.config(text, _choices(self.config))
+        if self._drawn and in_the_plane(self.source):
+            begun = state.round + (state.next == "answers") if resumed else 0
+            self.plane = RoundsInPlane(self.directory.path / "plane", self.source, begun)
         self._known = known_counts(self.source)
         self._rows.take(row_lines(state.rows))
         self._queries.take(self._query_lines(pool, 0))
@@ -176,13 +186,14 @@ class Recorder:
         epochs, value = row["fit/epochs"], row.get(self.source.headline)
         shown = f"{self.source.measured} {self._metric_name}"
         log.info(
-            "round %3d | %5d labels | train accuracy %.4f | %s | %s | %d in the pool",
+            "round %3d | %5d labels | %strain accuracy %.4f | %s | %s | %s",
             row["round"],
             row["labels"],
+            f"{words} | " if (words := guess_words(row)) else "",
             row["train/accuracy"],
             (audit_words(row) or "not tested") if value is None else f"{shown} {value:.4f}",
             f"fit {epochs} epoch{'s' * (epochs != 1)}, {row['fit_s']:.1f} s",
-            pool.num_unlabeled,
+            standing(row, pool.num_unlabeled),
         )
 
     def round(self, state: State, pool: Pool, picked: Tensor | None = None) -> None:
@@ -199,6 +210,8 @@ class Recorder:
             return
         labels = state.row["labels"]
         self._board.round(labels, _tags(state.row, self._metric))
+        if over_seen := tags_over_seen(state.row, self._metric):
+            self._board.round(seen_so_far(state), over_seen)
         if picked is not None and state.pending is not None:
             train, shown = self.source.train, picked[:MAX_IMAGES]
             images = [image for i in shown.tolist() if (image := train.image(i)) is not None]
@@ -216,6 +229,20 @@ class Recorder:
             if self._drawn:
                 self._draw(state, pool)
         self._board.flush()
+
+    def show_plane(self, state: State, last: bool) -> None:
+        """Draw the plane in TensorBoard from time to time, and at the end into the run directory.
+
+        Args:
+            state: Where the run stands.
+            last: Whether nothing more is asked.
+        """
+        if self.plane is None or self.directory is None or self._board is None:
+            return
+        if self._plane_shown.ready(force=last):
+            drawn = self.plane.write(self.directory.path) if last else self.plane.draw()
+            if drawn is not None:
+                self._board.plane(state.row["labels"], drawn)
 
     def write(self, state: State, pool: Pool) -> None:
         """Bring ``metrics.jsonl``, ``queries.csv`` and ``status.json`` up to the state."""
@@ -295,6 +322,7 @@ class Recorder:
                 path=self.directory.path / "curve.png",
             )
             self._board.curve(paid, curve)
+            draw_over_seen(self.directory.path, state, self._metric_name, self.source.headline)
         self._board.fits(paid)
         name = self.directory.path.name
         if (drawn := self._board.saw_tooth(paid, name)) is not None:
@@ -327,6 +355,7 @@ def _tag(name: str, headline: str) -> str:
         return f"{CURVE}/{headline}"
     group, _, rest = name.partition("/")
     known = {"test": TEST, "val": VALIDATION, "query": QUERY, "stop": STOPPING, "audit": AUDIT}
+    known |= {"cooperative": COOPERATIVE, "stream": STREAM}
     return f"{known[group]}/{rest}" if group in known else ""
 
 

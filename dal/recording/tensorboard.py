@@ -6,9 +6,11 @@ Groups of cards are shown in the order of their names, so the names begin with a
 4_test_by_label   x = labels paid for: F1 of each label, and a table, the worst labels first
 5_fit_over_steps   x = optimizer step through all rounds: the saw-tooth when labels are added;
                    ``round`` among them tells where rounds begin
-6_query, 7_figures   x = labels paid for: what was picked; confusion, fits of some rounds
+6_stream_over_seen   x = samples that have arrived in a stream: what its models are worth
+6_query, 6_stream, 7_figures   x = labels paid for: what was picked; confusion, fits of some rounds
 8_stopping   x = labels paid for: what stopping criteria look at
 9_audit   x = labels paid for: what labels to measure by say of every round's model
+9_cooperative   x = labels paid for: guesses that were learned from, and the share that is wrong
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.recording.by_label import Labels, label_table
@@ -29,6 +32,7 @@ from dal.recording.figures import class_histogram, confusion_matrix, label_outco
 from dal.recording.fits import FitCurves
 from dal.recording.pictures import captioned, end_of
 from dal.recording.saw_tooth import SawTooth
+from dal.recording.stream_curves import OVER_SEEN
 from dal.recording.words import cell
 
 if TYPE_CHECKING:
@@ -36,9 +40,9 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
 CURVE, VALIDATION, TIME, TEST = "1_learning_curve", "2_validation", "3_time", "4_test"
-FIT, QUERY, FIGURES = "5_fit_over_steps", "6_query", "7_figures"
+FIT, QUERY, STREAM, FIGURES = "5_fit_over_steps", "6_query", "6_stream", "7_figures"
 BY_LABEL = "4_test_by_label"
-STOPPING, AUDIT = "8_stopping", "9_audit"
+STOPPING, AUDIT, COOPERATIVE = "8_stopping", "9_audit", "9_cooperative"
 
 MAX_IMAGES = 32
 """How many of the picked samples are shown per query."""
@@ -95,10 +99,11 @@ class TensorBoard:
         monitored: str = "",
         labels: int = 0,
         step: int = 0,
+        seen: int = 0,
     ) -> None:
         """Open the folder and remove every point that the run is going to write again.
 
-        The two numbers are the first x of each kind that will be written from now on; points at
+        The three numbers are the first x of each kind that will be written from now on; points at
         or beyond them come from a process that was killed after its last commit. A fresh run
         leaves them out: whatever the folder holds is removed.
 
@@ -110,12 +115,14 @@ class TensorBoard:
                 the same.
             labels: Labels paid for.
             step: Optimizer step through all rounds.
+            seen: Samples that have arrived in a stream.
 
         Raises:
             OSError: The folder cannot be read or written.
         """
         self._class_names, self._metric = class_names, metric
-        kept = rewind(folder, lambda tag, x: x < (step if tag.startswith(FIT) else labels))
+        ends = {FIT: step, OVER_SEEN: seen}
+        kept = rewind(folder, lambda tag, x: x < ends.get(tag.partition("/")[0], labels))
         self._configured = bool(kept)
         self._fits, self._saw_tooth = FitCurves(), SawTooth(monitored or metric)
         for event in kept:
@@ -172,7 +179,7 @@ class TensorBoard:
         """Record the results of one round.
 
         Args:
-            labels: Labels paid for by the time of the fit.
+            labels: Labels paid for by the time of the fit; of ``6_stream_over_seen`` samples seen.
             values: Such as ``1_learning_curve/accuracy``, ``6_query/score_mean``, ``3_time/fit_s``.
 
         Raises:
@@ -312,6 +319,20 @@ class TensorBoard:
         if figure is not None:
             self._figure("saw_tooth", figure, labels)
         return figure
+
+    def plane(self, labels: int, picture: NDArray[np.uint8]) -> None:
+        """Record what the plane looked like so far, as the figure ``7_figures/plane``.
+
+        Args:
+            labels: Labels paid for by the time of the last fit.
+            picture: uint8, (height, width, 3).
+
+        Raises:
+            OSError: This or an earlier record could not be written.
+        """
+        from torch.utils.tensorboard import summary
+
+        self._file.add(summary.image(f"{FIGURES}/plane", picture, dataformats="HWC"), labels)
 
     def flush(self) -> None:
         """Bring everything recorded so far to the file.

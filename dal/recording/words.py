@@ -19,6 +19,13 @@ def audit_words(row: Mapping[str, Any]) -> str:
     return f"audit accuracy {row[AUDIT]:.4f} ({low:.2f} to {high:.2f} by {labels} label{several})"
 
 
+def guess_words(row: Mapping[str, Any]) -> str:
+    """How many guesses a round's model learned from, and the share that is known to be wrong."""
+    used, wrong = row.get("cooperative/used"), row.get("cooperative/wrong")
+    told = "" if used is None else f"{used} guess{'es' * (used != 1)}"
+    return told if wrong is None else f"{told}, {wrong:.1%} wrong"
+
+
 def in_words(metric: str) -> str:
     """A metric as people write it: ``macro F1`` for ``macro_f1``."""
     return metric.replace("_", " ").replace("f1", "F1").replace("ece", "ECE")

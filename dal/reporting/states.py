@@ -18,7 +18,7 @@ STATES = ("running", "waiting", "complete", "failed", "preempted")
 BAD = ("failed", "died")
 """States in which a run needs somebody. Folders of which nothing is known are shown, no more: they
 may be no runs, or runs that have just begun."""
-ENDS = ("budget", "max_rounds", "pool_exhausted")
+ENDS = ("budget", "max_rounds", "pool_exhausted", "stream_ended")
 """Ends that are no news; a complete run whose end was another tells it."""
 _LARGEST = 1e15
 

@@ -16,8 +16,10 @@ from dal.query.selection import check_again, check_query
 from dal.runs.auditing import blocks_due, with_audits
 from dal.runs.budget import affordable
 from dal.runs.collecting import ask, shown
+from dal.runs.cooperating import cooperate
 from dal.runs.fitting import context_of
 from dal.runs.job import Job
+from dal.runs.setting import Setting
 from dal.utils.clock import clock
 from dal.utils.ranks import current
 from dal.utils.seeding import generator
@@ -26,9 +28,27 @@ SHOWN = 2**20
 """Scores that a checkpoint holds at most, for the histogram of a round: 4 MB."""
 
 
+class PoolSetting(Setting):
+    """All samples are at hand: one pass looks at every candidate, and the best are asked about.
+
+    That pass tells what to guess as well, see `dal.cooperation`.
+
+    Reference:
+        D. Lewis, W. Gale, "A sequential algorithm for training text classifiers", SIGIR 1994.
+    """
+
+    cooperates = True
+
+    def ask(self, job: Job) -> None:
+        """See `Setting.ask`."""
+        view = remember(job, predict(job))
+        cooperate(job, view)
+        select(job, view)
+
+
 def predict(job: Job) -> PoolView:
     """One pass over the candidates computes everything the strategy needs."""
-    candidates, train_set = job.candidates, job.pool.train_set()
+    candidates, train_set = job.candidates, job.pool.train_set().answers()
     strategy = job.parts.strategy.current(len(train_set))
     needs = job.parts.scan_needs(strategy)
     if Scores in job.learner.capabilities and job.parts.remembered == 0:
@@ -49,12 +69,25 @@ def remember(job: Job, view: PoolView) -> PoolView:
 
 def select(job: Job, view: PoolView) -> None:
     """The strategy chooses; the query is sent to the oracle."""
-    state, settings, source = job.state, job.settings, job.source
+    state, settings = job.state, job.settings
     size = min(settings.query_size, affordable(job), len(view))
     blocks = blocks_due(job, size)
     with clock(state.row, "select_s"):
         rng = generator(settings.seed, state.round, "query")
         query = current().broadcast(lambda: _choose(job, view, size - len(blocks), rng))
+    pose(job, query, blocks, view)
+
+
+def pose(job: Job, query: Query, blocks: Tensor, view: PoolView | None = None) -> None:
+    """Send a query to the oracle: the question is ``job.state.pending`` then.
+
+    Args:
+        job: The run; its row tells of the query.
+        query: What was chosen.
+        blocks: Of the reserve, see `blocks_due`: the query asks about a sample of each besides.
+        view: Of the pass that it comes from, where it is at hand.
+    """
+    state, source = job.state, job.source
     scores, again = query.scores.double(), query.again
     state.row |= {
         "query/size": len(scores) + len(blocks) + (0 if again is None else len(again)),
@@ -88,6 +121,7 @@ def appended(source: Source) -> dict[str, int]:
 
 def _heights(scores: Tensor) -> dict[str, float]:
     """What a row says of the scores of a query; nothing where none was scored."""
+    scores = scores[~scores.isnan()]
     found = {"mean": scores.mean(), "min": scores.min()} if len(scores) else {}
     return {f"query/score_{name}": float(score) for name, score in found.items()}
 

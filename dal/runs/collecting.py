@@ -230,7 +230,13 @@ def enter(job: Job, entry: dict[str, Any], answers: Answers, round_number: int) 
     score_of = dict(zip(entry["indices"], entry["scores"], strict=True))
     audited = torch.isin(answers.indices, torch.tensor(entry["audit"]).long())
     usual: Origin = "initial" if entry["round"] < 0 else "oracle"
-    for origin, mine in ((usual, new & ~audited), ("audit", new & audited)):
+    made = answers.indices >= job.pool.num_total
+    kinds: tuple[tuple[Origin, torch.Tensor], ...] = (
+        (usual, new & ~audited & ~made),
+        ("audit", new & audited),
+        ("synthetic", new & made),
+    )
+    for origin, mine in kinds:
         if not mine.any():
             continue
         places = mine.nonzero().squeeze(1)

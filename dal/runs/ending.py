@@ -73,7 +73,7 @@ def stop_reason(job: Job) -> str:
         return "budget"
     if settings.max_rounds is not None and job.state.round >= settings.max_rounds:
         return "max_rounds"
-    return "pool_exhausted" if len(job.candidates) == 0 else ""
+    return job.setting.ended if job.setting.exhausted(job) else ""
 
 
 def _said(job: Job) -> str:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from dal.learners import RoundContext
-from dal.pool import TrainSet
 from dal.runs.job import Job
+from dal.train_set import TrainSet
 from dal.training.context import FitState, Save
 from dal.utils.clock import clock
 from dal.utils.ranks import current
@@ -78,6 +78,7 @@ def _fitting(job: Job, train_set: TrainSet) -> RoundContext:
     sizes = len(train_set), job.pool.num_unlabeled
     return replace(
         context_of(job),
+        unlabeled=job.candidates,
         on_epoch=lambda fitted, save: _after_epoch(job, sizes, fitted, save),
         on_save=lambda fitted, save: _save_in_time(job, fitted, save),
         pending=lambda: job.interrupts.pending,

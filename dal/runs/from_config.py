@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.cooperation import Cooperative
 from dal.data import Dataset, Source, initial_labels, make_source
 from dal.data.checks import check_split
 from dal.data.hard_pools import harden
@@ -29,6 +30,7 @@ from dal.recording.run_directory import RunDirectory
 from dal.recording.samples import Known
 from dal.runs.host import current_host
 from dal.runs.loop import Result, run
+from dal.runs.setting import Setting
 from dal.runs.summary import headline, summary, todo
 from dal.settings import Settings
 from dal.stopping import Criterion
@@ -57,6 +59,8 @@ class Prepared:
     oracle: partial[Oracle]
     initial: Callable[..., Tensor]
     stopping: Mapping[str, Criterion]
+    setting: Setting
+    cooperative: Cooperative
 
     @classmethod
     def of(cls, config: Mapping[str, Any], allow: tuple[str, ...]) -> Prepared:
@@ -90,6 +94,8 @@ class Prepared:
             committee=build(config["committee"], "committee", allow=allow),
             oracle=factory(config["oracle"], "oracle", allow=allow, deep=True),
             initial=initial,
+            setting=build(config["setting"], "setting", allow=allow),
+            cooperative=build(config["cooperative"], "cooperative", allow=allow),
             stopping={
                 name: build(options, "stopping", allow=allow)
                 for name, options in config["stopping"].items()
@@ -146,6 +152,8 @@ def execute(
             committee=prepared.committee,
             stopping=prepared.stopping,
             settings=settings,
+            setting=prepared.setting,
+            cooperative=prepared.cooperative,
             run_dir=directory,
             config=config,
         )

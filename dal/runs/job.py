@@ -17,6 +17,7 @@ from dal.query import PredictionHistory
 from dal.recording.recorder import Recorder
 from dal.runs.keeper import DiskKeeper, Keeper, restore, settle_numerics
 from dal.runs.parts import Parts, Standing, added, check_alike, digests
+from dal.runs.setting import Setting
 from dal.settings import Settings
 from dal.state import State
 from dal.task import Task
@@ -36,6 +37,7 @@ class Job:
         recorder: Shows people what happens.
         keeper: Keeps where the run stands.
         interrupts: Knows whether a signal has come.
+        setting: Asks the questions.
         earlier: Oracles that were asked before this one, and may hold answers.
     """
 
@@ -45,6 +47,7 @@ class Job:
     recorder: Recorder
     keeper: Keeper
     interrupts: Interrupts
+    setting: Setting
     earlier: Sequence[Oracle] = ()
 
     @property
@@ -101,7 +104,8 @@ def begin(
     recorder: Recorder,
     interrupts: Interrupts,
     device: torch.device,
-    earlier: Sequence[Oracle] = (),
+    earlier: Sequence[Oracle],
+    setting: Setting,
 ) -> Job:
     """A job that goes on from where the recorder's run directory says it stands.
 
@@ -114,6 +118,7 @@ def begin(
         interrupts: Knows whether a signal has come.
         device: Where the run works.
         earlier: Oracles that were asked before this one, and may hold answers.
+        setting: Asks the questions.
 
     Raises:
         ValueError: Data and settings do not fit each other, or the run that was left.
@@ -132,4 +137,6 @@ def begin(
     recorder.start(state, standing.pool, standing.numerics, device, begun, start)
     if begun and state.next != "fit":  # the learner is that of the last fit
         keeper.export(if_missing=True)
-    return Job(parts, standing, oracle, recorder, keeper, interrupts, earlier)
+    job = Job(parts, standing, oracle, recorder, keeper, interrupts, setting, earlier)
+    setting.begin(job)
+    return job

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from dal.data.source import Source, Split
 from dal.journals import LEDGER, Journals
 from dal.pool import Pool
 from dal.recording.samples import Known
+from dal.runs.made_files import MADE
 from dal.runs.replay import config_of, data_of
 from dal.settings import Settings
+
+log = logging.getLogger(__name__)
 
 HEADER = ("label", "split", "round", "annotator")
 """Columns behind the one that names samples."""
@@ -45,6 +49,14 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
     if events is None:
         raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it")
     answered = _answered(source, settings, events)
+    made = len(answered)
+    answered = [event for event in answered if event["index"] < len(source.train)]
+    if made := made - len(answered):
+        log.warning(
+            "%d labels of made samples are left out, which the data do not have: %s holds the "
+            "samples, and %s their labels",
+            *(made, run_dir / MADE, LEDGER),
+        )
     names = _names(source, source.train, [event["index"] for event in answered])
     told = [[event["target"], "train", event["round"], event["annotator"]] for event in answered]
     for split, part in (("validation", source.validation), ("test", source.test)):
@@ -68,7 +80,7 @@ def _answered(
     pool.extend(events)
     standing = sorted(pool.latest_answers().values())
     last = {events[n]["index"]: events[n] for n in standing if not events[n]["abstained"]}
-    train_set, none = pool.train_set(), set(pool.rejected_idx.tolist())
+    train_set, none = pool.train_set().answers(), set(pool.rejected_idx.tolist())
     agreed = dict(zip(train_set.indices.tolist(), train_set.targets.tolist(), strict=True))
     return [
         {**event, "target": agreed.get(index, event["target"])}

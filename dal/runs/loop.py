@@ -27,18 +27,19 @@ import torch
 from torch import Tensor
 
 from dal import metrics
+from dal.cooperation import AnswersAlone, Cooperative
 from dal.data.initial import ColdStart
 from dal.data.source import Source
 from dal.learners import Committee, Dropout, make_learner
 from dal.models.base import MakeModel
 from dal.oracles import Oracle, SimulatedOracle
-from dal.pool import REJECTED, TrainSet
+from dal.pool import REJECTED
 from dal.query import Strategy
 from dal.recording.recorder import Recorder
 from dal.recording.run_directory import RunDirectory
 from dal.runs.asking import ask_initial
 from dal.runs.auditing import audited
-from dal.runs.choosing import appended, predict, remember, select
+from dal.runs.choosing import PoolSetting, appended
 from dal.runs.collecting import (
     as_earlier,
     await_open,
@@ -47,13 +48,17 @@ from dal.runs.collecting import (
     opened,
     revisit,
 )
+from dal.runs.cooperating import check_cooperation, cooperated
 from dal.runs.ending import checked, stop_reason, watched
 from dal.runs.fitting import fit_and_test, tell
 from dal.runs.host import current_host
 from dal.runs.job import Job, begin
+from dal.runs.looking import look
 from dal.runs.parts import Parts
+from dal.runs.setting import Setting
 from dal.settings import Settings
 from dal.stopping import Criterion
+from dal.train_set import TrainSet
 from dal.training.trainer import Trainer
 from dal.utils.arrays import as_tensor
 from dal.utils.clock import clock
@@ -62,7 +67,7 @@ from dal.utils.ranks import current
 
 log = logging.getLogger(__name__)
 
-NOTHING_LEFT = ("budget", "max_rounds", "pool_exhausted")
+NOTHING_LEFT = ("budget", "max_rounds", "pool_exhausted", "stream_ended")
 """Reasons to end that wait for answers which are still missing: nothing more is asked."""
 
 
@@ -72,8 +77,8 @@ class Result:
 
     Attributes:
         status: ``complete``, or ``waiting`` for an oracle.
-        reason: Why it ended: ``budget``, ``max_rounds``, ``pool_exhausted``, ``answers``, or the
-            stopping criterion and the number that decided.
+        reason: Why it ended: ``budget``, ``max_rounds``, ``pool_exhausted``,
+            ``stream_ended``, ``answers``, or the stopping criterion and the number that decided.
         rows: One dict of metrics a round, as in ``metrics.jsonl``.
         job: The parts: ``job.pool``, ``job.learner``, ``job.history``, ``job.state``.
     """
@@ -106,6 +111,8 @@ def run(
     committee: Committee | None = None,
     stopping: Mapping[str, Criterion] | None = None,
     settings: Settings | None = None,
+    setting: Setting | None = None,
+    cooperative: Cooperative | None = None,
     run_dir: str | Path | RunDirectory | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Result:
@@ -131,6 +138,8 @@ def run(
         stopping: Criteria that may end the run before its budget is spent, by any names, which the
             reason of the end gives.
         settings: Seed, query size, budget, device.
+        setting: Where the samples come from that are asked about; None for the pool.
+        cooperative: Learns from confident guesses as well; None for answers alone.
         run_dir: Where files and checkpoints go; None keeps nothing.
         config: The settings in a form to be written down, for the record.
 
@@ -153,7 +162,8 @@ def run(
         )
     if not isinstance(initial, ColdStart):
         initial = ColdStart(as_tensor(initial, "initial").long())
-    source = replace(source, metric=settings.headline)
+    setting = setting or PoolSetting()
+    source = setting.prepared(replace(source, metric=settings.headline))
     ranks, host = current(), current_host()
     directory = RunDirectory(run_dir) if isinstance(run_dir, str | Path) else run_dir
     directory = directory if ranks.is_main else None
@@ -166,9 +176,10 @@ def run(
         oracle = oracle or SimulatedOracle(source.train.targets, source.foreign)
         with opened([oracle, *earlier], source):
             device = ranks.local_device(pick_device(settings.device))
+            trainer = trainer or Trainer()
             learner = make_learner(
                 model,
-                trainer or Trainer(),
+                trainer,
                 source,
                 source.task,
                 committee,
@@ -180,8 +191,14 @@ def run(
             )
             made_of = source, host.wrap(learner), strategy, initial.indices, committee, settings
             criteria = checked(stopping or {}, source, settings)
-            parts = Parts(*made_of, per_class=initial.per_class, stopping=criteria)
-            job = begin(parts, oracle, recorder, interrupts, device, earlier)
+            parts = Parts(
+                *made_of,
+                per_class=initial.per_class,
+                stopping=criteria,
+                cooperative=cooperative or AnswersAlone(),
+            )
+            check_cooperation(parts, setting, trainer)
+            job = begin(parts, oracle, recorder, interrupts, device, earlier, setting)
             check_questions(job)
             status, reason = rounds(job)
         return Result(status, reason, job.state.all_rows, job)
@@ -204,7 +221,10 @@ def rounds(job: Job) -> tuple[Literal["complete", "waiting"], str]:
         else:
             if job.state.next == "query":
                 if job.state.pending is None:  # or else it was asked before checkpoints were lost
-                    select(job, remember(job, predict(job)))
+                    job.setting.ask(job)
+                if job.state.pending is None:  # nothing is left to ask about
+                    continue
+                look(job)
                 job.commit("answers")
             if not annotate(job):
                 return finish(job, "waiting", "answers")
@@ -226,6 +246,7 @@ def fit(job: Job) -> None:
         "trained_on": len(train_set),
         "validation_labels": source.sizes["validation"] + len(held_out or ()),
         **appended(source),
+        **job.setting.columns(job),
         **tested,
         **fitted.history[fitted.best_epoch],
         "fit/epochs": fitted.epoch,
@@ -234,6 +255,7 @@ def fit(job: Job) -> None:
         "fit/stopped": fitted.stopped,
         **_decided(job),
         **audited(job),
+        **cooperated(job, train_set),
         **state.row,
     }
     state.row |= watched(job, of_stop_set)
@@ -274,8 +296,8 @@ def annotate(job: Job) -> bool:
         return False
     asked, events = entry["indices"], job.pool.events(entry["since"])
     state.row["query/wasted"] = sum(e["abstained"] or e["target"] == REJECTED for e in events)
-    answered = job.pool.asked_mask
-    if missing := [index for index in asked if not answered[index]]:
+    answers = job.pool.num_answers(torch.tensor(asked, dtype=torch.int64)).tolist()
+    if missing := [index for index, count in zip(asked, answers, strict=True) if not count]:
         state.row["query/open"] = missing
         log.info("round %d goes on without %d answers", state.round, len(missing))
     if (unit := job.settings.budget_in) != "labels" and not job.pool.spent(unit):
@@ -323,6 +345,7 @@ def finish(
     job: Job, status: Literal["complete", "waiting"], reason: str
 ) -> tuple[Literal["complete", "waiting"], str]:
     """Record the last model's results and how the run ended."""
+    look(job, last=True)
     job.recorder.round(job.state, job.pool)
     job.recorder.finish(status, reason)
     tell(job, status=status, reason=reason)

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from dal.consensus import CONSENSUS
+from dal.cooperation import AnswersAlone, Cooperative
 from dal.data.draw import draw
 from dal.data.source import Source, is_known
 from dal.learners import Committee, Dropout, Learner, Rounds
-from dal.pool import Pool, TrainSet
+from dal.pool import Pool
 from dal.query import History, Members, Need, Needs, PoolView, PredictionHistory, Probs, Strategy
 from dal.query.needs import AnswersSoFar, Labels
 from dal.query.selection import random_keys
@@ -28,6 +29,7 @@ from dal.settings import Settings
 from dal.state import State
 from dal.stopping import Criterion
 from dal.task import Task
+from dal.train_set import TrainSet
 from dal.utils.digest import digest_tensors
 from dal.utils.ranks import current
 from dal.utils.seeding import generator
@@ -52,6 +54,7 @@ class Parts:
         settings: Seed, query size, budget, what is kept.
         per_class: See `dal.data.initial.ColdStart`.
         stopping: Criteria that may end the run, by name.
+        cooperative: Learns from confident guesses as well; None for answers alone.
 
     Raises:
         TypeError: The strategy is meant for other targets, or needs what the learner cannot give.
@@ -65,6 +68,7 @@ class Parts:
     settings: Settings = field(default_factory=Settings)
     per_class: int | None = None
     stopping: Mapping[str, Criterion] = field(default_factory=dict)
+    cooperative: Cooperative = field(default_factory=AnswersAlone)
 
     def __post_init__(self) -> None:
         self.check_strategy(self.strategy, type(self.strategy).__name__)
@@ -100,7 +104,9 @@ class Parts:
     @property
     def remembered(self) -> int | None:
         """The number of rounds whose predictions are kept; None for all of them."""
-        rounds = self.from_history(self.strategy).values()
+        rounds = [*self.from_history(self.strategy).values()]
+        if self.cooperative.rounds > 1:
+            rounds.append(self.cooperative.rounds)
         return None if self.settings.keep_history else max(rounds, default=0)
 
     def scan_needs(self, strategy: Strategy) -> Needs:
@@ -110,7 +116,8 @@ class Parts:
             strategy: Which chooses in this round, see `Strategy.current`.
         """
         needs = self.asked_of_learner(strategy)
-        return needs if self.remembered == 0 else needs | {Probs()}
+        plain = self.remembered == 0 and not self.cooperative.active
+        return needs if plain else needs | {Probs()}
 
     @cached_property
     def stop_set(self) -> Tensor:
@@ -126,27 +133,30 @@ class Parts:
         """What a round trains on, and the labels that it holds out to validate on.
 
         Drawn anew each round, in class proportions; the only label of a class is trained on where
-        another can be held out. At least one is held out, and half of them at most.
+        another can be held out. At least one is held out, and half of them at most. Guesses are
+        trained on, all of them, and validate nothing.
 
         Raises:
             ValueError: There is only one label.
         """
-        amount, total = self.source.validation_of_labels, len(labels)
+        amount, answered = self.source.validation_of_labels, (~labels.is_guess).nonzero().squeeze(1)
         if not amount:
             return labels, None
+        total = len(answered)
         if total < 2:
             raise ValueError(
                 f"split.validation_of_labels={amount} holds out at least one label, and round "
                 f"{round_number} has {total} to train on; ask for more at the start, or set it to 0"
             )
-        candidates, stratified = torch.arange(total), labels.targets.ndim == 1
+        candidates, stratified = answered, labels.targets.ndim == 1
         if stratified:
-            several = torch.bincount(labels.targets)[labels.targets] > 1
+            targets = labels.targets[answered]
+            several = torch.bincount(targets)[targets] > 1
             candidates = candidates[several] if several.any() else candidates
         count = max(min(round(amount * total), len(candidates) // 2), 1)
         rng = generator(self.settings.seed, round_number, "validation_of_labels")
         drawn = draw(labels.targets, candidates, count, rng, stratified)
-        kept = torch.ones(total, dtype=torch.bool).index_fill(0, drawn, False)
+        kept = torch.ones(len(labels), dtype=torch.bool).index_fill(0, drawn, False)
         return labels.part(kept.nonzero().squeeze(1)), labels.part(drawn)
 
     def pool(self, events: Sequence[Mapping[str, Any]] = ()) -> Pool:
@@ -231,7 +241,8 @@ class Standing:
     def is_open(self) -> Tensor:
         """bool, (num_total,): samples that an earlier question asked about, to be answered yet."""
         is_open = torch.zeros(self.pool.num_total, dtype=torch.bool)
-        is_open[[index for entry in self.state.tickets for index in entry["open"]]] = True
+        asked = [index for entry in self.state.tickets for index in entry["open"]]
+        is_open[[index for index in asked if index < len(is_open)]] = True  # others were made
         return is_open
 
     def with_history(self, view: PoolView, needs: Mapping[Need, int]) -> PoolView:
@@ -244,7 +255,7 @@ class Standing:
         """A view that shows what is known of the labeled samples, where needs ask for that."""
         if not needs & OF_LEDGER:
             return view
-        train_set = self.pool.train_set()
+        train_set = self.pool.train_set().answers()
         view = view.with_result(Labels(), train_set.targets)
         return view.with_result(AnswersSoFar(), _answers(self.pool, train_set))
 

@@ -94,6 +94,12 @@ class Replay:
     ) -> None:
         self.run_dir = run_dir
         config = config_of_ended(run_dir)
+        setting = str(config.get("setting", {}).get(TARGET, "PoolSetting")).rpartition(".")[2]
+        if setting != "PoolSetting":
+            raise ValueError(
+                f"{run_dir} asked about what {setting} gave it, and a replay asks the strategy to "
+                "choose from the pool again; there is none of such runs"
+            )
         if not list((run_dir / MODELS).glob("*.pt")):
             raise ValueError(f"{run_dir} kept no models; {_ANEW}")
         self._parts = _parts(config, tuple(plugins), Known.read(run_dir).listing)
@@ -105,7 +111,7 @@ class Replay:
         self._rows = journals.rows_shown(1 + max((e["round"] for e in events), default=-1)) or []
         found = [row.get("appended", 0) for row in self._rows]
         self._appended = defaultdict(lambda: self.source.appended, enumerate(found))
-        self._picks = _picks(events, self._rows)
+        self._picks = picks_of(events, self._rows)
         history = self._parts.history(keep=None, dtype=torch.float64)
         self._standing = Standing.at_start(self._parts, history)
         self._label(0)
@@ -164,7 +170,7 @@ class Replay:
         parts, standing = self._parts, self._standing
         asked = map(parts.asked_of_learner, [parts.strategy, *self.others.values()])
         needs = frozenset({Probs()}).union(*asked)
-        candidates, train_set = self._candidates(number), standing.pool.train_set()
+        candidates, train_set = self._candidates(number), standing.pool.train_set().answers()
         context = RoundContext(number, rejected=standing.pool.rejected_idx)
         view = parts.learner.scan(candidates, needs, context, train_set)
         standing.history.append(number, candidates, view[Probs()])
@@ -220,7 +226,7 @@ class Replay:
         return ""
 
 
-def _picks(
+def picks_of(
     events: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
 ) -> dict[int, list[tuple[int, float, Any]]]:
     """What strategies asked for, by round: sample, score and first answer.

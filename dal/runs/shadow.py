@@ -7,7 +7,7 @@ strategy's, and both are asked about the rest, part after part.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,12 @@ from torch import Tensor
 from dal import risk
 from dal.journals import LEDGER, Journals
 from dal.learners import RoundContext
-from dal.pool import TrainSet, is_rejected
+from dal.pool import is_rejected
 from dal.recording.samples import Known
+from dal.runs.made_files import with_made
 from dal.runs.parts import Parts
 from dal.runs.replay import config_of_ended, data_of, parts_of
+from dal.train_set import TrainSet
 from dal.utils.numerics import own_threads
 from dal.utils.seeding import generator
 
@@ -104,6 +106,7 @@ def shadow(run_dir: Path, folds: int = FOLDS, plugins: Sequence[str] = ()) -> Sh
         )
     allow = tuple(plugins)
     settings, source = data_of(config, allow, Known.read(run_dir).listing)
+    source = with_made(source, run_dir)
     fresh = partial(parts_of, config, allow, settings, source)
     parts = fresh()
     events = Journals(run_dir, source.fingerprint()).all_events()
@@ -119,7 +122,7 @@ def shadow(run_dir: Path, folds: int = FOLDS, plugins: Sequence[str] = ()) -> Sh
             f"at least {FEWEST} labels, and 2 parts to as many as there are labels"
         )
     first = torch.tensor([e["index"] for e in events if e["origin"] == "initial"]).long()
-    labels = pool.train_set()
+    labels = pool.train_set().answers()
     given = torch.isin(labels.indices, first)
     places = given.nonzero().squeeze(1), (~given).nonzero().squeeze(1)
     initial, asked = labels.part(places[0]), labels.part(places[1])
@@ -135,14 +138,17 @@ def shadow(run_dir: Path, folds: int = FOLDS, plugins: Sequence[str] = ()) -> Sh
                 learned = _joined(initial, more.part(torch.arange(size)))
                 right[row, held] = _right(fresh(), learned, audit.part(held))
     most = max(sizes)
-    paid = _cost(events, "oracle", asked.indices[:most]), _cost(events, "audit", indices)
+    paid = (
+        _cost(events, ("oracle", "synthetic"), asked.indices[:most]),
+        _cost(events, ("audit",), indices),
+    )
     beside, mean = (min(sizes), most), paid[1] / len(audit)
     return Shadow(len(initial), beside, right[0], right[1], (paid[0], most * mean))
 
 
-def _cost(events: Sequence[Mapping[str, Any]], origin: str, indices: Tensor) -> float:
+def _cost(events: Sequence[Mapping[str, Any]], origins: Collection[str], indices: Tensor) -> float:
     """What was paid for some samples, and for those that were asked about before the last."""
-    answers = [event for event in events if event["origin"] == origin]
+    answers = [event for event in events if event["origin"] in origins]
     wanted, asked = set(indices.tolist()), list(dict.fromkeys(e["index"] for e in answers))
     until = max((place for place, index in enumerate(asked, 1) if index in wanted), default=0)
     paid_for = set(asked[:until])

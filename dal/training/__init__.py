@@ -2,6 +2,7 @@
 
 from dal.training.augment import Augment, unchanged
 from dal.training.early_stopping import EarlyStopping
+from dal.training.fixmatch import FixMatch
 from dal.training.full_batch import FullBatch
 from dal.training.optim import adam, adamw, constant, cosine, milestones, sgd, step
 from dal.training.trainer import Trainer
@@ -9,6 +10,7 @@ from dal.training.trainer import Trainer
 __all__ = [
     "Augment",
     "EarlyStopping",
+    "FixMatch",
     "FullBatch",
     "Trainer",
     "adam",

@@ -17,6 +17,19 @@ Save = Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class Unlabeled:
+    """Samples without a label, for trainers that learn from those as well.
+
+    Attributes:
+        take: Gives the prepared inputs of some positions, as `Samples.take` does.
+        count: How many there are, at least 1.
+    """
+
+    take: Callable[[Tensor], Inputs]
+    count: int
+
+
+@dataclass(frozen=True)
 class Samples:
     """Labeled samples as a trainer takes them; a position is a number from 0 to M - 1.
 
@@ -30,6 +43,7 @@ class Samples:
         expect: Told which positions ``take`` will be asked for next, batch by batch; a hint.
         scale: Mean and standard deviation by channel that were taken off images, in units of their
             own; both empty where none were. Augmentation of colors works in these units.
+        unlabeled: The candidates of the round; None where there are none, or nobody asks.
     """
 
     take: Callable[[Tensor], Inputs]
@@ -38,6 +52,7 @@ class Samples:
     on_device: bool = True
     expect: Callable[[Iterable[Tensor]], None] = lambda batches: None
     scale: tuple[Sequence[float], Sequence[float]] = ((), ())
+    unlabeled: Unlabeled | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -71,6 +71,8 @@ class Trainer:
 
     weighs_labels: ClassVar[bool] = False
     """Whether yes and no of each of several labels may be weighed."""
+    learns_unlabeled: ClassVar[bool] = False
+    """Whether it learns from the candidates of a round too, without a label."""
 
     def __init__(
         self,
@@ -202,8 +204,11 @@ class Trainer:
         self.check(model, shapes_of(samples.take(first)) if self.augment else (), task)
         if self.class_weights == "balanced":
             samples = weighed(samples)
-        kind = ParallelFit if current().world_size > 1 else Fit
-        return kind(self, model, samples, task, context, self.label_smoothing)
+        return self.kind_of_fit(samples)(self, model, samples, task, context, self.label_smoothing)
+
+    def kind_of_fit(self, samples: Samples) -> type[Fit]:
+        """What fits these samples."""
+        return ParallelFit if current().world_size > 1 else Fit
 
     def check(self, model: nn.Module, shape: InputSpec, task: Task) -> None:
         """Refuse settings that do not go with a network or its samples.
@@ -236,17 +241,20 @@ class Trainer:
 
 def weighed(samples: Samples) -> Samples:
     """Samples with the weights of `balanced`, times those that they have."""
-    weights, known = balanced(samples.targets), samples.weights
+    known = samples.weights
+    weights = balanced(samples.targets, known)
     if known is not None and weights.ndim == 2:
         known = known.unsqueeze(1)
     return replace(samples, weights=weights if known is None else weights * known)
 
 
-def balanced(targets: Tensor) -> Tensor:
+def balanced(targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Weights of samples with which every class that occurs counts alike.
 
     Args:
         targets: int64, (M,), or of several labels (M, C), 0 or 1.
+        weights: float, (M,), above 0, by which the samples are weighed besides: a sample is counted
+            as so many of the mean weight. None for equal ones.
 
     Returns:
         float32, (M,): M / (classes that occur * samples of the own class), whose mean is 1. Of
@@ -257,6 +265,8 @@ def balanced(targets: Tensor) -> Tensor:
         ``class_weight="balanced"`` of scikit-learn, by G. King and L. Zeng. Logistic regression in
         rare events data. Political Analysis 9, 2001.
     """
+    if weights is not None:
+        return _balanced_by_weight(targets, weights.double() / weights.double().mean())
     if targets.ndim == 2:
         held = targets.sum(0).double()
         absent = len(targets) - held
@@ -267,3 +277,17 @@ def balanced(targets: Tensor) -> Tensor:
     counts = targets.bincount()
     share = len(targets) / (int((counts > 0).sum()) * counts.double())
     return share[targets].float()
+
+
+def _balanced_by_weight(targets: Tensor, weights: Tensor) -> Tensor:
+    """`balanced` where samples count by weights, float64, (M,), of mean 1."""
+    if targets.ndim == 2:
+        held = weights @ targets.double()
+        absent = weights @ (1 - targets).double()
+        of_label = len(targets) / (2 * torch.where(targets.bool(), held, absent))
+        return torch.where((held > 0) & (absent > 0), of_label, 1.0).float()
+    classes, place = torch.unique(targets, return_inverse=True)
+    # A product and not a sum by index, which on a GPU would depend on the order of threads.
+    counts = weights @ (place[:, None] == torch.arange(len(classes), device=place.device)).double()
+    found: Tensor = (len(targets) / (len(classes) * counts))[place].float()
+    return found

@@ -17,6 +17,8 @@ PUBLIC = {
     "committee": ("dal.learners.committees",),
     "data": ("dal.data",),
     "features": ("dal.features",),
+    "setting": ("dal.runs", "dal.streams"),
+    "cooperative": ("dal.cooperation",),
     "initial": ("dal.data.initial",),
     "model": ("dal.models", "dal.models.estimators"),
     "oracle": ("dal.oracles",),

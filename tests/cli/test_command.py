@@ -16,7 +16,7 @@ import dal
 from dal.cli import command
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("train", "label", "predict", "labels", "status", "report", "audit", "replay")
+PARTS = ("train", "label", "predict", "labels", "status", "report", "audit", "replay", "gallery")
 
 
 def given(
@@ -43,7 +43,10 @@ def test_overview_names_every_part(
     ("arguments", "remedy"),
     [
         (["trian", "seed=1"], "did you mean train?"),
-        (["nonsense"], "choose from train, label, predict, labels, status, report, audit, replay"),
+        (
+            ["nonsense"],
+            "choose from train, label, predict, labels, status, report, audit, replay, gallery",
+        ),
         (["strategy=margin"], "dal train strategy=margin ... runs active learning"),
         (["-m", "seed=0,1"], "dal train -m ... runs active learning"),
     ],

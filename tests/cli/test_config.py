@@ -23,8 +23,8 @@ from dal.cli.config import (
 from dal.cli.folders import LISTED
 from dal.cli.running import complete_already
 from dal.cli.schema import GROUPS, VERSION, Config, choices_of
+from dal.data.dataset import Dataset
 from dal.data.initial import check_amounts
-from dal.data.source import Dataset
 from dal.data.texts.stores import TextStore
 from dal.features import Raw
 from dal.runs import from_config as app
@@ -99,7 +99,8 @@ def named(*overrides: str) -> tuple[str, Choices]:
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_option_composes_with_resolved_values(path: Path) -> None:
     group, choice = option(path)
-    where = ["data=goemotions"] if group == "data/encoder" else []  # of texts alone
+    below = {"data/encoder": "data=goemotions", "setting/manager": "setting=stream"}
+    where = [below[group]] if group in below else []
     config, choices = compose(*where, f"{group}={choice}", f"seed={len(choice)}")
     settings = yaml.safe_load(path.read_text())
     part: Any = config
@@ -119,7 +120,7 @@ def test_option_names_exactly_the_parameters_of_its_target(path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     given = GIVEN_AT_BUILD_TIME.get(path.parent.name, set())
     if path.stem == "transformers":  # its tokenizer is given a size; its config comes of a folder
-        given = {"input_shape", "num_classes", "config"}
+        given = {"input_shape", "num_classes", "architecture"}
     parameters = set(inspect.signature(find(settings["_target_"])).parameters) - given
     assert set(settings) - {"_target_", "defaults"} | composed_from_others(settings) == parameters
     for value in settings.values():

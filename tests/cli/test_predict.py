@@ -21,7 +21,7 @@ from dal.data.source import Source
 from dal.export import save_estimator, save_model
 from dal.models import MLP
 from dal.models.estimators import random_forest
-from dal.pool import TrainSet
+from dal.train_set import TrainSet
 
 IMAGES = {"kind": "images", "size": 4, "fit": "crop", "channels": 3, "version": VERSION}
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from dal.data.source import Dataset, Source, Split
+from dal.data.dataset import Dataset
+from dal.data.source import Source, Split
 from dal.data.splits import make_source
 from dal.data.texts.bag_of_words import BagOfWords
 from dal.data.texts.encoder import TextEncoder

@@ -12,10 +12,10 @@ from dal.data import UNKNOWN, Dataset, iris, make_source
 from dal.data.draw import apportion, share
 from dal.data.foreign import Ood
 from dal.data.hard_pools import Repeated, harden
+from dal.data.joined import JoinedStore
 from dal.data.mapped import MappedStore
 from dal.data.source import Split
 from dal.data.splits import _moments
-from dal.data.store import JoinedStore
 from dal.task import Multilabel
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from dal.data import Dataset, Imbalanced, Noisy, Ood, Repeated, make_source, npz
 from dal.data.hard_pools import harden
+from dal.data.joined import ChangedStore, JoinedStore
 from dal.data.mapped import MappedStore, is_mapped
 from dal.data.source import Split
-from dal.data.store import ArrayStore, ChangedStore, JoinedStore, Store, blocks, update
+from dal.data.store import ArrayStore, Store, blocks, update
 from dal.utils.digest import digest_file
 from dal.utils.kept import kept
 

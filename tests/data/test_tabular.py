@@ -18,6 +18,7 @@ from dal.data import (
     make_classification,
     make_multilabel_classification,
     make_source,
+    moons,
     new_thyroid,
     two_gaussians,
     wine,
@@ -175,7 +176,7 @@ def test_failed_fetch_says_which_file_belongs_where(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "function", [make_classification, make_multilabel_classification, two_gaussians]
+    "function", [make_classification, make_multilabel_classification, moons, two_gaussians]
 )
 def test_drawn_data_depend_on_their_seed_only(function):
     torch.manual_seed(1)
@@ -239,6 +240,35 @@ def test_two_gaussians_bad_setting_raises(bad):
         two_gaussians(**bad)
 
 
+def test_two_gaussians_know_what_any_point_is():
+    dataset = two_gaussians(20_000, distance=8.0, seed=1)
+    source = make_source(dataset, seed=0)
+    assert source.truth is not None
+    assert (source.truth(source.train.inputs) == source.train.targets).double().mean() > 0.999
+    assert source.truth(torch.tensor([[-0.1, 50.0], [0.1, -50.0]])).tolist() == [0, 1]
+
+
+def test_moons_are_two_half_circles_that_know_what_any_point_is():
+    exact = moons(2_000, noise=0.0, seed=1)
+    radius = (exact.inputs - torch.tensor([[0.0, 0.0], [1.0, 0.5]])[exact.targets]).norm(dim=1)
+    assert (radius - 1).abs().max() < 1e-6
+    assert torch.bincount(exact.targets).tolist() == [1_000, 1_000]
+    source = make_source(moons(20_000, seed=1), seed=0)
+    assert source.truth is not None
+    assert (source.truth(source.train.inputs) == source.train.targets).double().mean() > 0.98
+    # By hand: the tips, the middle of each arc, and far away.
+    points = [[-1.0, 0.0], [0.0, 1.0], [2.0, 0.5], [1.0, -0.5], [0.0, 9.0], [0.0, -9.0]]
+    assert source.truth(torch.tensor(points)).tolist() == [0, 0, 1, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"n_samples": 1}, *({"noise": value} for value in (-1.0, math.nan, math.inf, 1e300))]
+)
+def test_moons_bad_setting_raises(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        moons(**bad)
+
+
 @pytest.mark.parametrize(
     ("function", "settings"),
     [
@@ -249,6 +279,7 @@ def test_two_gaussians_bad_setting_raises(bad):
         (make_multilabel_classification, {"n_classes": 10**12}),
         (make_multilabel_classification, {"length": 10**13}),
         (two_gaussians, {"n_samples": 10**25}),
+        (moons, {"n_samples": 10**25}),
     ],
 )
 def test_drawn_data_that_do_not_fit_into_memory_are_refused(function, settings):

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from dal.data import digits, make_source
-from dal.data.source import Dataset, Source
+from dal.data.dataset import Dataset
+from dal.data.source import Source
 from dal.oracles import Answers, PageOracle
 from dal.query.base import Query
 

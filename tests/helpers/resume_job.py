@@ -20,14 +20,19 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import dal
+from dal.cooperation import AgreeingRounds
 from dal.data import initial_labels, make_source
+from dal.data.dataset import Dataset
 from dal.data.initial import cold_start
-from dal.data.source import UNKNOWN, Dataset
+from dal.data.source import UNKNOWN
 from dal.learners import Committee, Dropout, Ensemble
 from dal.models import MLP, TextTransformer, TransformersNetwork
 from dal.models.base import MakeModel
 from dal.oracles import FilesOracle
 from dal.query import BALD, ExpectedGradientLength, Instability, Margin, MultilabelMargin, Strategy
+from dal.runs import StreamSetting
+from dal.runs.setting import Setting
+from dal.streams import SplitThreshold
 from dal.training.early_stopping import EarlyStopping
 from dal.training.optim import adam
 from dal.training.trainer import Trainer
@@ -43,6 +48,11 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "norm": Margin,
     "texts": MultilabelMargin,
     "transformers": MultilabelMargin,
+    "cooperative": Margin,
+    "stream": Margin,
+}
+SETTINGS: dict[str, Callable[[], Setting]] = {
+    "stream": lambda: StreamSetting(SplitThreshold(0.3), density=1.0, window=20, chunk=16)
 }
 COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(3, bootstrap=True)}
 
@@ -112,7 +122,9 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
             **by_layer,
         ),
         committee=COMMITTEES.get(strategy),
+        cooperative=AgreeingRounds(0.5) if strategy == "cooperative" else None,
         settings=dal.Settings(query_size=6, budget=budget, **options | settings),
+        setting=SETTINGS[strategy]() if strategy in SETTINGS else None,
         run_dir=run_dir,
     )
 

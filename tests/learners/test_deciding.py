@@ -15,9 +15,9 @@ from dal.data.source import Source
 from dal.learners import Ensemble, Learner, RoundContext, make_learner
 from dal.learners.deciding import cross_predicted
 from dal.models import MLP, LogisticRegression
-from dal.pool import TrainSet
 from dal.query import Members, MultilabelMargin
 from dal.task.thresholds import fitted_thresholds
+from dal.train_set import TrainSet
 from dal.training.early_stopping import EarlyStopping
 from dal.training.full_batch import FullBatch
 from dal.training.trainer import Trainer
@@ -78,6 +78,20 @@ def test_every_label_is_predicted_by_a_model_of_the_others() -> None:
     assert found.flatten().tolist() == labels.indices.tolist()
     assert sorted(seen) == labels.indices.tolist()
     assert len(cross_predicted(labels.part(torch.tensor([0])), apart, torch.Generator())) == 0
+
+
+def test_guesses_are_learned_from_by_all_and_no_threshold_is_judged_by_one() -> None:
+    indices, guessed = torch.arange(12), torch.arange(12) % 3 == 0
+    labels = TrainSet(indices, torch.zeros(12, 4).long(), torch.ones(12), guessed)
+
+    def apart(learned: TrainSet, asked: TrainSet) -> torch.Tensor:
+        assert not asked.is_guess.any()
+        assert set(indices[guessed].tolist()) <= set(learned.indices.tolist())
+        assert not set(learned.indices.tolist()) & set(asked.indices.tolist())
+        return asked.indices.unsqueeze(1).float()
+
+    found = cross_predicted(labels, apart, torch.Generator().manual_seed(0))
+    assert found.flatten().tolist() == labels.answers().indices.tolist()
 
 
 def test_labels_held_out_decide_where_nothing_stops_early() -> None:

@@ -22,9 +22,9 @@ from dal.learners import (
     make_learner,
 )
 from dal.models import MLP
-from dal.pool import TrainSet
 from dal.query import BALD, Entropy, Features, Members, Needs, Probs, Strategy
 from dal.task import Multiclass
+from dal.train_set import TrainSet
 from dal.training.context import FitState
 from dal.training.trainer import Trainer
 

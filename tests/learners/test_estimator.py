@@ -25,7 +25,6 @@ from dal.learners import Dropout, EstimatorLearner, RoundContext, TorchLearner, 
 from dal.models import MLP, estimators
 from dal.models.estimators.families import KINDS
 from dal.models.estimators.fitted import FLOOR, Fitted, fit_estimator
-from dal.pool import TrainSet
 from dal.query import (
     Decision,
     Entropy,
@@ -39,6 +38,7 @@ from dal.query import (
 )
 from dal.runs.from_config import execute
 from dal.task import Multiclass, Multilabel
+from dal.train_set import TrainSet
 from dal.training.augment import Augment
 from dal.training.trainer import Trainer
 

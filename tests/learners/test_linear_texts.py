@@ -14,10 +14,10 @@ import dal
 from dal.data import Source, initial_labels
 from dal.learners import Ensemble, EnsembleLearner, RoundContext, TorchLearner
 from dal.models import MLP, LeNet5, LogisticRegression
-from dal.pool import TrainSet
 from dal.query import BALD, VoteEntropy
 from dal.query.needs import LookAhead, Members
 from dal.task import Multiclass, Multilabel
+from dal.train_set import TrainSet
 from dal.training.context import FitState
 from dal.training.full_batch import FullBatch
 from dal.training.optim import sgd
@@ -40,6 +40,21 @@ def committee(trainer: Trainer, source: Source = SOURCE, bootstrap: bool = True)
 
 def labels(count: int, source: Source = SOURCE) -> TrainSet:
     return TrainSet(torch.arange(count), source.train.targets[:count], torch.ones(count))
+
+
+@pytest.mark.parametrize("source", [SOURCE, OF_LABELS], ids=["classes", "labels"])
+def test_a_weight_of_2_is_a_text_twice(source: Source) -> None:
+    twice, once = torch.arange(30) % 3 == 0, labels(30, source)
+    found = []
+    for given in (
+        TrainSet(once.indices, once.targets, 1.0 + twice),
+        once.part(torch.cat([torch.arange(30), twice.nonzero().squeeze(1)])),
+    ):
+        task = Multilabel(3) if source is OF_LABELS else Multiclass(3)
+        learner = TorchLearner(LogisticRegression, FullBatch(), source, task, seed=0, device=CPU)
+        learner.fit(given, RoundContext(0))
+        found.append(learner.predict(source.train, RoundContext(0)))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 
 
 @trainers

@@ -27,9 +27,9 @@ from dal.learners.look_ahead import (
 )
 from dal.models import MLP, estimators
 from dal.models import LogisticRegression as LogisticNetwork
-from dal.pool import TrainSet
 from dal.query import Features, LookAhead, Probs
 from dal.task import Multiclass, Multilabel
+from dal.train_set import TrainSet
 from dal.training.trainer import Trainer
 
 IRIS = make_source(iris(), seed=0)

@@ -11,9 +11,9 @@ from dal.data import make_source, two_gaussians
 from dal.data.store import ArrayStore
 from dal.learners import Dropout, RoundContext, TorchLearner, make_learner
 from dal.models import MLP
-from dal.pool import TrainSet
 from dal.query import Decision, Features, GradNorms, Probs
 from dal.task import Multiclass
+from dal.train_set import TrainSet
 from dal.training.early_stopping import EarlyStopping
 from dal.training.trainer import Trainer
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import dal
 from dal import checkpoint
 from dal.data import initial_labels, make_multilabel_classification, make_source
+from dal.data.dataset import Dataset
 from dal.data.prepare import Prepare
-from dal.data.source import Dataset, Source
+from dal.data.source import Source
 from dal.learners import TorchLearner
 from dal.lockstep import Lockstep, Replica
 from dal.lockstep.replicas import Place

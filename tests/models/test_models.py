@@ -189,7 +189,7 @@ def test_model_config_names_every_parameter_with_its_default(path: Path) -> None
     parameters = dict(inspect.signature(find(settings["_target_"])).parameters)
     given = {"input_shape", "num_classes", "vocab_size"}
     if path.stem == "transformers":  # its tokenizer is given a size; its config comes of a folder
-        given = {"input_shape", "num_classes", "config"}
+        given = {"input_shape", "num_classes", "architecture"}
     for of_data in given:
         parameters.pop(of_data, None)
     assert set(settings) - {"_target_"} == set(parameters)

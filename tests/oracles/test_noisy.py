@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dal.data import Source, make_source
-from dal.data.source import Dataset
+from dal.data.dataset import Dataset
 from dal.oracles import Noisy, SimulatedOracle
 from dal.oracles.noisy import similar
 from dal.pool import REJECTED

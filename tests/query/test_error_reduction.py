@@ -15,9 +15,9 @@ from dal.data import initial_labels, iris, make_source
 from dal.learners import EstimatorLearner, RoundContext
 from dal.models import LogisticRegression as LogisticNetwork
 from dal.models import estimators
-from dal.pool import TrainSet
 from dal.query import ExpectedErrorReduction, LookAhead, PoolView, Probs, expected_error_reduction
 from dal.task import Multiclass
+from dal.train_set import TrainSet
 from dal.training.trainer import Trainer
 
 IRIS = make_source(iris(), seed=0)

@@ -15,9 +15,9 @@ from dal.learners import EstimatorLearner, RoundContext
 from dal.models import estimators
 from dal.models.base import MakeModel
 from dal.models.estimators.fitted import behind_winner
-from dal.pool import TrainSet
 from dal.query import Decision, Hyperplane, PoolView, hyperplane
 from dal.task import Multiclass
+from dal.train_set import TrainSet
 
 
 def test_two_classes_score_minus_the_distance_whatever_its_sign() -> None:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from dal.data.source import Source, Split
 from dal.learners import Dropout, RoundContext, TorchLearner
 from dal.models import MLP, LeNet5
-from dal.pool import TrainSet
 from dal.query import (
     Decision,
     History,
@@ -32,6 +31,7 @@ from dal.query import (
 )
 from dal.query.needs import AnswersSoFar, Labels, of_candidates
 from dal.task import task_of
+from dal.train_set import TrainSet
 from dal.training.trainer import Trainer
 from dal.utils.build import build, find
 

@@ -9,7 +9,8 @@ import torch
 from test_strategies_contract import SETTINGS
 from torch import Tensor
 
-from dal.data.source import Dataset, Source
+from dal.data.dataset import Dataset
+from dal.data.source import Source
 from dal.data.splits import make_source
 from dal.data.texts.encoder import TextEncoder
 from dal.data.texts.ngrams import NGrams

@@ -111,7 +111,8 @@ def test_a_strategy_sees_who_said_what_of_labeled_samples_and_of_no_others() -> 
     say(1, "model", {19: 0}, origin="pseudo")
     view = PoolView(standing.candidates, {}, num_total=pool.num_total, num_classes=3)
     view = standing.with_labels(view, made.strategy.needs)
-    train_set = pool.train_set()
+    assert 19 in pool.train_set().indices.tolist()  # a guess is learned from, and is no label
+    train_set = pool.train_set().answers()
     row_of = {index: row for row, index in enumerate(train_set.indices.tolist())}
     assert torch.equal(view[Labels()], train_set.targets)
     names = {"": 0, "ann": 1, "bob": 2}

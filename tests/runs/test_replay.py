@@ -89,6 +89,20 @@ def run_dir(finished: Path, tmp_path: Path) -> Path:
         ),
         ("data=iris", "model=mlp", "strategy=random", "difficulty=[noisy,repeated]"),
         (
+            "data=wine",
+            "model=mlp",
+            "strategy=information_density",
+            "cooperative=fixed",
+            "cooperative.threshold=0.4",
+        ),
+        (
+            "data=wine",
+            "model=mlp",
+            "strategy=coreset",
+            "cooperative=fixed",
+            "cooperative.threshold=0.4",
+        ),
+        (
             "data=iris",
             "model=mlp",
             "strategy=pure",

@@ -63,7 +63,8 @@ def status(run_dir: Path) -> dict[str, Any]:
 
 
 def assert_same(one: Path, other: Path) -> None:
-    assert (one / "queries.csv").read_bytes() == (other / "queries.csv").read_bytes()
+    for name in ("queries.csv", "ledger.jsonl"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
     assert metrics(one) == metrics(other)
     first = checkpoint.load(one / "model.pt")["weights"]
     second = checkpoint.load(other / "model.pt")["weights"]
@@ -98,6 +99,7 @@ def test_resume_killed_at_events_is_exact(
     assert status(tmp_path)["status"] == "complete"
     assert deaths >= 3
     assert_same(tmp_path, reference(strategy))
+    assert (metrics(tmp_path)[-1]["pseudo"] > 0) == (strategy == "cooperative")
 
 
 def test_resume_killed_at_random_times_is_exact(

@@ -16,10 +16,10 @@ from scipy import stats
 from dal.cli import audit, status
 from dal.cli.config import compose
 from dal.learners.network import TorchLearner
-from dal.pool import TrainSet
 from dal.runs.from_config import execute
 from dal.runs.shadow import Shadow, shadow
 from dal.runs.summary import headline, summary
+from dal.train_set import TrainSet
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("data=iris", "model=logistic_regression", "strategy=margin", "split.kind=none")

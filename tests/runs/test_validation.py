@@ -24,13 +24,13 @@ from dal.learners import Ensemble
 from dal.lockstep.replicas import run_together
 from dal.models import MLP
 from dal.models.estimators import svm
-from dal.pool import TrainSet
 from dal.query import BALD, CoreSet, Margin, PoolView, Query
 from dal.reporting.records import RunError, read_run
 from dal.reporting.states import read_state
 from dal.runs.from_config import execute
 from dal.runs.summary import headline, summary
 from dal.settings import PlannedRun
+from dal.train_set import TrainSet
 from dal.training.early_stopping import EarlyStopping
 from dal.training.full_batch import FullBatch
 from dal.training.trainer import Trainer
@@ -237,6 +237,21 @@ def test_runs_in_lockstep_hold_out_what_each_would_alone(tmp_path: Path) -> None
             names = ("labels", "trained_on", "validation_labels")
             assert [found[n] for n in names] == [row[n] for n in names]
             assert found["val/loss"] == pytest.approx(row["val/loss"], abs=1e-4)
+
+
+def test_runs_in_lockstep_learn_from_the_guesses_that_each_would_alone(tmp_path: Path) -> None:
+    sure = "cooperative=agreement", "cooperative.threshold=0.5", "budget=12"
+    alone = [execute(config(*sure, f"seed={seed}"), tmp_path / f"alone{seed}") for seed in (0, 1)]
+    runs = [
+        PlannedRun(str(seed), config(*sure, f"seed={seed}"), tmp_path / f"together{seed}")
+        for seed in (0, 1)
+    ]
+    assert run_together(runs, "true") == [None, None]
+    for seed, one in enumerate(alone):
+        lines = (tmp_path / f"together{seed}" / "metrics.jsonl").read_text().splitlines()
+        used = [json.loads(line)["cooperative/used"] for line in lines]
+        assert used == [row["cooperative/used"] for row in one.rows]
+        assert used[-1] > 0
 
 
 def with_validation() -> Dataset:

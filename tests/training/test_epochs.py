@@ -123,7 +123,7 @@ COSINE = cosine(EPOCHS)
         ),
         (
             {"class_weights": "balanced"},
-            {"weights": torch.tensor([COUNT / (3 * n) for n in (12, 7, 3)])[TARGETS] * WEIGHTS},
+            {"weights": (WEIGHTS.sum() / (3 * TARGETS.bincount(WEIGHTS)))[TARGETS] * WEIGHTS},
             WEIGHTS,
         ),
         (
@@ -282,6 +282,29 @@ def test_balanced_weights_are_those_of_scikit_learn(labels: list[int]) -> None:
     assert found.dtype == torch.float32
     assert found.tolist() == pytest.approx([of_class[label] for label in labels])
     assert found.mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 1, 2, 2], [3, 3, 1], [0, 0]])
+def test_with_weights_the_classes_count_alike_by_weight(labels: list[int]) -> None:
+    weights = torch.linspace(0.2, 3, len(labels))
+    whole = balanced(torch.tensor(labels), weights) * weights
+    found = torch.tensor(labels).bincount(whole)
+    torch.testing.assert_close(
+        found[found > 0], whole.sum() / (found > 0).sum() * found.sign()[found > 0]
+    )
+    assert float(whole.sum()) == pytest.approx(float(weights.sum()))
+    torch.testing.assert_close(
+        balanced(torch.tensor(labels), torch.full((len(labels),), 0.3)),
+        balanced(torch.tensor(labels)),
+    )
+
+
+def test_with_weights_each_label_counts_as_much_where_it_holds_as_where_not() -> None:
+    targets, weights = F.one_hot(TARGETS, 3), WEIGHTS.unsqueeze(1)
+    whole = balanced(targets, WEIGHTS) * weights
+    torch.testing.assert_close((whole * targets).sum(0), (whole * (1 - targets)).sum(0))
+    everywhere = torch.ones(4, 2, dtype=torch.int64)
+    assert balanced(everywhere, WEIGHTS[:4]).tolist() == [[1, 1]] * 4
 
 
 @pytest.mark.parametrize("task", [TASK, Multilabel(3)])

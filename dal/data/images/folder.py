@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from dal.data.dataset import Dataset
 from dal.data.images.cache import Pictures
 from dal.data.images.catalog import catalog
 from dal.data.images.damage import tell_damaged
@@ -30,9 +31,10 @@ from dal.data.images.known import (
 from dal.data.images.layout import PARTS, TRAIN, Catalog
 from dal.data.images.names import counted, shown, some
 from dal.data.images.oddities import odd_classes, odd_colors, twins
+from dal.data.joined import ChangedStore, JoinedStore
 from dal.data.prepare import check_normalization
-from dal.data.source import Dataset, is_known
-from dal.data.store import ChangedStore, JoinedStore, Store
+from dal.data.source import is_known
+from dal.data.store import Store
 from dal.utils.kept import cache_folder
 from dal.utils.memory import check_memory
 from dal.utils.ranges import check_whole

@@ -29,7 +29,7 @@ class Catalog:
     Attributes:
         names: Paths as seen from the folder, sorted, those of all parts.
         parts: int8, (N,), the number of each one's part in `PARTS`.
-        targets: int64, (N,) or (N, C), see `dal.data.source.Dataset.targets`.
+        targets: int64, (N,) or (N, C), see `dal.data.dataset.Dataset.targets`.
         class_names: The C class names.
         odd: What people should know, in phrases.
         labels_from: The table that labels are from, as people see it; empty for the folders.

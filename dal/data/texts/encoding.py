@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from dal.data.source import Dataset, Split
-from dal.data.store import JoinedStore, Store
+from dal.data.dataset import Dataset
+from dal.data.joined import JoinedStore
+from dal.data.source import Split
+from dal.data.store import Store
 from dal.data.texts.bag_of_words import BagOfWords
 from dal.data.texts.encoder import TextEncoder
 from dal.data.texts.ngrams import NGrams

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dal.data.arrays import number_targets, present
 from dal.data.class_names import check_class_names
+from dal.data.dataset import Dataset
 from dal.data.faults import naming
 from dal.data.label_columns import column
 from dal.data.npz import read_archive
-from dal.data.source import Dataset
 from dal.data.table_features import numbers_of
 from dal.data.table_files import Columns
 from dal.data.table_parts import check_apart, numbered, part_blocks

@@ -160,6 +160,14 @@ def fit_estimator(
     return Fitted(estimator, estimator.classes_, num_classes)
 
 
+def takes_weights(template: Any) -> bool:
+    """Whether an estimator, and all members of a committee, can weigh the samples."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    members = getattr(template, "members", ())
+    return has_fit_parameter(template, "sample_weight") and all(map(takes_weights, members))
+
+
 def seeded_copy(template: Any, seed: int) -> Any:
     """An unfitted copy whose ``random_state`` and those of its parts derive from a seed."""
     from sklearn.base import clone

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dal.data.source import UNKNOWN, Source
-from dal.oracles.base import Answers, Oracle
+from dal.oracles.base import Answers, Oracle, known_by
 from dal.oracles.label_studio.client import Client, UnreachableError, checked_url, read_token
 from dal.oracles.label_studio.project import (
     SHOWN,
@@ -159,7 +159,7 @@ class LabelStudioOracle(Oracle):
         """
         kind = "round" if round_number >= 0 else "initial"
         indices = query.indices.tolist()
-        samples = indices if self.positions is None else self.positions[query.indices].tolist()
+        samples = known_by(query.indices, self.positions, self._source)
         ticket: dict[str, Any] = {
             "question": f"{kind}_{abs(round_number):04d}",
             "indices": indices,

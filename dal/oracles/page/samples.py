@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from dal.data.images.decode import UnreadableError, whole
@@ -90,14 +91,14 @@ class Samples:
     def _place(self, index: int) -> tuple[Store, int]:
         """Where a sample is as people see it: a store, and its row there."""
         train, shown = self._source.train, self._source.shown
-        position = int(train.positions[index])
+        (position,) = train.original(torch.tensor([index]))
         if shown is not None and position < len(shown):  # foreign samples stand beyond
             return shown, position
         return train.store, int(train.rows[index])
 
     def _title(self, index: int, content: str) -> str | None:
         """A picture's file; of one whose label is known, without folders that may tell it."""
-        if bool(self._known[index]):
+        if index < len(self._known) and bool(self._known[index]):
             content = content.replace("\\", "/").rpartition("/")[2]
         return content or None
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dal.checkpoint import load, save
 from dal.data import UNKNOWN, image_folder, make_source
-from dal.data.store import JoinedStore
+from dal.data.joined import JoinedStore
 from dal.settings import differing
 
 

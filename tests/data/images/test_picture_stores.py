@@ -17,7 +17,8 @@ from torch import Tensor
 from dal.data.images.cache import Pictures
 from dal.data.images.decode import Decoding, decode
 from dal.data.images.stores import CachedPictures, LazyPictures
-from dal.data.store import JoinedStore, Store
+from dal.data.joined import JoinedStore
+from dal.data.store import Store
 
 HOW = Decoding(16)
 COUNT = 50

@@ -20,6 +20,7 @@ from dal.data import Dataset, initial_labels, make_source
 from dal.models import MLP
 from dal.oracles import PageOracle
 from dal.query import Random
+from dal.runs import SynthesisSetting
 from dal.training.trainer import Trainer
 
 Work = Callable[[Client, Any], None]
@@ -30,7 +31,7 @@ def run(folder: Path, people: dict[str, Work], settings: dict[str, Any], **page:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(60, 4, generator=generator)
     data = Dataset("tiny", inputs, (inputs[:, 0] > 0).long(), ("no", "yes"))
-    source = make_source(data, seed=0)
+    source, setting = make_source(data, seed=0), page.pop("setting", None)
     oracle = PageOracle(folder / "queries", source.class_names, open_browser=False, **page)
     threads = [
         threading.Thread(target=attend, args=(folder, name, work)) for name, work in people.items()
@@ -44,6 +45,7 @@ def run(folder: Path, people: dict[str, Work], settings: dict[str, Any], **page:
         initial=initial_labels(source.train.targets, seed=0, count=6),
         trainer=Trainer(epochs=1),
         oracle=oracle,
+        setting=setting,
         settings=dal.Settings(**{"query_size": 4, "budget": 8, "threads": 1} | settings),
         run_dir=folder,
     )
@@ -113,6 +115,26 @@ def test_two_people_answer_each_and_both_are_in_the_ledger(tmp_path: Path) -> No
     for index in {index for index, _, _ in pairs}:
         assert (index, "Ann", 0) in pairs
         assert (index, "Bob", 1) in pairs
+
+
+def test_made_samples_are_shown_and_answered(tmp_path: Path) -> None:
+    shown: list[list[str]] = []
+
+    def work(client: Client, state: Any) -> None:
+        for item in left(state):
+            status, sample = client.get(f"/api/sample/{item}")
+            assert status == 200, sample
+            shown.append([cell for _, cell in sample["columns"]])
+        answer(client, state, left(state))
+        client.hand_in(state["question"])
+
+    result = run(tmp_path, {"Ann": work}, {}, setting=SynthesisSetting("between"))
+    events = [e for e in result.job.pool.events(0) if e["origin"] == "synthetic"]
+    # The first labels are all of one class, so the first question is one of the pool.
+    assert [(e["annotator"], e["target"]) for e in events] == [("Ann", 1)] * 4
+    made = result.job.source.train.raw(torch.tensor([e["index"] for e in events]))
+    rows = torch.tensor([list(map(float, row)) for row in shown])
+    assert all(torch.isclose(rows, sample, rtol=1e-5).all(1).any() for sample in made)
 
 
 def test_minutes_are_those_that_people_took(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ const REASONS = {
   budget: "The budget is spent.",
   max_rounds: "All rounds are done.",
   pool_exhausted: "No sample is left to ask about.",
+  stream_ended: "The stream has ended.",
   answers: "Answers are missing. Start the run again to go on.",
 };
 
