@@ -151,7 +151,9 @@ def test_a_model_that_says_no_numbers_is_refused(tmp_path: Path) -> None:
     state = checkpoint.load(tmp_path / FILE)
     state["weights"]["head.bias"][0] = torch.nan
     checkpoint.save(tmp_path / FILE, state)
-    with pytest.raises(ValueError, match=r"of 2 of 2 samples is no number .*restore the file of the model"):
+    with pytest.raises(
+        ValueError, match=r"of 2 of 2 samples is no number .*restore the file of the model"
+    ):
         dal.load(tmp_path).predict(["good", "bad"])
 
 
