@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from waiting import completed
+from pages import said
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("add_a*.md"))
@@ -82,19 +79,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ended(copy: Path, *line: str, given: str = "") -> str:
     """What a command says in the copy."""
-    env = os.environ | {"PYTHONPATH": str(copy), "DAL_SAVED_DIR": "saved"}
-    done = completed(
-        [sys.executable, *line],
-        env=env,
-        cwd=copy,
-        input=given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return said(copy, copy, *line, given=given)
 
 
 def test_pages_work_to_the_letter(copy: Path) -> None:

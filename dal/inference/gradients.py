@@ -9,8 +9,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from dal.inference.gradient_check import (
     SAMPLES,
@@ -20,7 +18,8 @@ from dal.inference.gradient_check import (
     rounding,
     spread,
 )
-from dal.inference.layer_tape import LayerTape, NotCovered, layer_title, trainable_layers
+from dal.inference.gradient_scope import Scope, check_choice, check_mode, scope_parameters
+from dal.inference.layer_tape import LayerTape, NotCovered, trainable_layers
 from dal.inference.sample_gradients import sample_squares
 from dal.models.base import Output, forward, last_layer
 from dal.models.sparse import SparseLinear
@@ -37,7 +36,6 @@ from dal.utils.inputs import (
 from dal.utils.numerics import full_float32
 from dal.utils.softmax import softmax_cotangents
 
-Scope = Literal["all", "last", "input"]
 Labels = Literal["all", "predicted"]
 Cotangents = Callable[[Tensor], Tensor]
 
@@ -118,13 +116,13 @@ class GradientNorms:
         labels: Labels = "all",
         cotangents: Cotangents = softmax_cotangents,
     ) -> None:
-        _check_choice("scope", scope, ("all", "last", "input"))
-        _check_choice("labels", labels, ("all", "predicted"))
+        check_choice("scope", scope, ("all", "last", "input"))
+        check_choice("labels", labels, ("all", "predicted"))
         self.model = model
         self.scope = scope
         self.labels = labels
         self.cotangents = cotangents
-        self._parameters = _scope_parameters(model, scope)
+        self._parameters = scope_parameters(model, scope)
         self._rows = 0  # samples at a time, of the shape of the last call
         self._shapes: InputSpec | None = None
         self._label_step = 1
@@ -171,7 +169,7 @@ class GradientNorms:
                 "strategy.scope=all or last"
             )
         for name, module in self.model.named_modules():
-            _check_mode(name, module)
+            check_mode(name, module)
 
     def _prepare(self, sample: Inputs) -> None:
         """See how many samples fit into memory at once.
@@ -313,45 +311,6 @@ def _copied(inputs: Inputs) -> Inputs:
 def _stretch(inputs: Inputs, positions: Tensor) -> Inputs:
     """Samples that stand next to each other, as views."""
     return take_rows(inputs, slice(int(positions[0]), int(positions[-1]) + 1))
-
-
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{what}={value!r} is unknown; choose one of {', '.join(choices)}")
-
-
-def _scope_parameters(model: nn.Module, scope: Scope) -> dict[str, Tensor]:
-    """The trainable parameters a scope stands for, by name; none for the input."""
-    sparse = isinstance(getattr(model, "head", None), SparseLinear)
-    if scope == "last" and last_layer(model) is None and not sparse:
-        raise ValueError(
-            f"{type(model).__name__} has no last linear layer named 'head'; name it so and return "
-            "an Output with features, or choose strategy.scope=all"
-        )
-    prefix = "head." if scope == "last" else ""
-    found: dict[str, Tensor] = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and name.startswith(prefix)
-    }
-    if not found and scope != "input":
-        raise ValueError(
-            f"{type(model).__name__} has no trainable parameter in scope={scope!r}; set "
-            "requires_grad on those that count, or choose another scope"
-        )
-    return {} if scope == "input" else found
-
-
-def _check_mode(name: str, module: nn.Module) -> None:
-    """Refuse what makes a sample's gradient depend on the batch, or on chance."""
-    title = layer_title(name, module)
-    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
-        raise ValueError(
-            f"{title} normalizes with the statistics of the batch, so no sample has a gradient of "
-            "its own; call model.eval(), with track_running_stats=True"
-        )
-    if isinstance(module, _DropoutNd) and module.training and module.p > 0:
-        raise ValueError(f"{title} is drawing random masks; call model.eval() first")
 
 
 def _held_numbers(model: nn.Module, sample: Inputs) -> int:

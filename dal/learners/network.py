@@ -22,6 +22,7 @@ from dal.learners.base import Learner, RoundContext
 from dal.learners.building import is_lazy, same_again
 from dal.learners.committees import Committee, Dropout, check_members
 from dal.learners.deciding import cross_predicted
+from dal.learners.feeding import labeled_samples, unlabeled_samples
 from dal.learners.look_ahead import network_risk, why_not_movable
 from dal.models.base import RETURN_FEATURES, MakeModel, build_model, last_layer, numel_in
 from dal.models.sparse import SparseLinear
@@ -182,7 +183,9 @@ class TorchLearner(Learner):
         else:
             model = self._fresh(context.round)
         told = FitContext(seed=self.seed, round=context.round, check=context.check)
-        self.trainer.fit(model, self._samples(learned), self._task, told)
+        self.trainer.fit(
+            model, labeled_samples(self.source.train, learned, self.device), self._task, told
+        )
         return self._logits(model, self.source.train.part(asked.indices), context).cpu()
 
     def judged(self, logits: Tensor, targets: Tensor) -> dict[str, float]:
@@ -200,7 +203,10 @@ class TorchLearner(Learner):
         """What the trainer is given."""
         validation = context.validation_part(self.source)
         return (
-            replace(self._samples(train_set), unlabeled=self._unlabeled(context)),
+            replace(
+                labeled_samples(self.source.train, train_set, self.device),
+                unlabeled=self._unlabeled(context),
+            ),
             FitContext(
                 seed=self.seed,
                 round=context.round,
@@ -380,28 +386,11 @@ class TorchLearner(Learner):
         model = model.to(self.device)
         return model.to(memory_format=torch.channels_last)
 
-    def _samples(self, train_set: TrainSet) -> Samples:
-        indices = train_set.indices.to(self.device)
-        equal = bool((train_set.weights == 1).all())
-        length = self.source.train.length(train_set.indices)  # one for all steps, to be recorded
-        return Samples(
-            take=lambda batch: self.source.train.take(indices[batch], self.device, length),
-            targets=train_set.targets.to(self.device),
-            weights=None if equal else train_set.weights.to(self.device),
-            on_device=self.source.train.store.resident(self.device),
-            expect=lambda batches: self.source.train.expect(
-                train_set.indices[batch.cpu()] for batch in batches
-            ),
-            scale=(self.source.train.prepare.mean, self.source.train.prepare.std),
-        )
-
     def _unlabeled(self, context: RoundContext) -> Unlabeled | None:
         """The candidates, where the trainer learns from them."""
         if not (self.trainer.learns_unlabeled and len(context.unlabeled)):
             return None
-        indices = context.unlabeled.to(self.device)
-        take = self.source.train.take
-        return Unlabeled(lambda batch: take(indices[batch], self.device), len(indices))
+        return unlabeled_samples(self.source.train, context.unlabeled, self.device)
 
     def _evaluate(self, split: Split, context: RoundContext) -> dict[str, float]:
         logits = self._logits(self.model, split, context)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from dal.lockstep.fit import StackedFit, advance, ends_stacking
 from dal.lockstep.passes import stacked_logits, stacked_scan
 from dal.lockstep.stack import CannotStackError
 from dal.lockstep.stand_ins import why_not
+from dal.lockstep.works import FitWork, PredictWork, ScanWork, Work, order_of
 from dal.models.text_transformer import Attention
 from dal.query.base import PoolView
 from dal.query.needs import Features, Need, Needs, Probs, of_candidates, of_others
@@ -39,55 +39,6 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BUSY = 1_000_000
 """Weights of convolutions from which a network keeps a GPU busy by itself."""
 STACKABLE_NEEDS = frozenset({Probs, Features})
-
-
-@dataclass(frozen=True)
-class FitWork:
-    """A round's fit."""
-
-    name: ClassVar[str] = "fit"
-    learner: TorchLearner
-    train_set: TrainSet
-    context: RoundContext
-
-    def alone(self) -> FitState:
-        """Without the others."""
-        return self.learner.fit(self.train_set, self.context)
-
-
-@dataclass(frozen=True)
-class PredictWork:
-    """Logits of a split."""
-
-    name: ClassVar[str] = "predict"
-    learner: TorchLearner
-    split: Split
-    context: RoundContext
-
-    def alone(self) -> Tensor:
-        """Without the others."""
-        return self.learner.predict(self.split, self.context)
-
-
-@dataclass(frozen=True)
-class ScanWork:
-    """The pass over the candidates."""
-
-    name: ClassVar[str] = "scan"
-    learner: TorchLearner
-    indices: Tensor
-    needs: Needs
-    context: RoundContext
-    train_set: TrainSet | None
-
-    def alone(self) -> PoolView:
-        """Without the others."""
-        return self.learner.scan(self.indices, self.needs, self.context, self.train_set)
-
-
-Work = FitWork | PredictWork | ScanWork
-STEPS = ("fit", "predict", "scan")
-"""The works of a round in their order."""
 
 
 class LockstepLearner(Learner):
@@ -169,13 +120,13 @@ class LockstepLearner(Learner):
         return self.learner.differentiable(needs, context, of)
 
     def _ask(self, work: Work, *sizes: Hashable) -> Any:
-        request = Request(_order(work), None, work)
+        request = Request(order_of(work), None, work)
         if self._replicas > 1:
             request.key = (self._kind, request.threads, self.learner.batch_size, *sizes)
         return self._replica.ask(request)
 
     def _ask_alone(self, work: Work) -> Any:
-        return self._replica.ask(Request(_order(work), None, work))
+        return self._replica.ask(Request(order_of(work), None, work))
 
     def check_needs(self, needs: Needs, strategy: str) -> None:
         """See `TorchLearner.check_needs`."""
@@ -413,7 +364,3 @@ def _kind(learner: TorchLearner) -> tuple[Hashable, ...]:
         (str(learner.device), learner.source.num_classes, repr(learner.source.input_shape)),
         -1 if validation is None else len(validation),
     )
-
-
-def _order(work: Work) -> tuple[int, int]:
-    return work.context.round, STEPS.index(work.name)

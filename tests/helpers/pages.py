@@ -26,10 +26,15 @@ for language, code in re.findall(r"```(python|bash)\\n(.*?)```", sys.stdin.read(
 
 def followed(page: str, folder: Path) -> str:
     """What all commands and programs of a page say, done one after the other in a folder."""
+    return said(ROOT, folder, "-c", DRIVER, given=page)
+
+
+def said(root: Path, folder: Path, *line: str, given: str = "") -> str:
+    """What Python says of a command in a folder, with the dal of a clone; it must end well."""
     done = completed(
-        [sys.executable, "-c", DRIVER],
-        input=page,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "DAL_SAVED_DIR": "saved"},
+        [sys.executable, *line],
+        input=given,
+        env=os.environ | {"PYTHONPATH": str(root), "DAL_SAVED_DIR": "saved"},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
