@@ -106,12 +106,19 @@ def check_shapes(
         raise ValueError(f"{len(annotators)} annotators for {size} indices; name one each")
 
 
-def check_indices(rows: Mapping[str, Tensor], num_total: int) -> None:
-    """Refuse a sample's first event with an index that cannot be: made samples come behind."""
+def check_indices(rows: Mapping[str, Tensor], num_total: int, arriving: bool = False) -> None:
+    """Refuse a sample's first event with an index that cannot be.
+
+    Args:
+        rows: The columns of new events.
+        num_total: Size of the training part; made samples stand behind it.
+        arriving: Whether samples stand there too that came from outside, and are asked about.
+    """
     first = rows["supersedes"] == NONE
     made = first & (rows["origin"] == ORIGINS.index("synthetic"))
-    outside = (rows["index"] < 0) | (rows["index"] >= num_total)
-    for index in rows["index"][first & ~made & outside].tolist():
+    beyond = made | (rows["origin"] == ORIGINS.index("oracle")) if arriving else made
+    outside = (rows["index"] < 0) | ((rows["index"] >= num_total) & ~beyond)
+    for index in rows["index"][first & outside].tolist():
         raise ValueError(f"indices must lie in [0, {num_total}), {index} does not")
     for index in rows["index"][made & (rows["index"] < num_total)].tolist():
         raise ValueError(f"made samples are numbered from {num_total} on, not {index}")

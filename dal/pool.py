@@ -69,8 +69,8 @@ class Pool:
       answer is never trained on.
     - ``pseudo``: a model's guess; not paid. The sample stays a candidate. Labeling it again
       replaces the guess, a pseudo label that abstains withdraws it.
-    - ``synthetic``: as ``oracle``, about a made sample. These are numbered from ``num_total`` on
-      and are no candidates; see `dal.data.made`.
+    - ``synthetic``: as ``oracle``, about a made sample. These, and those that arrived from outside
+      of the data, are numbered from ``num_total`` on and are no candidates; see `dal.data.made`.
 
     An annotator who abstains is an event without a target: the sample leaves the pool, costs, and
     is not trained on. One who says that a sample is of none of the classes gives it the target
@@ -80,12 +80,17 @@ class Pool:
         num_total: Size of the training part.
         num_labels: C, where targets are rows of C numbers; None for one class number a sample.
         consensus: Combines the answers of several annotators; None takes the latest.
+        arriving: Whether samples come from outside, which the oracle is asked about as well.
     """
 
     def __init__(
-        self, num_total: int, num_labels: int | None = None, consensus: Consensus | None = None
+        self,
+        num_total: int,
+        num_labels: int | None = None,
+        consensus: Consensus | None = None,
+        arriving: bool = False,
     ) -> None:
-        self.num_total, self._consensus = num_total, consensus
+        self.num_total, self._consensus, self._arriving = num_total, consensus, arriving
         self._target_shape = () if num_labels is None else (num_labels,)
         self._events = no_events(self._target_shape)
         self._annotators: list[str] = []
@@ -112,8 +117,8 @@ class Pool:
 
         Args:
             round_number: The round whose query this answers; 0 for labels known at the start.
-            indices: int64, (b,), distinct, in [0, num_total); those of made samples are
-                ``num_total`` or larger.
+            indices: int64, (b,), distinct, in [0, num_total); those of made samples, and of such
+                as arrived, are ``num_total`` or larger.
             targets: int64, (b,) or (b, C); what stands where ``abstained`` holds plays no part.
             origin: Where the labels come from.
             again: Every sample has a label already, which this one supersedes. Without it only
@@ -168,7 +173,7 @@ class Pool:
         check_shapes(rows, annotators, self._target_shape)
         rows = {key: row.to(COLUMNS[key]) for key, row in rows.items()}
         check_numbers(rows)
-        check_indices(rows, self.num_total)
+        check_indices(rows, self.num_total, self._arriving)
         known = self._latest(rows["index"])
         guessed = is_one_of(rows["origin"], GUESSES)
         check_chains(rows, self.num_events, known, torch.cat([self._of(*GUESSES), guessed]))

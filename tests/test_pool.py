@@ -129,6 +129,19 @@ def test_made_samples_are_no_candidates() -> None:
     assert [query[1] for query in pool.queries()][-3:] == [10, 12, 12]
 
 
+def test_samples_that_arrive_are_asked_about_and_are_no_candidates() -> None:
+    pool = Pool(3, arriving=True)
+    pool.label(0, ints(1), ints(0), origin="initial")
+    pool.label(0, ints(3, 7), ints(1, 0), origin="oracle")
+    assert (pool.num_unlabeled, pool.labels, pool.num_queried) == (2, 3, 2)
+    assert pool.train_set().indices.tolist() == [1, 3, 7]
+    with pytest.raises(ValueError, match=r"lie in \[0, 3\), 4 does not"):
+        pool.label(1, ints(4), ints(0), origin="initial")
+    other = Pool(3, arriving=True)
+    other.extend(pool.events())
+    assert other.events() == pool.events()
+
+
 @pytest.mark.parametrize(
     ("index", "options", "message"),
     [

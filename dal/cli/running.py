@@ -39,8 +39,9 @@ def complete_already(status: Mapping[str, Any], config: Mapping[str, Any]) -> bo
     if status.get("status") != "complete" or damaged:
         return False
     limit = config["max_rounds"]
+    more_may_come = config.get("setting", {}).get("arrivals") is not None
     return (
-        status.get("reason") in NONE_LEFT
+        (status.get("reason") in NONE_LEFT and not more_may_come)
         or status["queried"] >= config["budget"]
         or (limit is not None and status["round"] >= limit)
     )

@@ -107,12 +107,12 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def _separated(path: Path, size: int) -> Iterator[Columns]:
-    rows = records(path, _delimiter)
+    rows = records(path, delimiter_in)
     _, line, header = next(rows, (",", 1, []))
     names = [name.strip() for name in header]
     while names and not names[-1]:  # some programs end every line with empty cells
         names.pop()
-    _check_names(names, f"line {line}")
+    check_names(names, f"line {line}")
     width = len(header)
     while block := list(islice(rows, size)):
         cells = [
@@ -233,7 +233,7 @@ def _is_text(line: bytes) -> bool:
     return True
 
 
-def _delimiter(header: str) -> str:
+def delimiter_in(header: str) -> str:
     """What divides a header into most cells."""
     counts = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in DELIMITERS}
     most = max(counts.values())
@@ -248,7 +248,7 @@ def _delimiter(header: str) -> str:
     return found[0]
 
 
-def _check_names(names: Sequence[str], where: str) -> None:
+def check_names(names: Sequence[str], where: str) -> None:
     """Refuse columns that cannot be told apart."""
     found: set[str] = set()
     for number, name in enumerate(names, 1):
@@ -277,12 +277,12 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         try:
             for number, line in enumerate(stream, 1):
                 if line.strip():
-                    yield number, _object(number, line)
+                    yield number, json_row(number, line)
         except UnicodeDecodeError as error:
             raise ValueError(f"line {_undecodable(path)}: no UTF-8; save it as UTF-8") from error
 
 
-def _object(number: int, line: str) -> dict[str, str]:
+def json_row(number: int, line: str) -> dict[str, str]:
     """A line of JSON as cells by name."""
     try:
         # Texts of numbers stay as they are: a float would change their digits.
@@ -299,7 +299,7 @@ def _object(number: int, line: str) -> dict[str, str]:
     if not line.lstrip().startswith("{"):
         raise ValueError(f"line {number}: {line.strip()[:40]!r} is no object; write one a line")
     names = [name.strip() for name, _ in row]
-    _check_names(names, f"line {number}")
+    check_names(names, f"line {number}")
     cells = {name: _cell(value, name, number) for name, (_, value) in zip(names, row, strict=True)}
     if "\\u" in line:  # nothing else can write what is no text
         _check_texts(cells, number)
@@ -344,7 +344,7 @@ def _parquet(path: Path, size: int) -> Iterator[Columns]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
-            _check_names(schema.names, "its header")
+            check_names(schema.names, "its header")
             for name, kind in zip(schema.names, schema.types, strict=True):
                 if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
                     raise ValueError(f"the column {name!r} holds {kind}; save texts and numbers")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dal.state import State
 
 OVER_SEEN, CURVE = "6_stream_over_seen", "curve_over_seen.png"
-SEEN, ARRIVED = "stream/seen", "stream/arrived"
+SEEN, ARRIVED, MADE = "stream/seen", "stream/arrived", "synthesis/made"
 
 
 def seen_so_far(state: State) -> int:
@@ -34,7 +34,9 @@ def tags_over_seen(row: Mapping[str, Any], headline: str) -> dict[str, float]:
 
 
 def standing(row: Mapping[str, Any], unlabeled: int) -> str:
-    """What is left to ask about, or has been seen, in the words of a round's line."""
+    """What is left to ask about, has been seen, or was made, in the words of a round's line."""
+    if MADE in row:
+        return f"{row[MADE]} made"
     return f"{row[SEEN]} have arrived" if SEEN in row else f"{unlabeled} in the pool"
 
 

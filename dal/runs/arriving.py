@@ -28,15 +28,16 @@ def check_strategy(strategy: Strategy, job: Job) -> None:
     Raises:
         TypeError: Naming it and the reason.
     """
-    name, reason = type(strategy).__name__, ""
-    if isinstance(strategy, Random):
+    name, reason, whole = type(strategy).__name__, "", job.parts.strategy
+    if job.parts.from_history(whole):  # a schedule's, too, which measures by them when to change
+        name = type(whole).__name__
+        reason = "looks at predictions of earlier rounds, and a sample that arrives has none"
+    elif isinstance(strategy, Random):
         return
-    if not isinstance(strategy, ScoreStrategy):
+    elif not isinstance(strategy, ScoreStrategy):
         reason = "chooses among samples, and scores none by itself"
     elif not strategy.independent or any(isinstance(need, LookAhead) for need in strategy.needs):
         reason = "scores a sample by the other candidates"
-    elif job.parts.from_history(strategy):
-        reason = "looks at predictions of earlier rounds, and a sample that arrives has none"
     if reason:
         raise TypeError(
             f"setting=stream decides about one sample at a time, and {name} {reason}; choose "
@@ -152,7 +153,7 @@ def num_right(job: Job, found: Arrived, count: int) -> tuple[int, int]:
     """Of how many of the first samples the data know the class, and of how many it was guessed."""
     if found.view is None or Probs() not in found.view or not job.task.exclusive:
         return 0, 0
-    targets = job.source.train.targets[found.indices[:count]]
+    targets = job.source.train.part(found.indices[:count]).targets
     guesses = found.view[Probs()][:count].argmax(1).cpu()
     known = targets >= 0
     return int(known.sum()), int((guesses == targets)[known].sum())

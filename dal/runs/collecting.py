@@ -234,7 +234,7 @@ def enter(job: Job, entry: dict[str, Any], answers: Answers, round_number: int) 
     kinds: tuple[tuple[Origin, torch.Tensor], ...] = (
         (usual, new & ~audited & ~made),
         ("audit", new & audited),
-        ("synthetic", new & made),
+        (job.setting.origin, new & made),
     )
     for origin, mine in kinds:
         if not mine.any():

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from dal.checkpoint import load, save
-from dal.data.made import MadeSplit, with_room
-from dal.data.source import Source
+from dal.data.made import MadeSplit
 from dal.runs.job import Job
 from dal.synthesis.bisection import Chain
 from dal.utils.inputs import Inputs, in_words, num_samples
 from dal.utils.ranks import current
 from dal.utils.safe_files import DamagedError
 
+log = logging.getLogger(__name__)
+
 MADE = "made"
 """The folder of a run that holds what it made."""
+RESTORE = "restore it, or move the run directory away to begin anew"
+
+T = TypeVar("T")
+
+
+def read_kept(path: Path, make: Callable[..., T]) -> T:
+    """What is made of a file that holds samples which a run made or received.
+
+    Raises:
+        DamagedError: It is damaged, or something else, with the remedy.
+        ValueError: It could run code.
+    """
+    try:
+        return make(**load(path))
+    except DamagedError as error:
+        raise DamagedError(f"{error}; {RESTORE}") from error
+    except (TypeError, IsADirectoryError) as error:
+        raise DamagedError(f"{path} is no file of samples; {RESTORE}") from error
 
 
 @dataclass(frozen=True)
@@ -72,11 +92,16 @@ class MadeFiles:
     def read(self, round_number: int, first: int, count: int) -> Made | None:
         """What a killed process had made for a round, and may have asked about already.
 
-        None where there is nothing, or it was another question: of other indices, or not so many.
+        None where there is nothing, or it was another question: of other indices, or not so many;
+        and where it is damaged, since the same can be made again.
         """
         if self._folder is None or not (path := self._path(round_number)).exists():
             return None
-        made = self._read(path, first)
+        try:
+            made = self._read(path, first)
+        except DamagedError:
+            log.warning("%s is damaged; its samples, whose answers are not in, are made anew", path)
+            return None
         return made if made is not None and made.count == count else None
 
     def take_back(self, job: Job) -> None:
@@ -91,7 +116,7 @@ class MadeFiles:
         if not job.standing.begun:
             self._remove()
             return
-        train, last = job.source.train, _last_index(job)
+        train, last = job.source.train, last_index(job)
         assert isinstance(train, MadeSplit)
         found = current().broadcast(lambda: self.up_to(train, last))
         for made in found:
@@ -121,15 +146,15 @@ class MadeFiles:
         if number <= last:
             raise DamagedError(
                 f"{self._folder} lacks made samples that were asked about, number {number} first; "
-                "restore it, or move the run directory away to begin anew"
+                f"{RESTORE}"
             )
         return found
 
-    def _read(self, path: Path, first: int) -> Made | None:
-        content = load(path)
-        if content.pop("first") != first:
-            return None
-        return Made(**content)
+    def _read(self, path: Path, expected: int) -> Made | None:
+        def made(first: int, **content: Any) -> Made | None:
+            return Made(**content) if first == expected else None
+
+        return read_kept(path, made)
 
     def _remove(self) -> None:
         """Take away what is left of a run that was begun here before, and has lost everything."""
@@ -142,28 +167,9 @@ class MadeFiles:
         return self._folder / f"round_{round_number:04d}.pt"
 
 
-def _last_index(job: Job) -> int:
+def last_index(job: Job) -> int:
     """The highest index that the ledger or an open question names."""
     pending = [] if job.state.pending is None else [job.state.pending]
     asked = [index for entry in (*job.state.tickets, *pending) for index in entry["indices"]]
     known = [int(event["index"]) for event in job.pool.events()]
     return int(max([-1, *asked, *known]))
-
-
-def with_made(source: Source, run_dir: Path) -> Source:
-    """The data of a run with the samples that it made; as they are where it made none.
-
-    Raises:
-        DamagedError: A file of these is damaged.
-    """
-    paths = sorted((run_dir / MADE).glob("round_*.pt"))
-    if not paths:
-        return source
-    source = with_room(source)
-    train = source.train
-    assert isinstance(train, MadeSplit)
-    for path in paths:
-        content = load(path)
-        if content["first"] == len(train) + train.num_made:
-            train.add(content["inputs"])
-    return source

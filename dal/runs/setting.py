@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from dal.data.source import Source
+from dal.events import Origin
 
 if TYPE_CHECKING:
     from dal.runs.job import Job
@@ -21,10 +22,12 @@ class Setting(ABC):
         cooperates: Whether it has the candidates predicted in every round, and calls
             `dal.runs.cooperating.cooperate`.
         ended: Why a run ends that has no candidates left.
+        origin: What answers are entered as that are about samples which the data did not come with.
     """
 
     cooperates: bool = False
     ended: str = "pool_exhausted"
+    origin: Origin = "oracle"
 
     def prepared(self, source: Source) -> Source:
         """The data as this setting needs them; called once, before the learner is made.
@@ -55,3 +58,10 @@ class Setting(ABC):
     def columns(self, job: Job) -> dict[str, Any]:
         """What the row of a round says of it, when its model has been fitted."""
         return {}
+
+    def __enter__(self) -> Self:
+        """Begin a block, after which a run has ended in whatever way."""
+        return self
+
+    def __exit__(self, *error: object) -> None:  # noqa: B027 - most have nothing open
+        """Let go of what is read from."""

@@ -21,9 +21,9 @@ from dal.journals import LEDGER, Journals
 from dal.learners import RoundContext
 from dal.pool import is_rejected
 from dal.recording.samples import Known
-from dal.runs.made_files import with_made
 from dal.runs.parts import Parts
 from dal.runs.replay import config_of_ended, data_of, parts_of
+from dal.runs.spool import with_added
 from dal.train_set import TrainSet
 from dal.utils.numerics import own_threads
 from dal.utils.seeding import generator
@@ -106,12 +106,12 @@ def shadow(run_dir: Path, folds: int = FOLDS, plugins: Sequence[str] = ()) -> Sh
         )
     allow = tuple(plugins)
     settings, source = data_of(config, allow, Known.read(run_dir).listing)
-    source = with_made(source, run_dir)
-    fresh = partial(parts_of, config, allow, settings, source)
-    parts = fresh()
     events = Journals(run_dir, source.fingerprint()).all_events()
     if events is None:
         raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it")
+    source = with_added(source, run_dir, events)
+    fresh = partial(parts_of, config, allow, settings, source)
+    parts = fresh()
     pool = parts.pool(events)
     indices, targets, _ = pool.audits()
     known = (targets >= 0).unsqueeze(1).flatten(1).all(1) & ~is_rejected(targets)

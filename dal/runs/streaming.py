@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +27,7 @@ from dal.runs.budget import affordable
 from dal.runs.choosing import pose
 from dal.runs.job import Job
 from dal.runs.setting import Setting
+from dal.runs.spool import Spool, order_of
 from dal.streams.managers import BudgetManager, Memory
 from dal.streams.order import ORDERS, Order, arrival_order
 from dal.streams.watch import Watch, watched
@@ -88,6 +92,10 @@ class StreamSetting(Setting):
             window before it, to this power; 0 for the score alone.
         window: Samples of that window.
         chunk: How many samples are scored at once. Decisions are the same but for rounding.
+        arrivals: What gives the samples, in the place of the training part, whose samples are known
+            or not asked about: a pipe or a file of lines, ``-`` for the standard input, or any
+            Python iterable; see `dal.data.lines.Parser` for what it may give. None: the samples
+            of the training part arrive.
 
     Raises:
         ValueError: A setting is out of range.
@@ -110,6 +118,7 @@ class StreamSetting(Setting):
         density: float = 0.0,
         window: int = 500,
         chunk: int = 512,
+        arrivals: str | Path | Iterable[Any] | None = None,
     ) -> None:
         if order not in ORDERS:
             raise ValueError(f"setting.order={order}; choose {', '.join(ORDERS)}")
@@ -122,10 +131,18 @@ class StreamSetting(Setting):
                 raise ValueError(f"setting.{name}={value}; give at least 1")
         self.manager, self.order, self.drift = manager, order, drift
         self.density, self.window, self.chunk = density, window, chunk
+        if arrivals is not None and order == "drifting":
+            raise ValueError(
+                "setting.order=drifting puts samples of the data in order, and those of "
+                "setting.arrivals come as they come; leave one of the two out"
+            )
         self._order = torch.empty(0, dtype=torch.int64)
+        self._spool = None if arrivals is None else Spool(arrivals)
 
     def prepared(self, source: Source) -> Source:
         """See `Setting.prepared`."""
+        if self._spool is not None:
+            return self._spool.prepared(source)
         targets = source.train.targets[: source.begun]
         if self.order == "drifting" and (targets.ndim > 1 or (targets == UNKNOWN).any()):
             raise ValueError(
@@ -139,18 +156,35 @@ class StreamSetting(Setting):
         """See `Setting.begin`."""
         self._check(job)
         source, standing = job.source, job.standing
-        order = self._arriving(source, job.settings.seed)
-        if standing.among is not None:
-            order = order[standing.among[order]]
-        self._order = order
+        if self._spool is not None:
+            self._answerable(job)
+            self._spool.begin(job)
+            self._order = order_of(job)
+        else:
+            order = self._arriving(source, job.settings.seed)
+            if standing.among is not None:
+                order = order[standing.among[order]]
+            self._order = order
         if not job.state.setting and job.standing.begun:  # its checkpoints are lost
             job.state.setting = self._rebuilt(job).saved()
-        if not job.state.setting and len(job.candidates) == 0:
+        if self._spool is None and not job.state.setting and len(job.candidates) == 0:
             raise ValueError(
-                f"setting=stream: no sample arrives, since all {len(order)} of {source.name} have "
-                "an answer before the first round; give fewer initial ones, or more data"
+                f"setting=stream: no sample arrives, since all {len(self._order)} of {source.name} "
+                "have an answer before the first round; give fewer initial ones, or more data"
             )
         self._leave_behind(job, job.state.setting.get("position", 0))
+
+    def __exit__(self, *error: object) -> None:
+        """See `Setting.__exit__`."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def exhausted(self, job: Job) -> bool:
+        """See `Setting.exhausted`: of what arrives from elsewhere, only waiting tells."""
+        if self._spool is None:
+            return super().exhausted(job)
+        behind = job.state.setting.get("position", 0)
+        return self._spool.over and behind >= len(self._order)
 
     def ask(self, job: Job) -> None:
         """See `Setting.ask`."""
@@ -163,9 +197,16 @@ class StreamSetting(Setting):
         state.setting = walk.saved()
         self._leave_behind(job, walk.position)
         arrived = walk.memory.seen - seen
+        let_go = arrived - len(walk.picks)
+        if self._spool is not None:  # a round that ended with the stream may go on with more
+            if not arrived:
+                self._check_any()
+                return
+            arrived += state.row.get("stream/arrived", 0)
+            let_go += state.row.get("stream/let_go", 0)
         state.row |= {
             "stream/arrived": arrived,
-            "stream/let_go": arrived - len(walk.picks),
+            "stream/let_go": let_go,
             "stream/threshold": walk.memory.threshold,
             **({"stream/accuracy": walk.right / walk.known} if walk.known else {}),
         }
@@ -187,10 +228,11 @@ class StreamSetting(Setting):
         """Let samples arrive until so many are to be asked about, or the stream ends."""
         coming = torch.zeros(job.pool.num_total, dtype=torch.bool)
         coming[job.candidates] = True
-        while len(walk.picks) < wanted and walk.position < len(self._order):
-            end = min(walk.position + self.chunk, len(self._order))
+        while len(walk.picks) < wanted and self._comes(job, walk.position):
+            end = min(walk.position + self.chunk, self._end_of(walk.position))
             places = torch.arange(walk.position, end)
-            places = places[coming[self._order[places]]]
+            if self._spool is None:
+                places = places[coming[self._order[places]]]
             if len(places):
                 found = arrived(job, self._order, places, self.window if self.density else 0)
                 decide = partial(self._decided, job, walk, found, wanted)
@@ -199,6 +241,34 @@ class StreamSetting(Setting):
             if len(walk.picks) < wanted:
                 walk = replace(walk, position=end)
         return walk
+
+    def _comes(self, job: Job, position: int) -> bool:
+        """Whether a sample stands at a place of the order; waits for it where one may come."""
+        if position >= len(self._order) and self._spool is not None:
+            self._spool.more(job, self.chunk)
+            self._order = order_of(job)
+        return position < len(self._order)
+
+    def _end_of(self, position: int) -> int:
+        """Where what came together with the sample at a place ends."""
+        if self._spool is None:
+            return len(self._order)
+        return self._spool.ends[bisect_right(self._spool.ends, position)]
+
+    def _check_any(self) -> None:
+        """Refuse a stream that ended before anything came."""
+        if not len(self._order):
+            raise ValueError(
+                "setting.arrivals: no sample arrived before the end; give a pipe that is written "
+                "to, or more data"
+            )
+
+    def _answerable(self, job: Job) -> None:
+        """Refuse an oracle that knows nothing of samples which the data did not come with."""
+        if reason := current().broadcast(job.oracle.why_not_made):
+            raise ValueError(
+                f"oracle={job.oracle.name} cannot answer about samples that arrive: {reason}"
+            )
 
     def _decided(self, job: Job, walk: Walk, found: Arrived, wanted: int) -> Walk:
         """The walk after samples that arrive, up to the last that is asked about."""
@@ -262,6 +332,8 @@ class StreamSetting(Setting):
 
     def _leave_behind(self, job: Job, position: int) -> None:
         """Those that have arrived are no candidates any more."""
+        if self._spool is not None:
+            return
         among = job.standing.among
         among = torch.ones(job.pool.num_total, dtype=torch.bool) if among is None else among.clone()
         among[self._order[:position]] = False

@@ -66,6 +66,8 @@ class SynthesisSetting(Setting):
         `dal.synthesis.bisection.between`.
     """
 
+    origin = "synthetic"
+
     def __init__(
         self,
         how: Literal["ascent", "features", "between"] = "ascent",

@@ -56,7 +56,7 @@ def spent(spending: float, asked: bool, window: int) -> float:
 
     Reference:
         I. Žliobaitė, A. Bifet, B. Pfahringer, G. Holmes. Active learning with drifting streaming
-        data. IEEE Transactions on Neural Networks and Learning Systems 25(1), 2014, section III.
+        data. IEEE Transactions on Neural Networks and Learning Systems 25(1), 2014.
     """
     return spending * (window - 1) / window + asked
 
@@ -107,7 +107,7 @@ class Spending(BudgetManager):
         ValueError: A setting is out of range.
 
     Reference:
-        Žliobaitė et al. 2014, algorithm 1.
+        Žliobaitė et al. 2014 (the framework that the strategies share); see `spent`.
     """
 
     def __init__(self, share: float = 0.1, window: int = 100) -> None:
@@ -139,7 +139,7 @@ class AtRandom(Spending):
         window: See `Spending`.
 
     Reference:
-        Žliobaitė et al. 2014, algorithm 2.
+        Žliobaitė et al. 2014 (random strategy).
     """
 
     def wanted(self, arrival: Arrival, threshold: float) -> tuple[bool, float]:
@@ -160,7 +160,7 @@ class AboveThreshold(Spending):
         window: See `Spending`.
 
     Reference:
-        Žliobaitė et al. 2014, algorithm 3.
+        Žliobaitė et al. 2014 (fixed uncertainty).
     """
 
     def __init__(self, threshold: float = 0.5, share: float = 1.0, window: int = 100) -> None:
@@ -190,7 +190,7 @@ class VariableThreshold(Spending):
         step: By which share the threshold moves with every sample, in (0, 1).
 
     Reference:
-        Žliobaitė et al. 2014, algorithm 4 (variable uncertainty).
+        Žliobaitė et al. 2014 (variable uncertainty).
     """
 
     by_certainty = True
@@ -217,7 +217,7 @@ class RandomizedThreshold(VariableThreshold):
         deviation: Standard deviation of the draw, whose mean is 1; >= 0.
 
     Reference:
-        Žliobaitė et al. 2014, section IV (variable uncertainty with randomization).
+        Žliobaitė et al. 2014 (variable uncertainty with randomization).
     """
 
     def __init__(
@@ -246,8 +246,8 @@ class SplitThreshold(VariableThreshold):
         random: Share of the stream that is asked about at random, in [0, 1].
 
     Reference:
-        Žliobaitė et al. 2014, section IV (split strategy), without its detector of changes: the
-        learner is fitted anew on all labels.
+        Žliobaitė et al. 2014 (split strategy), without its detector of changes: the learner is
+        fitted anew on all labels.
     """
 
     def __init__(
@@ -283,7 +283,7 @@ class Quantile(BudgetManager):
 
     Reference:
         D. Kottke, G. Krempl, M. Spiliopoulou. Probabilistic active learning in datastreams. IDA
-        2015, section 3.2 (incremental quantile filter, balanced incremental quantile filter).
+        2015 (incremental quantile filter, balanced incremental quantile filter).
     """
 
     def __init__(

@@ -112,7 +112,8 @@ def given_bounds(given: Sequence[Any], shape: Sequence[int], dtype: torch.dtype)
     """Bounds that passed `check_bounds`, for samples of a shape.
 
     Raises:
-        ValueError: There are not as many as features or channels, or pixels cannot be that.
+        ValueError: There are not as many as features or channels, or pixels cannot be that, or
+            they have no volume, or no finite one, as samples are kept.
     """
     low, high = (torch.tensor(side, dtype=torch.float64).flatten() for side in given)
     if len(low) not in (1, shape[0]):
@@ -120,5 +121,11 @@ def given_bounds(given: Sequence[Any], shape: Sequence[int], dtype: torch.dtype)
         raise ValueError(f"setting.bounds holds {len(low)} pairs for samples of {shape[0]} {kind}")
     if dtype == torch.uint8 and (float(low.min()) < 0 or float(high.max()) > 255):
         raise ValueError(f"setting.bounds={list(given)}; pixels are numbers from 0 to 255")
+    kept = [(side.round() if dtype == torch.uint8 else side).to(dtype) for side in (low, high)]
+    if not bool((kept[0] < kept[1]).all() and (kept[1] - kept[0]).isfinite().all()):
+        raise ValueError(
+            f"setting.bounds={list(given)} have no volume, or no finite one, in "
+            f"{str(dtype).removeprefix('torch.')}, which samples are kept in; give others"
+        )
     view = (-1, *[1] * (len(shape) - 1))
     return Bounds(low.view(view), high.view(view), dtype)

@@ -27,10 +27,12 @@ from dal.query import (
     LeastConfidence,
     Margin,
     Random,
+    Schedule,
     Strategy,
 )
-from dal.runs import StreamSetting
+from dal.runs import PoolSetting, StreamSetting
 from dal.runs.replay import PARTS, Replay
+from dal.runs.setting import Setting
 from dal.streams import AboveThreshold, AtRandom, BudgetManager, Quantile, SplitThreshold
 from dal.streams.managers import Arrival, Memory
 from dal.training.trainer import Trainer
@@ -38,7 +40,7 @@ from dal.training.trainer import Trainer
 
 def run(
     strategy: Strategy,
-    setting: StreamSetting | None = None,
+    setting: Setting | None = None,
     run_dir: Path | None = None,
     **options: Any,
 ) -> dal.Result:
@@ -182,6 +184,7 @@ def test_a_stream_of_one_class_only_is_a_stream() -> None:
     ("strategy", "words"),
     [
         (Instability(), "Instability looks at predictions of earlier rounds"),
+        (Schedule(Random(), Margin(), 90, 0.9), "Schedule looks at predictions of earlier rounds"),
         (KMeans(), "KMeans chooses among samples"),
     ],
 )
@@ -291,3 +294,18 @@ def test_a_drift_by_classes_needs_them() -> None:
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"setting.{next(iter(options))}="):
         StreamSetting(Quantile(), **options)
+
+
+@pytest.mark.parametrize("setting", [PoolSetting(), StreamSetting(Quantile())])
+def test_a_budget_for_everything_is_said_of_a_pool_alone(
+    setting: Setting, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a stream most are let go, whatever the budget; and once is enough."""
+    caplog.set_level(logging.INFO)
+    for rounds in (1, 2):
+        run(Margin(), setting, tmp_path, settings={"budget": 500, "max_rounds": rounds})
+    left = len(SOURCE.train) - len(INITIAL)
+    said = [
+        m for m in caplog.messages if m == f"budget=500: all {left} unlabeled samples get a label"
+    ]
+    assert len(said) == isinstance(setting, PoolSetting)

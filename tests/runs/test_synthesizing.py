@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import multiprocessing
 import shutil
 import signal
@@ -40,6 +41,7 @@ from dal.query import (
 from dal.query.base import PoolView, ScoreStrategy
 from dal.query.needs import Probs
 from dal.runs import PoolSetting, SynthesisSetting
+from dal.runs.spool import with_added
 from dal.utils.safe_files import DamagedError, csv_text
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -66,6 +68,13 @@ def finish(function: Any, *args: Any) -> int:
     process.join(120)
     assert process.exitcode is not None
     return int(process.exitcode)
+
+
+def test_the_line_of_a_round_says_how_many_were_made(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run(None)
+    ends = [m.rpartition(" | ")[2] for m in caplog.messages if m.startswith("round ")]
+    assert ends == ["0 made", "4 made", "8 made", "12 made"]
 
 
 def test_ascent_makes_what_the_network_is_unsure_about(tmp_path: Path) -> None:
@@ -205,6 +214,33 @@ def test_made_samples_that_are_gone_are_missed(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "made")
     with pytest.raises(DamagedError, match=f"lacks made samples.*number {TOTAL} first"):
         run(tmp_path, budget=8)
+
+
+def test_made_samples_have_the_numbers_of_the_run_once_it_has_ended(tmp_path: Path) -> None:
+    result = run(tmp_path, budget=4)
+    events = result.job.pool.events()
+    source = with_added(SOURCE, tmp_path, events)
+    made = torch.tensor([event["index"] for event in events if event["index"] >= TOTAL])
+    assert len(made) == 4
+    assert source.train.original(made) == result.job.source.train.original(made)
+    assert torch.equal(torch.as_tensor(source.train.raw(made)), torch.as_tensor(made_of(result)))
+    path = tmp_path / "made" / "round_0000.pt"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(
+        DamagedError, match="does not match its digest; restore it, or move the run"
+    ):
+        with_added(SOURCE, tmp_path, events)
+
+
+def test_what_was_made_and_is_damaged_before_anybody_answered_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path / "a", budget=4)
+    expected = run(tmp_path / "b", budget=8)
+    (tmp_path / "a" / "made" / "round_0001.pt").write_bytes(b"half")
+    result = run(tmp_path / "a", budget=8)
+    assert "round_0001.pt is damaged; its samples" in caplog.text
+    assert torch.equal(made_of(result), made_of(expected))
 
 
 def test_what_was_made_before_a_kill_is_asked_about_on_another_machine(tmp_path: Path) -> None:

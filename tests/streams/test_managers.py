@@ -45,7 +45,7 @@ def zliobaite(
     window: int,
     strategy: Callable[[Arrival], bool],
 ) -> Iterator[bool]:
-    """Algorithm 1, with the estimate of spending of section III: u_t = u_(t-1) λ + labeling_t."""
+    """The paper's framework, with its estimate of spending: u_t = u_(t-1) λ + labeling_t."""
     lam, spending = (window - 1) / window, 0.0
     for arrival in arrivals:
         labeling = False
@@ -56,7 +56,7 @@ def zliobaite(
 
 
 class VarUncertainty:
-    """Algorithm 4: θ is 1 at first; X is labeled where P(ŷ|X) < θ."""
+    """θ is 1 at first; X is labeled where P(ŷ|X) < θ."""
 
     def __init__(self, s: float) -> None:
         self.theta, self.s = 1.0, s
@@ -117,7 +117,7 @@ def test_managers_of_thresholds_decide_as_the_papers_algorithms(seed: int) -> No
 def balanced_quantile_filter(
     scores: list[float], budget: float, window: int, tolerance: float | None
 ) -> Iterator[bool]:
-    """Kottke et al., section 3.2: a sorted window, and a threshold moved by what is missing."""
+    """Kottke et al.: a sorted window, and a threshold moved by what is missing."""
     history: list[float] = []
     acquired = 0
     for seen, score in enumerate(scores, 1):

@@ -42,3 +42,17 @@ def test_given_bounds_are_for_all_numbers_or_for_each() -> None:
     assert box.raw(torch.full((1, 3), 0.5)).tolist() == [[1, 1, 1]]
     box = given_bounds([[0, 1], [2, 3]], (2, 4, 4), torch.float32)
     assert box.raw(torch.ones(1, 2, 4, 4))[0, :, 0, 0].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [
+        ([0, 1e-320], torch.float32),
+        ([0, 1e39], torch.float32),
+        ([-3e38, 3e38], torch.float32),
+        ([0.1, 0.4], torch.uint8),
+    ],
+)
+def test_bounds_have_a_volume_as_samples_are_kept(given: list[float], dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"have no volume, or no finite one, in (float32|uint8),"):
+        given_bounds(given, (2, 2, 2), dtype)
