@@ -19,18 +19,24 @@ from dal.cli.folders import config_dir, options, with_own
 from dal.cli.schema import VERSION, choices_of, composed
 from dal.settings import PlannedRun
 from dal.utils.logs import log_to_console
+from dal.utils.signals import PreemptedError
 
 
 def main() -> None:
     """Make the page.
 
     Raises:
-        SystemExit: With code 1 after an error.
+        SystemExit: With code 1 after an error, with 128 and its number after a signal.
     """
     given = _parser().parse_args()
     try:
         with log_to_console(quiet=True):
             path = _lecture(given) if given.run is None else _of_run(given)
+    except PreemptedError as end:
+        sys.stderr.write(f"{end}\n")
+        sys.exit(128 + end.signum)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(f"{path}\n")

@@ -17,6 +17,7 @@ from dal.recording.plane import (
     Pixels,
     Window,
     boundaries,
+    colored,
     dots,
     greys,
     legend,
@@ -29,8 +30,8 @@ from dal.recording.plane import (
 from dal.runs.looking import frame_of, scan_points
 from dal.runs.loop import Result
 
-MOST_LINES = 7
-"""So many members have a line of their own, each with its color."""
+MOST_LINES = 6
+"""So many members have a line of their own, each with its color; black is the boundary of all."""
 
 
 def members_picture(result: Result, folder: Path) -> list[tuple[str, bytes, str]]:
@@ -55,7 +56,7 @@ def members_picture(result: Result, folder: Path) -> list[tuple[str, bytes, str]
         lines_tile(members, rounds.window, rounds.points),
         doubt_tile(members, frame, rounds.window, rounds.points),
     ]
-    below = legend(job.source.class_names, 900)
+    below = legend(job.source.class_names, 900, picks=False)
     shown = min(len(members), MOST_LINES)
     caption = f"The model, the boundaries of {shown} of its {len(members)} members, and BALD."
     return [("committee.png", png(panels([[side_by_side(tiles)]], below)), caption)]
@@ -65,7 +66,7 @@ def lines_tile(members_KSSC: Tensor, window: Window, points: Tensor) -> Pixels:
     """The boundary of each of some members, in colors of their own."""
     figure, axes = tile(f"boundaries of {min(len(members_KSSC), MOST_LINES)} members", window)
     dots(axes, points)
-    for probs, color in zip(members_KSSC, COLORS, strict=False):
+    for probs, color in zip(members_KSSC, COLORS[:MOST_LINES], strict=False):
         boundaries(axes, probs, window, colors=color, linewidths=1.2)
     return to_pixels(figure)
 
@@ -75,7 +76,7 @@ def doubt_tile(members_KSSC: Tensor, frame: Frame, window: Window, points: Tenso
     count, side, _, classes = members_KSSC.shape
     field = bald(members_KSSC.reshape(count, side * side, classes)).view(side, side)
     figure, axes = tile("BALD: where they disagree", window)
-    axes.imshow(greys(field), origin="lower", extent=window.extent, aspect="auto")
+    colored(axes, greys(field), window)
     boundaries(axes, frame.probs, window, linewidths=0.9, linestyles="dashed")
     dots(axes, points)
     return to_pixels(figure)

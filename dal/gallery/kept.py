@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from dal import checkpoint
-from dal.data.made import MadeSplit
 from dal.data.source import Source
 from dal.journals import LEDGER, Journals
 from dal.learners import Learner, RoundContext
@@ -22,9 +20,9 @@ from dal.query import Features, PredictionHistory, Probs
 from dal.query.needs import Need
 from dal.recording.samples import Known
 from dal.runs.keeper import MODELS
-from dal.runs.made_files import MadeFiles
 from dal.runs.parts import Parts
 from dal.runs.replay import config_of_ended, data_of, parts_of, picks_of
+from dal.runs.spool import with_added
 from dal.utils.inputs import one_tensor
 from dal.utils.safe_files import DamagedError
 
@@ -58,7 +56,7 @@ class KeptRun:
         events = journals.all_events()
         if events is None:
             raise ValueError(f"there is no {LEDGER} in {run_dir}; restore it")
-        source = _with_made(source, run_dir, max((e["index"] for e in events), default=-1))
+        source = with_added(source, run_dir, events)
         self.parts: Parts = parts_of(config, allow, settings, source)
         self.events: Sequence[Mapping[str, Any]] = events
         last = 1 + max((event["round"] for event in events), default=-1)
@@ -200,16 +198,6 @@ def part_of(
             earlier = event["supersedes"]
             found.append({**event, "supersedes": None if earlier is None else places[earlier]})
     return found
-
-
-def _with_made(source: Source, run_dir: Path, last: int) -> Source:
-    """The data with the samples that a run made, up to the last that it asked about."""
-    if last < len(source.train):
-        return source
-    train = MadeSplit(source.train)
-    for made in MadeFiles(run_dir / "made").up_to(train, last):
-        train.add(made.inputs)
-    return replace(source, train=train)
 
 
 def _first(event: Mapping[str, Any]) -> bool:

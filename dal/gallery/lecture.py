@@ -29,7 +29,7 @@ TEXT = (
     "A model is trained on few labels; a strategy picks the samples whose labels would teach it "
     "the most; people, here the data set, answer; and so on. In these pictures samples are points "
     "of the plane, so that all of this can be seen.",
-    "Blue and red regions are what the model predicts, the paler the less sure it is; the black "
+    "Blue and orange regions are what the model predicts, the paler the less sure it is; the black "
     "line is the boundary of the classes. Colored marks are labeled samples, yellow stars are "
     "picked, small dots have no label. In grey pictures a darker shade is a higher score.",
 )
@@ -126,7 +126,7 @@ RUNS = (
             "Three kinds of iris, four measurements of each flower, 105 flowers in the pool, and "
             "one question a round. With 14 labels this run is right on 44 of 45 flowers that it "
             "never saw. One run proves nothing: over ten seeds margin has 95 % with 15 labels on "
-            "average, random 91 %, and with two of the seeds margin never reaches 97 %.",
+            "average, random 91 %, and with three of the seeds margin never reaches 97 %.",
         ),
         (
             Shown(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dal.data.source import Split
+from dal.events import GUESSES
 from dal.gallery.kept import BLOCK, KeptRun
 from dal.gallery.page import Picture, Section, Table, write_page
 from dal.gallery.projection import MOST_POINTS, How, Pca, map_of, spread, unrest
@@ -24,6 +25,7 @@ from dal.recording.pictures import captioned, end_of
 from dal.recording.plane import (
     MOST_CLASSES,
     SIDE,
+    TILE,
     Frame,
     Window,
     gif,
@@ -92,6 +94,7 @@ def own_pictures(run: KeptRun) -> Section:
     """What the run has drawn itself."""
     names = {
         "curve.png": "The learning curve.",
+        "curve_over_seen.png": "The same over the samples that have arrived.",
         "plane.png": "The plane: models above, scores below.",
         "plane.gif": "The plane as an animation.",
     }
@@ -134,7 +137,7 @@ def picks_section(run: KeptRun, history: PredictionHistory | None) -> Section:
     numbers = list(run.picks)
     shown = [numbers[place] for place in spread(len(numbers), MOST_ROUNDS)]
     parts = [_sheet(run, history, number) for number in shown]
-    text = f"{len(shown)} of {len(numbers)} rounds, up to {MOST_PICKS} picks each, best first."
+    text = f"{len(shown)} of {len(numbers)} rounds, up to {MOST_PICKS} picks each, in their order."
     text += "" if history is not None else f" Guesses are left out: {KEPT}."
     return Section("What was picked", (text,), parts)
 
@@ -159,7 +162,8 @@ def map_section(run: KeptRun, how: How, of: str) -> Section:
     rounds = list(places.values())
     name = {"pca": "principal components", "tsne": "t-SNE"}[how]
     content = _map_picture(at[: len(others)], at[len(others) :], rounds, name)
-    caption = f"{name} of the {what}: {len(indices)} of {len(train)} samples."
+    total = len(train) + int((picked >= len(train)).sum())  # with those that were made or arrived
+    caption = f"{name} of the {what}: {len(indices)} of {total} samples."
     text = "Each dot is a sample; colored ones were picked, the later the lighter."
     return Section(title, (text,), (Picture(f"map_{how}.png", content, caption),))
 
@@ -201,7 +205,9 @@ def plane_section(run: KeptRun) -> Section:
     )
     parts = [Picture("pca_plane.png", png(panels([[tile] for tile in tiles], strip)), caption)]
     if len(tiles) > 1:
-        parts.append(Picture("pca_plane.gif", gif(tiles), "The same as an animation."))
+        below = legend(source.class_names, TILE, scores=False)
+        frames = [panels([[tile]], below) for tile in tiles]
+        parts.append(Picture("pca_plane.gif", gif(frames), "The same as an animation."))
     text = () if run.models else (f"Only the last model: {KEPT} round by round.",)
     return Section(title, text, parts)
 
@@ -233,7 +239,8 @@ def _history_picture(run: KeptRun, history: PredictionHistory, index: int) -> Pi
     source = run.source
     (number,) = source.train.original(torch.tensor([index]))
     content = source.content(index)
-    answers = [e["target"] for e in run.events if e["index"] == index]
+    events = [e for e in run.events if e["index"] == index]
+    answers = [e["target"] for e in events if e["origin"] not in GUESSES]
     label = f", labeled {source.target_name(answers[-1])}" if answers else ", not labeled"
     figure = prediction_history(
         history.of_sample(index),

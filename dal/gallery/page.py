@@ -25,8 +25,9 @@ table { border-collapse: collapse; font-size: 15px; }
 td, th { border: 1px solid #bbb; padding: .25em .6em; text-align: left; vertical-align: top; }
 th { background: #eee; }
 code { background: #f2f2f2; padding: .1em .3em; overflow-wrap: anywhere; }
-nav a { margin-right: 1em; white-space: nowrap; }
-@media print { nav { display: none; } body { margin: 0; font-size: 12pt; } }
+nav a { margin-right: 1em; display: inline-block; }
+@media print { nav { display: none; } body { margin: 0; font-size: 10.5pt; }
+               img { max-height: 21.5cm; } h2 ~ p { break-after: avoid; } }
 """
 
 

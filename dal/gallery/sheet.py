@@ -45,7 +45,9 @@ from dal.utils.seeding import generator
 
 SAMPLES, ROUNDS, FIRST, MORE, PICKS = 300, 3, 8, 4, 8
 """Moons; models one after the other; labels of the first; more of each; what is picked then."""
-_WORDS, _LINE, _LETTERS = 106, 20, 34
+ACROSS = 8
+"""So many strategies stand in a row, so that all of them fit on a printed page."""
+_WORDS, _LINE, _LETTERS, _SIZE = 166, 25, 27, 19
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Scene:
         points = self._points(torch.arange(len(self.source.train)))
         window = Window.around(points)
         frame = self._frame(name, strategy, query, candidates, window)
-        return Chosen(name, query, score_tile(frame, window, points))
+        return Chosen(name, query, score_tile(frame, window, points, 9))
 
     def _frame(
         self, name: str, strategy: Strategy, query: Query, candidates: Tensor, window: Window
@@ -182,11 +184,11 @@ def choices_of_all(
 def sheet(tiles: Sequence[Pixels], sentences: Sequence[str], names: Sequence[str]) -> Pixels:
     """Tiles beside and below each other, each with a sentence, and what the marks mean."""
     spoken = [[np.concatenate([t, words(s)])] for t, s in zip(tiles, sentences, strict=True)]
-    return panels(spoken, legend(names, 1500))
+    return panels(spoken, legend(names, 1500), ACROSS)
 
 
 def words(sentence: str, width: int = TILE) -> Pixels:
-    """A sentence in lines, of a height that holds five of them; what is longer is cut."""
+    """A sentence in lines, of a height that holds six of them; what is longer is cut."""
     lines = textwrap.wrap(sentence, _LETTERS, max_lines=_WORDS // _LINE, placeholder=" …")
     strip = Image.new("RGB", (width, _WORDS), "white")
     draw = ImageDraw.Draw(strip)
@@ -212,4 +214,4 @@ def _font() -> ImageFont.FreeTypeFont:
     import matplotlib
 
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 15)
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), _SIZE)

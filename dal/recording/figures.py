@@ -196,7 +196,8 @@ def prediction_history(
         ValueError: A shape or length does not fit, or ``top`` is below 1.
 
     Reference:
-        J. He and Z. Huang. Active learning based on instability sampling. Figure 1.
+        H. He and S.-J. Huang. Active learning based on instability sampling (in Chinese), 2022,
+        figure 1.
     """
     rounds = range(len(probs)) if rounds is None else rounds
     if not rounds or probs.shape != (len(rounds), len(class_names)):

@@ -8,6 +8,7 @@ once by matplotlib in some 50 ms, and put together with Pillow.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dal.recording.figures import to_pixels
+from dal.recording.lettering import as_written
 from dal.recording.palette import COLORS, MARKERS
 
 if TYPE_CHECKING:
@@ -156,6 +158,14 @@ def of_nearest(grid_G2: Tensor, points_N2: Tensor, values_N: Tensor) -> Tensor:
     return values_N[torch.cdist(grid_G2.double(), points_N2.double()).argmin(1)]
 
 
+def colored(axes: Axes, colors_SS3: NDArray[np.float64], window: Window) -> None:
+    """Color the cell around each point of a grid; the outer cells reach half of one beyond it."""
+    (left, below), (right, above), side = window.low, window.high, len(colors_SS3)
+    x, y = (right - left) / (side - 1) / 2, (above - below) / (side - 1) / 2
+    extent = left - x, right + x, below - y, above + y
+    axes.imshow(colors_SS3, origin="lower", extent=extent, aspect="auto")
+
+
 def boundaries(axes: Axes, probs_SSC: Tensor, window: Window, **how: Any) -> None:
     """Draw where the predicted class changes."""
     side = len(probs_SSC)
@@ -179,7 +189,7 @@ def model_tile(frame: Frame, window: Window, points: Tensor, names: Sequence[str
         uint8, (height, width, 3).
     """
     figure, axes = tile(frame.title, window)
-    axes.imshow(shades(frame.probs), origin="lower", extent=window.extent, aspect="auto")
+    colored(axes, shades(frame.probs), window)
     boundaries(axes, frame.probs, window, linewidths=1.1)
     dots(axes, points)
     if names:
@@ -188,18 +198,20 @@ def model_tile(frame: Frame, window: Window, points: Tensor, names: Sequence[str
     return to_pixels(figure)
 
 
-def score_tile(frame: Frame, window: Window, points: Tensor) -> Pixels:
+def score_tile(frame: Frame, window: Window, points: Tensor, size: float = 7) -> Pixels:
     """What the strategy wants: its score, the boundary, samples; see `model_tile`."""
-    figure, axes = tile(frame.scored, window)
+    figure, axes = tile(frame.scored, window, size)
     if frame.scores is not None:
-        axes.imshow(greys(frame.scores), origin="lower", extent=window.extent, aspect="auto")
+        colored(axes, greys(frame.scores), window)
     boundaries(axes, frame.probs, window, linewidths=0.9, linestyles="dashed")
     dots(axes, points)
     _samples(axes, frame)
     return to_pixels(figure)
 
 
-def legend(names: Sequence[str], width: int, scores: bool = True, guesses: bool = False) -> Pixels:
+def legend(
+    names: Sequence[str], width: int, scores: bool = True, guesses: bool = False, picks: bool = True
+) -> Pixels:
     """What colors, markers and shades mean, as a strip of a width in pixels."""
     from matplotlib.lines import Line2D
 
@@ -209,11 +221,11 @@ def legend(names: Sequence[str], width: int, scores: bool = True, guesses: bool 
         for (color, marker), name in zip(styles, names, strict=True)
     ]
     plain = {"ls": "", "color": _DOTS, "marker": "."}
-    entries += [
-        Line2D([], [], label="not labeled", **plain),  # type: ignore[arg-type]
-        Line2D([], [], marker="*", ms=11, ls="", color=YELLOW, mec="black", label="picked"),
-        Line2D([], [], color="black", lw=1.1, label="boundary of classes"),
-    ]
+    entries.append(Line2D([], [], label="not labeled", **plain))  # type: ignore[arg-type]
+    if picks:
+        star = {"marker": "*", "ms": 11, "ls": "", "color": YELLOW, "mec": "black"}
+        entries.append(Line2D([], [], label="picked", **star))  # type: ignore[arg-type]
+    entries.append(Line2D([], [], color="black", lw=1.1, label="boundary of classes"))
     if guesses:
         small = {"marker": "o", "ms": 4, "ls": "", "color": COLORS[0], "mec": "white"}
         entries.append(Line2D([], [], label="small: guessed", **small))  # type: ignore[arg-type]
@@ -221,12 +233,13 @@ def legend(names: Sequence[str], width: int, scores: bool = True, guesses: bool 
         entries.append(
             Line2D([], [], marker="s", ms=9, ls="", color="#555555", label="dark: high score")
         )
-    columns = max(1, min(len(entries), width // 150))
-    rows = -(-len(entries) // columns)
-    figure = _plain(width, 26 * rows + 12)
-    figure.legend(
-        handles=entries, loc="center", ncols=columns, frameon=False, fontsize=7, columnspacing=1.2
-    )
+    looks = {"loc": "center", "frameon": False, "fontsize": 7, "columnspacing": 1.2}
+    for columns in range(max(1, min(len(entries), width // 150)), 0, -1):
+        figure = _plain(width, 26 * -(-len(entries) // columns) + 12)
+        drawn = figure.legend(handles=entries, ncols=columns, **looks)
+        with as_written(figure):
+            if drawn.get_window_extent().width <= width:
+                break  # long names take fewer columns
     return to_pixels(figure)
 
 
@@ -235,19 +248,22 @@ def side_by_side(tiles: Sequence[Pixels]) -> Pixels:
     return np.concatenate(list(tiles), 1)
 
 
-def panels(columns: Sequence[Sequence[Pixels]], below: Pixels | None = None) -> Pixels:
-    """Rounds beside each other, up to six in a row, each with its tiles above each other.
+def panels(
+    columns: Sequence[Sequence[Pixels]], below: Pixels | None = None, most: int = ACROSS
+) -> Pixels:
+    """Rounds beside each other, each with its tiles above each other.
 
     Args:
         columns: The tiles of each round; equally many, of one size.
         below: A strip at the end, centered.
+        most: So many stand in a row at most.
 
     Returns:
         uint8, (height, width, 3).
     """
     stacked = [np.concatenate(list(tiles), 0) for tiles in columns]
     height, width = stacked[0].shape[:2]
-    rows = -(-len(stacked) // ACROSS)
+    rows = -(-len(stacked) // most)
     across = -(-len(stacked) // rows)
     strip = (0, 0) if below is None else below.shape[:2]
     total = max(across * width, strip[1])
@@ -263,8 +279,6 @@ def panels(columns: Sequence[Sequence[Pixels]], below: Pixels | None = None) -> 
 
 def gif(pictures: Sequence[Pixels], seconds: float = 1.0) -> bytes:
     """Pictures of one size as an animation that begins again; the last one stays for longer."""
-    import io
-
     from PIL import Image
 
     shown = [Image.fromarray(picture).quantize(256) for picture in pictures]
@@ -278,8 +292,6 @@ def gif(pictures: Sequence[Pixels], seconds: float = 1.0) -> bytes:
 
 def png(picture: Pixels) -> bytes:
     """A picture as a PNG file."""
-    import io
-
     file = io.BytesIO()
     image(picture).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -321,46 +333,51 @@ def _name_regions(axes: Axes, frame: Frame, window: Window, names: Sequence[str]
 
     marks = torch.cat([frame.labeled, frame.picked])
     for number, name in enumerate(names):
-        place = roomiest(frame.probs.argmax(-1) == number, marks, window)
+        words = _cut(name)
+        half = (4 * len(words) + 8) / TILE, 16 / TILE  # of the words and of a mark beside them
+        place = roomiest(frame.probs.argmax(-1) == number, marks, window, half)
         if place is None:
             continue
-        x, y = place
-        text = axes.text(x, y, _cut(name), ha="center", va="center", fontsize=6.5, zorder=5)
+        text = axes.text(*place, words, ha="center", va="center", fontsize=6.5, zorder=5)
         text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
 
 
-def roomiest(inside_SS: Tensor, marks_M2: Tensor, window: Window) -> tuple[float, float] | None:
-    """Where words in a region are farthest from its edge and from marks; None in less than 2 %.
+def roomiest(
+    inside_SS: Tensor, marks_M2: Tensor, window: Window, half: tuple[float, float]
+) -> tuple[float, float] | None:
+    """Where words in a region are farthest from its edge and from marks.
+
+    None in a region of less than 2 % of the window, and where words would cover a mark anywhere.
 
     Args:
         inside_SS: bool, (S, S), which points of the grid the region has.
-        marks_M2: float, (M, 2), what words should not cover.
+        marks_M2: float, (M, 2), what words must not cover.
         window: The part of the plane.
+        half: Half of the width and of the height of the words, as shares of the window's.
     """
-    if inside_SS.double().mean() < 0.02:
-        return None
-    side = len(inside_SS)
-    # Words are wide: a distance to the left or right counts a third.
     spans = [high - low for low, high in zip(window.low, window.high, strict=True)]
-    units = torch.tensor(spans) * torch.tensor([3.0, 1.0])
+    units = torch.tensor(spans) * torch.tensor(half)  # so that words reach from -1 to 1
     (left, below), (right, above) = window.low, window.high
-    x, y = (span / (side - 1) for span in spans)
+    x, y = (span / (len(inside_SS) - 1) for span in spans)
     around = torch.nn.functional.pad(inside_SS, (1, 1, 1, 1), value=False)
     wide = Window((left - x, below - y), (right + x, above + y))
-    grid, flat = wide.grid(side + 2) / units, around.flatten()
-    others = torch.cat([grid[~flat], marks_M2.float() / units])
-    own = grid[flat]
+    grid, flat = wide.grid(len(inside_SS) + 2) / units, around.flatten()
+    own, marks = grid[flat], marks_M2.float() / units
+    covers = torch.cdist(own, marks, p=torch.inf).lt(1).any(1)
+    if bool(covers.all()) or inside_SS.double().mean() < 0.02:
+        return None
+    own, others = own[~covers], torch.cat([grid[~flat], marks])
     best = own[torch.cdist(own, others).amin(1).argmax()] * units
     return float(best[0]), float(best[1])
 
 
-def tile(title: str, window: Window) -> tuple[Figure, Axes]:
-    """An empty tile, with a title above it."""
+def tile(title: str, window: Window, size: float = 7) -> tuple[Figure, Axes]:
+    """An empty tile, with a title above it, in letters of a size in points."""
     figure = _plain(TILE, TILE + _TITLE)
-    margin, height = 6 / TILE, TILE + _TITLE
+    margin, height, y = 6 / TILE, TILE + _TITLE, TILE + _TITLE / 2 - 5
     axes = figure.add_axes((margin, 6 / height, 1 - 2 * margin, (TILE - 12) / height))
     axes.set(xlim=window.extent[:2], ylim=window.extent[2:], xticks=[], yticks=[])
-    figure.text(0.5, (TILE + _TITLE / 2 - 5) / height, title, ha="center", va="center", fontsize=7)
+    figure.text(0.5, y / height, title, ha="center", va="center", fontsize=size)
     return figure, axes
 
 

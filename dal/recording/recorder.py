@@ -109,7 +109,7 @@ class Recorder:
         resumed: bool,
         start: Mapping[str, str],
     ) -> None:
-        """Open TensorBoard where the state stands, and write what the state already tells.
+        """Open TensorBoard where the state stands, and write what leads to the run.
 
         Args:
             state: Where the run stands.
@@ -145,6 +145,11 @@ class Recorder:
             begun = state.round + (state.next == "answers") if resumed else 0
             self.plane = RoundsInPlane(self.directory.path / "plane", self.source, begun)
         self._known = known_counts(self.source)
+
+    def rewrite(self, state: State, pool: Pool) -> None:
+        """Write metrics, queries and status anew: the data have all samples of the state now."""
+        if self.directory is None:
+            return
         self._rows.take(row_lines(state.rows))
         self._queries.take(self._query_lines(pool, 0))
         self.write(state, pool)

@@ -54,7 +54,7 @@ def in_the_plane(source: Source) -> bool:
 class RoundsInPlane:
     """Keeps frames of rounds that are spread over the run, and draws them beside each other.
 
-    Of many rounds every second, then every fourth is kept, and so on. Each is a file of some 50 kB,
+    Of many rounds every second, then every fourth is kept, and so on. Each is a file of some 30 kB,
     so that a resumed run draws those before it as well.
 
     Args:

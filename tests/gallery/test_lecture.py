@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from html_found import Found
 
 from dal.cli.config import strategy_settings
 from dal.cli.folders import options
-from dal.cli.gallery import planned_run
+from dal.cli.gallery import main, planned_run
 from dal.gallery.lecture import RUNS, Shown, Told, files, principal_plane, write_lecture
 from dal.gallery.sheet import PICKS, Scene, choices_of_all, words
 from dal.gallery.why import WHY
 from dal.query import Entropy, Random
 from dal.runs.looking import is_field
 from dal.settings import PlannedRun
+from dal.utils.signals import PreemptedError
 
 CONF = Path(__file__).parents[2] / "conf"
 NAMES = [name for name in options([CONF], "strategy") if "/" not in name]
@@ -95,6 +97,31 @@ def test_page_has_all_its_pictures_and_commands(tmp_path: Path) -> None:
     }
     assert f"dal train {quick} strategy=margin" in found.text
     assert WHY["entropy"] in found.text
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        (PreemptedError(signal.SIGTERM), 143, "ended by SIGTERM; run the same command to go on\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_a_signal_ends_the_command_with_a_line(
+    end: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(*_: object) -> None:
+        raise end
+
+    monkeypatch.setattr("sys.argv", ["dal gallery"])
+    monkeypatch.setattr("dal.gallery.lecture.write_lecture", ended)
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == code
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.slow

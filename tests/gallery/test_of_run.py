@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,37 @@ def test_pages_of_made_samples_streams_and_guesses_are_made(tmp_path: Path) -> N
     }.items():
         found = page_of(made(tmp_path / name, f"{quick} {options}"), tmp_path / f"{name}_page")
         assert {"plane.png", "pca_plane.png", "map_pca.png"} <= {*found.pictures}
+        assert ("curve_over_seen.png" in found.pictures) == (name == "stream")
+        assert "3 of 3 rounds, up to 16 picks each" in found.text
+
+
+def test_made_samples_are_picks_numbered_as_in_the_run(tmp_path: Path) -> None:
+    run_dir = made(
+        tmp_path, "data=moons data.n_samples=80 initial.count=6 query_size=2 budget=4 seed=1 "
+        "model=knn strategy=random setting=synthesis setting.how=between"
+    )  # fmt: skip
+    with (run_dir / "queries.csv").open() as file:
+        expected = [(int(row["index"]), int(row["sample"])) for row in csv.DictReader(file)]
+    run = KeptRun(run_dir)
+    indices = [pick[0] for picks in run.picks.values() for pick in picks]
+    numbers = run.source.train.original(torch.tensor(indices))
+    assert list(zip(indices, numbers, strict=True)) == expected
+    assert int(run.source.train.positions.max()) < 79  # the last sample is in another part
+    found = page_of(run_dir, tmp_path / "page")
+    assert "60 of 60 samples" in found.text
+
+
+def test_a_guess_is_no_label(tmp_path: Path) -> None:
+    run_dir = made(
+        tmp_path, "data=iris initial.count=6 query_size=2 budget=4 model=naive_bayes "
+        "strategy=margin cooperative=fixed cooperative.weight=1 figures=false keep_models=true"
+    )  # fmt: skip
+    run = KeptRun(run_dir)
+    answered = {event["index"] for event in run.events if event["origin"] != "pseudo"}
+    guessed = {event["index"] for event in run.events if event["origin"] == "pseudo"}
+    (number,) = run.source.train.original(torch.tensor([min(guessed - answered)]))
+    found = page_of(run_dir, tmp_path / "page", samples=(number,))
+    assert f"Sample {number}, not labeled" in found.text
 
 
 def test_models_of_the_plane_predict_samples_that_lie_in_it(runs: dict[str, Path]) -> None:

@@ -22,6 +22,7 @@ from dal.recording.plane import (
     Window,
     boundaries,
     class_style,
+    colored,
     gif,
     greys,
     lead,
@@ -30,6 +31,7 @@ from dal.recording.plane import (
     of_nearest,
     panels,
     png,
+    roomiest,
     score_tile,
     shades,
 )
@@ -93,6 +95,20 @@ def test_boundary_of_a_linear_model_is_its_line() -> None:
     np.testing.assert_allclose(points[:, 0], points[:, 1] / 4 + 0.1, atol=2e-3)
 
 
+def test_cells_are_colored_around_the_points_that_they_belong_to() -> None:
+    side, figure = 5, Figure()
+    axes = figure.add_subplot()
+    axes.set(xlim=WINDOW.extent[:2], ylim=WINDOW.extent[2:])
+    colored(axes, greys(torch.arange(25.0).view(side, side)), WINDOW)
+    (image,) = axes.images
+    left, right, below, above = image.get_extent()
+    width, height = (right - left) / side, (above - below) / side
+    x, y = WINDOW.grid(side).view(side, side, 2).unbind(-1)
+    np.testing.assert_allclose(left + (np.arange(side) + 0.5) * width, x[0])
+    np.testing.assert_allclose(below + (np.arange(side) + 0.5) * height, y[:, 0])
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-1, 1), (-2, 2))
+
+
 def test_one_class_everywhere_has_no_boundary() -> None:
     axes = Figure().add_subplot()
     boundaries(axes, torch.tensor([1.0, 0.0]).expand(5, 5, 2), WINDOW)
@@ -138,6 +154,42 @@ def test_tiles_show_regions_and_picks_and_fit_together() -> None:
     sheet = panels([[model, score]] * 8, legend(("a", "b"), 1200))
     assert sheet.shape[1] == 4 * width
     assert sheet.shape[0] > 2 * 2 * height
+
+
+@pytest.mark.parametrize("name", ["a", "a class of a long name", "$\\frac{$", "W" * 300])
+def test_legends_of_long_names_end_within_their_width(name: str) -> None:
+    strip = legend([f"{name} {number}" for number in range(8)], 600)
+    assert strip.shape[1] == 600
+    white = (strip == 255).all(-1)
+    assert white[:, [0, 1, -2, -1]].all()
+    assert white[[0, -1]].all()
+
+
+def test_legend_tells_of_picks_only_where_there_are() -> None:
+    yellow = np.array([240, 228, 66])
+    with_picks, without = (legend(("a",), 900, picks=picks) for picks in (True, False))
+    assert (with_picks == yellow).all(-1).any()
+    assert not (without == yellow).all(-1).any()
+
+
+def test_words_stand_where_the_most_room_is_and_cover_no_mark() -> None:
+    inside = torch.ones(21, 21, dtype=torch.bool)
+    none, half = torch.empty(0, 2), (0.1, 0.1)
+    assert roomiest(inside, none, WINDOW, half) == pytest.approx((0, 0))
+    # A mark in the middle: words go aside, at least half of their width or height away.
+    found = roomiest(inside, torch.zeros(1, 2), WINDOW, half)
+    assert found is not None
+    assert abs(found[0]) >= 0.2 or abs(found[1]) >= 0.4
+    # A narrow region, in which the place that is farthest from all has a mark in reach of words.
+    narrow = torch.zeros(21, 21, dtype=torch.bool)
+    narrow[:, 10] = True
+    mark, wide = torch.tensor([[0.0, 0.0]]), (0.3, 0.15)
+    found = roomiest(narrow, mark, WINDOW, wide)
+    assert found is not None
+    assert abs(found[1]) >= 0.6
+    marks = torch.tensor([[0.0, y] for y in (-1.5, -0.5, 0.5, 1.5)])
+    assert roomiest(narrow, marks, WINDOW, wide) is None
+    assert roomiest(torch.zeros(21, 21, dtype=torch.bool), none, WINDOW, half) is None
 
 
 def test_files_are_what_pillow_reads() -> None:

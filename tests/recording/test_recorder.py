@@ -55,6 +55,7 @@ def test_queries_list_corrections_without_a_score(tmp_path: Path) -> None:
     pool.label(1, index, torch.tensor([2]), origin="oracle", again=True)
     with RunDirectory(tmp_path) as directory, Recorder(directory, SOURCE, None) as recorder:
         recorder.start(State(), pool, {}, torch.device("cpu"), False, {})
+        recorder.rewrite(State(), pool)
     with (tmp_path / "queries.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, strict=True))
     assert [(row["score"], row["label"]) for row in rows] == [("0.25", NAMES[1]), ("", NAMES[2])]
