@@ -8,6 +8,7 @@ from dal.features.arrays import Arrays
 from dal.features.backbone import Preprocess
 from dal.features.base import Embedding, Raw
 from dal.features.network import NetworkEmbedding, RunEmbedding, Torchvision
+from dal.features.self_supervised.embedding import SelfSupervised
 
 __all__ = [
     "Arrays",
@@ -16,5 +17,6 @@ __all__ = [
     "Preprocess",
     "Raw",
     "RunEmbedding",
+    "SelfSupervised",
     "Torchvision",
 ]

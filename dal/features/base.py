@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from dal.data.dataset import Dataset
 from dal.data.growth import joined, parted
+from dal.data.source import Source
+from dal.data.splits import make_source
 from dal.data.store import Store
 
 
@@ -19,9 +22,12 @@ class Embedding(ABC):
     Attributes:
         plugins: Packages besides ``dal`` that whoever runs this trusts. No setting of an embedding,
             so that no file which names one can say it.
+        divide: How the run will divide the data set, for embeddings that learn from its training
+            part; no setting either.
     """
 
     plugins: Sequence[str] = ()
+    divide: Callable[[Dataset], Source] = staticmethod(partial(make_source, seed=0))
 
     @abstractmethod
     def __call__(

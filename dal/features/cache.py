@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,48 @@ def key_of(stores: Sequence[Store], *facts: object) -> str:
     return digest.hexdigest()[:32]
 
 
+@contextlib.contextmanager
+def making(folder: Path, key: str, what: str, check: Callable[[], None]) -> Iterator[None]:
+    """Let one process at a time make the files of a key, so that others find them.
+
+    What a killed process left half-written of them is removed. Where the file system knows no
+    locks, several may make the same, to no harm.
+
+    Args:
+        folder: Where they are; created if it is missing.
+        key: Names them.
+        what: What is made, told to who waits.
+        check: Called every second of waiting; may raise to end it.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    with contextlib.ExitStack() as stack:
+        with writing(folder, what):
+            folder.mkdir(parents=True, exist_ok=True)
+            if stack.enter_context(alone(folder / f"{key}.lock", what, check)):
+                remove_temporary(folder, key)
+        yield
+
+
+@contextlib.contextmanager
+def writing(folder: Path, what: str) -> Iterator[None]:
+    """Say in one line what it means that something cannot be written into the cache.
+
+    Raises:
+        OSError: With fact and remedy, for any that the block raises.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OSError(
+            error.errno,
+            f"cannot write {what} into {folder} ({reason}); free space, or set "
+            "features.cache_dir to a folder you may write to, and run the same command again",
+        ) from error
+
+
 class FeatureCache:
     """One array of features, ``<key>.npy``, and what is known of it, ``<key>.json``.
 
@@ -56,23 +99,8 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def alone(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Let one process at a time compute, so that others find the result.
-
-        Where the file system knows no locks, several may compute the same, to no harm.
-
-        Args:
-            check: Called every second of waiting; may raise to end it.
-
-        Raises:
-            OSError: The folder cannot be written to.
-        """
-        with contextlib.ExitStack() as stack:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                lock = alone(self.array.with_suffix(".lock"), "these features", check)
-                stack.enter_context(lock)
-            except OSError as error:
-                raise self._unwritable(error) from error
+        """See `making`."""
+        with making(self.folder, self.array.stem, "features", check):
             yield
 
     def read(self) -> tuple[Mapped, dict[str, Any]] | None:
@@ -104,7 +132,7 @@ class FeatureCache:
         """
         start = time.perf_counter()
         folder = self.array.with_suffix(".parts")
-        try:
+        with writing(self.folder, "features"):
             folder.mkdir(exist_ok=True)
             remove_temporary(folder)
             parts = [folder / f"{number:06d}.npy" for number in range(len(blocks))]
@@ -112,10 +140,8 @@ class FeatureCache:
                 if not part.exists():
                     write_array(part, block().numpy())
             digest = self._join(parts)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        known = {"sha256": digest, "seconds": time.perf_counter() - start, **facts}
-        write_text_atomically(self.facts, json.dumps(known, indent=2) + "\n", sync=True)
+            known = {"sha256": digest, "seconds": time.perf_counter() - start, **facts}
+            write_text_atomically(self.facts, json.dumps(known, indent=2) + "\n", sync=True)
         shutil.rmtree(folder)
 
     def _join(self, parts: Sequence[Path]) -> str:
@@ -133,13 +159,6 @@ class FeatureCache:
 
         write_atomically(self.array, write)
         return digest.hexdigest()
-
-    def _unwritable(self, error: OSError) -> OSError:
-        return OSError(
-            error.errno,
-            f"cannot write features into {self.folder} ({error.strerror}); free space, or set "
-            "features.cache_dir to a folder you may write to, and run the same command again",
-        )
 
 
 class _Hashing:

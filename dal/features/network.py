@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -139,12 +140,7 @@ class NetworkEmbedding(Embedding):
             ValueError: The network does not take these images, or gives infinite features.
             OSError: Weights are missing, or the cache cannot be written to.
         """
-        if are_texts(dataset.store):
-            raise ValueError(
-                f"the samples of {dataset.name} are texts, which this network does not embed; set "
-                "features=none (model=transformers is a pretrained network for texts), or "
-                "features=file"
-            )
+        refuse_texts(dataset)
         frozen, embed = self.network(device), partial(self._embedded, device=device, check=check)
         store, test, validation = dataset.stores
         late: list[Store] = []
@@ -192,7 +188,7 @@ class NetworkEmbedding(Embedding):
             f"{len(features):,}",
             features.shape[1],
             frozen.name,
-            facts["seconds"],
+            facts.get("seconds", math.nan),
             cache.array,
         )
         ends = list(itertools.accumulate(map(len, parts), initial=0))
@@ -269,6 +265,20 @@ class NetworkEmbedding(Embedding):
                 f"{kept.dtype}; set features.dtype=float32, or check the weights"
             )
         return kept
+
+
+def refuse_texts(dataset: Dataset) -> None:
+    """Refuse a data set of texts, whose samples are no numbers yet.
+
+    Raises:
+        ValueError: It is one.
+    """
+    if are_texts(dataset.store):
+        raise ValueError(
+            f"the samples of {dataset.name} are texts, which this network does not embed; set "
+            "features=none (model=transformers is a pretrained network for texts), or "
+            "features=file"
+        )
 
 
 def _readers(images: Store) -> list[Callable[[], Inputs]]:

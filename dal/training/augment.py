@@ -163,7 +163,7 @@ class Augment:
         rows = drawn.expand(len(images), -1).to(images.device, non_blocking=True)
         u = dict(zip(COLUMNS, rows.unbind(1), strict=True))
         if self._differs("flip", "area", "ratio", "shift", "rotation"):
-            images = moved(images, self._maps(u, images.shape[-2] / images.shape[-1]), self.edge)
+            images = moved(images, self.maps(u, images.shape[-2] / images.shape[-1]), self.edge)
         if self._differs(*COLORS):
             around = {name: getattr(self, name) * (2 * u[name] - 1) for name in COLORS}
             brightness, contrast, saturation = (1 + around[name] for name in COLORS[:3])
@@ -177,7 +177,7 @@ class Augment:
             images = erased(images, centers, sizes * (u["erase"] < self.erase).unsqueeze(1))
         return images
 
-    def _maps(self, u: dict[str, Tensor], aspect: float) -> Tensor:
+    def maps(self, u: dict[str, Tensor], aspect: float) -> Tensor:
         """Where each pixel comes from: (B, 2, 3), in units of half a side; see `F.affine_grid`.
 
         Args:
@@ -213,15 +213,21 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def moved(images: Tensor, maps: Tensor, edge: str) -> Tensor:
+def moved(images: Tensor, maps: Tensor, edge: str, offsets: Tensor | None = None) -> Tensor:
     """Images seen through affine maps, between pixels bilinearly.
 
     Args:
         images: float, (B, C, H, W).
         maps: (B, 2, 3), from places in the result to places in the image.
         edge: ``border`` or ``reflection``.
+        offsets: (B, 2, h, w), ways in x and y added to the places in the image, in units of half a
+            side, at h x w points from corner to corner, and bicubically between them; None for 0.
     """
     grid = F.affine_grid(maps.to(images.dtype), list(images.shape), align_corners=False)
+    if offsets is not None:
+        size = list(images.shape[-2:])
+        ways = F.interpolate(offsets, size, mode="bicubic", align_corners=True)
+        grid = grid + ways.movedim(1, -1)
     return F.grid_sample(images, grid, padding_mode=edge, align_corners=False)
 
 
