@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dal.data.draw import draw, draw_by_class
+from dal.data.initial_by_strategy import check_by_strategy, initial_by_strategy, start_features
 from dal.data.source import Source, is_known
 from dal.utils.arrays import as_tensor
 from dal.utils.ranges import check_number, check_whole
@@ -109,18 +110,36 @@ def start_of(
     """The samples that a run begins with, or asks about where none of them has a known label.
 
     Args:
-        initial: `initial_labels` with its settings, or a function like it.
+        initial: `initial_labels` or `initial_by_strategy` with its settings, or a function like the
+            first.
         source: The data; samples that came after the run had begun are left out.
         seed: Seed of the run.
 
     Raises:
-        ValueError: See `initial_labels` and `cold_start`.
+        ValueError: See `initial_labels`, `cold_start` and `initial_by_strategy`.
     """
     targets = source.train.targets[: source.begun]
-    ours = isinstance(initial, partial) and initial.func is initial_labels
-    if isinstance(initial, partial) and ours and not is_known(targets).any():
+    function = initial.func if isinstance(initial, partial) else None
+    if function is initial_by_strategy:
+        found = initial(targets, start_features(source), source.num_classes, seed=seed)
+        return found if is_known(targets).any() else ColdStart(found)
+    if isinstance(initial, partial) and function is initial_labels and not is_known(targets).any():
         return cold_start(len(targets), source.num_classes, seed=seed, **initial.keywords)
     return initial(targets=targets, seed=seed)
+
+
+def check_initial(initial: partial[Tensor]) -> None:
+    """Refuse settings that draw nothing from any data set.
+
+    Raises:
+        ValueError, TypeError: See `check_amounts` and `check_by_strategy`.
+    """
+    checks: dict[Callable[..., Tensor], Callable[..., None]] = {
+        initial_labels: check_amounts,
+        initial_by_strategy: check_by_strategy,
+    }
+    if initial.func in checks:
+        checks[initial.func](**initial.keywords)
 
 
 def cold_start(

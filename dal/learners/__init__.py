@@ -6,6 +6,7 @@ from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.make import make_learner
 from dal.learners.network import TorchLearner
+from dal.learners.propagation import PropagationLearner
 
 __all__ = [
     "Committee",
@@ -14,6 +15,7 @@ __all__ = [
     "EnsembleLearner",
     "EstimatorLearner",
     "Learner",
+    "PropagationLearner",
     "RoundContext",
     "Rounds",
     "TorchLearner",

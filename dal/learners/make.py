@@ -16,7 +16,9 @@ from dal.learners.deciding import check_fittable
 from dal.learners.ensemble import EnsembleLearner
 from dal.learners.estimator import EstimatorLearner
 from dal.learners.network import TorchLearner
+from dal.learners.propagation import PropagationLearner
 from dal.models.base import MakeModel
+from dal.models.label_propagation import LabelPropagation
 from dal.query.needs import Members, Needs
 from dal.task import Task
 from dal.training.full_batch import FullBatch
@@ -39,10 +41,10 @@ def make_learner(
     batch_size: int | None = None,
     thresholds: str = "half",
 ) -> Learner:
-    """The learner for what a model function builds: a network, or a scikit-learn estimator.
+    """The learner for what a model function builds.
 
     Args:
-        model: Builds the network or the unfitted estimator.
+        model: Builds the network, the unfitted estimator, or a `LabelPropagation`.
         trainer: How networks are trained.
         source: The data.
         task: Loss, probabilities, metrics.
@@ -64,8 +66,9 @@ def make_learner(
         check_fittable(task, trainer, source)
     built = first_model(model, source, seed)
     exact = isinstance(trainer, FullBatch) and not fits_thresholds
-    if source.validation_of_labels and (exact or not isinstance(built, nn.Module)):
-        name = "trainer=lbfgs" if isinstance(built, nn.Module) else type(built).__name__
+    trained = isinstance(built, nn.Module) and not isinstance(built, LabelPropagation)
+    if source.validation_of_labels and (exact or not trained):
+        name = "trainer=lbfgs" if trained else type(built).__name__
         raise ValueError(
             f"split.validation_of_labels={source.validation_of_labels} holds labels out to stop "
             f"early by, and {name} fits to the end; set it to 0"
@@ -81,8 +84,13 @@ def make_learner(
             "trainer.early_stopping.monitor=val/loss",
             source.validation_of_labels,
         )
+    if isinstance(built, LabelPropagation):
+        _say_unused(trainer, "label_propagation has no weights")
+        return PropagationLearner(
+            model, source, task, device=device, batch_size=batch_size, built=built
+        )
     if not isinstance(built, nn.Module):
-        _say_unused(trainer, type(built).__name__)
+        _say_unused(trainer, f"{type(built).__name__} is a model of scikit-learn")
         return EstimatorLearner(model, source, task, seed=seed, batch_size=batch_size, built=built)
     if Members() in needs and not isinstance(committee, Rounds):  # kept at one time, as float32
         size = 4 * committee.size * len(source.train) * source.num_classes
@@ -94,8 +102,8 @@ def make_learner(
     return TorchLearner(model, trainer, source, task, committee, built=built, **where)
 
 
-def _say_unused(trainer: Trainer, name: str) -> None:
-    """Warn of settings that somebody chose and that mean nothing for a scikit-learn model.
+def _say_unused(trainer: Trainer, fact: str) -> None:
+    """Warn of settings that somebody chose and that mean nothing for a model without steps.
 
     Not of those of which the configuration has other defaults than the class.
     """
@@ -107,4 +115,4 @@ def _say_unused(trainer: Trainer, name: str) -> None:
         if key in usual and key not in silent and value != usual[key]
     ]
     if chosen:
-        log.warning("%s is a model of scikit-learn: %s plays no part", name, ", ".join(chosen))
+        log.warning("%s: %s plays no part", fact, ", ".join(chosen))
