@@ -4,6 +4,7 @@ from inspect import isfunction
 
 from dal.query.activelab import ActiveLab, activelab
 from dal.query.badge import Badge
+from dal.query.bait import Bait
 from dal.query.base import BatchStrategy, PoolView, Query, ScoreStrategy, Strategy
 from dal.query.batchbald import BatchBALD, batchbald
 from dal.query.bayesian import BALD, bald
@@ -25,7 +26,9 @@ from dal.query.committee import (
 from dal.query.coverage import MaxHerding, ProbCover
 from dal.query.density import Density, DensityWeighted, InformationDensity
 from dal.query.diversity import CoreSet, KMeans, TypiClust
+from dal.query.epig import EPIG, epig
 from dal.query.error_reduction import ExpectedErrorReduction, expected_error_reduction
+from dal.query.flips import AlfaMix, DropQuery
 from dal.query.history import PredictionHistory
 from dal.query.hybrid import ClusterMargin, Falcun, UHerding
 from dal.query.hyperplane import Hyperplane, hyperplane
@@ -55,8 +58,10 @@ from dal.query.needs import (
     Probs,
 )
 from dal.query.purity import Pure
+from dal.query.refine import Refine
 from dal.query.schedule import Schedule
 from dal.query.stochastic import StochasticBatch
+from dal.query.typical_margin import TypicalMargin
 from dal.query.uncertainty import (
     Entropy,
     LeastConfidence,
@@ -71,8 +76,11 @@ from dal.utils.arrays import takes_arrays
 
 __all__ = [
     "BALD",
+    "EPIG",
     "ActiveLab",
+    "AlfaMix",
     "Badge",
+    "Bait",
     "BatchBALD",
     "BatchStrategy",
     "ClusterMargin",
@@ -81,6 +89,7 @@ __all__ = [
     "Decision",
     "Density",
     "DensityWeighted",
+    "DropQuery",
     "Entropy",
     "ExpectedErrorReduction",
     "ExpectedGradientLength",
@@ -114,12 +123,14 @@ __all__ = [
     "Pure",
     "Query",
     "Random",
+    "Refine",
     "Schedule",
     "ScoreStrategy",
     "Serial",
     "StochasticBatch",
     "Strategy",
     "TypiClust",
+    "TypicalMargin",
     "UHerding",
     "VariationRatio",
     "VoteEntropy",
@@ -128,6 +139,7 @@ __all__ = [
     "batchbald",
     "consensus_entropy",
     "entropy",
+    "epig",
     "expected_error_reduction",
     "expected_gradient_length",
     "hyperplane",

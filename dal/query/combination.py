@@ -83,6 +83,41 @@ def representatives(points: Points, centers_KD: Tensor, labels_N: Tensor, keys_N
     return order[first]
 
 
+def spread_out(
+    features_ND: Tensor,
+    heights_N: Tensor,
+    count: int,
+    query_size: int,
+    keys_N: Tensor,
+    rng: torch.Generator,
+) -> tuple[Tensor, int]:
+    """Of the highest candidates those nearest to the centers of as many clusters as are queried.
+
+    Clusters that stay empty, which only copies cause, leave their turn to the highest others.
+
+    Args:
+        features_ND: float, (N, D), which k-means clusters.
+        heights_N: float, (N,), finite, what candidates rank by.
+        count: How many of the highest are clustered, from b to N.
+        query_size: b.
+        keys_N: float64, (N,), distinct random numbers that break ties, where the heights are.
+        rng: CPU generator.
+
+    Returns:
+        Positions, int64, (b,), the highest first; and the number of clusters.
+    """
+    kept = top_k(heights_N, count, keys_N)[0].sort().values
+    points = Points(features_ND[kept.to(features_ND.device)])
+    centers, labels = kmeans(points, query_size, rng)
+    central = representatives(points, centers, labels, keys_N[kept].to(points.device))
+    chosen = kept[central.to(kept.device)]
+    rank = heights_N.double().clone()
+    rank[chosen] = torch.inf  # so that only free turns go to the highest of the others
+    chosen = top_k(rank, query_size, keys_N)[0]
+    chosen = chosen[top_k(heights_N[chosen], query_size, keys_N[chosen])[0]]
+    return chosen, len(torch.unique(labels))
+
+
 class Serial(OverScore, BatchStrategy):
     """Filter by a score, then spread out: query the centers of clusters of the best candidates.
 
@@ -120,16 +155,8 @@ class Serial(OverScore, BatchStrategy):
         heights = self.base.heights(view, scores)
         keys = random_keys(view.num_total, rng)[view.indices.cpu()].to(scores.device)
         count = int(min(self.factor * query_size, len(view)))
-        kept = top_k(heights, count, keys)[0].sort().values
-        points = Points(view[Features()][kept])
-        centers, labels = kmeans(points, query_size, rng)
-        central = representatives(points, centers, labels, keys[kept].to(points.device))
-        chosen = kept[central.to(kept.device)]
-        rank = heights.double().clone()
-        rank[chosen] = torch.inf  # so that only free turns go to the highest of the others
-        chosen = top_k(rank, query_size, keys)[0]
-        chosen = chosen[top_k(heights[chosen], query_size, keys[chosen])[0]]
-        return chosen, scores[chosen], {"kept": count, "clusters": len(torch.unique(labels))}
+        chosen, clusters = spread_out(view[Features()], heights, count, query_size, keys, rng)
+        return chosen, scores[chosen], {"kept": count, "clusters": clusters}
 
 
 class Combination(Strategy):

@@ -268,17 +268,42 @@ def nearest_neighbors(
     return distances, neighbors
 
 
+def nearest_points(rows_BD: Tensor, points: Points, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest points of a few rows that need not be among them, by brute force in tiles.
+
+    Args:
+        rows_BD: float, (B, D), prepared rows in the space of the points; see `Points.like`.
+        points: N rows.
+        k: How many; lowered to N.
+
+    Returns:
+        Distances, float, (B, k), ascending along a row, and positions, int64, (B, k).
+    """
+    norms_B = torch.linalg.vector_norm(rows_BD, dim=1) ** 2
+    every = torch.arange(len(points), device=points.device)
+    squared, found = _nearest(rows_BD, norms_B, points, every, min(k, len(points)))
+    return squared.sqrt(), found
+
+
 def _neighbors_of(
     points: Points, part_B: Tensor, others: Points, among: Tensor, k: int
 ) -> tuple[Tensor, Tensor]:
     """Squared distances and positions of the nearest neighbors of one block of points."""
     block, norms = points.take(part_B), points.norms_N[part_B]
-    best = torch.full((len(part_B), 0), torch.inf, dtype=points.dtype, device=points.device)
-    found = torch.empty(len(part_B), 0, dtype=torch.int64, device=points.device)
+    return _nearest(block, norms, others, among, k, part_B)
+
+
+def _nearest(
+    block: Tensor, norms: Tensor, others: Points, among: Tensor, k: int, own_B: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The nearest of others, at positions ``among``, to rows that stand at ``own_B`` themselves."""
+    best = torch.full((len(block), 0), torch.inf, dtype=others.dtype, device=others.device)
+    found = torch.empty(len(block), 0, dtype=torch.int64, device=others.device)
     for start, rows in others.blocks():
         names = among[start : start + len(rows)]
         tile = squared_distances(block, norms, rows, others.norms_N[start : start + len(rows)])
-        tile.masked_fill_(part_B[:, None] == names, torch.inf)
+        if own_B is not None:
+            tile.masked_fill_(own_B[:, None] == names, torch.inf)
         values, columns = tile.topk(min(k, tile.shape[1]), largest=False)
         best, found = torch.cat([best, values], 1), torch.cat([found, names[columns]], 1)
         best, columns = best.topk(min(k, best.shape[1]), largest=False)

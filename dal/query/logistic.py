@@ -33,13 +33,22 @@ class Logistic:
         self._scale = spread or 1.0  # rows may all be the same
         self._weights, self._intercepts = _fitted((rows - self._mean) / self._scale, numbers)
 
-    def probs(self, rows_ND: Tensor) -> Tensor:
-        """Probabilities of the classes that occur: float64, (N, C), on the CPU."""
+    @property
+    def weights(self) -> Tensor:
+        """What a step of a row adds to its logits: float64, (D, C)."""
+        return self._weights / self._scale
+
+    def logits(self, rows_ND: Tensor) -> Tensor:
+        """Logits of the classes that occur: float64, (N, C), on the CPU."""
         found = [
             ((block.cpu().double() - self._mean) / self._scale) @ self._weights + self._intercepts
             for _, block in blocks(rows_ND)
         ]
-        return torch.cat(found).softmax(1)
+        return torch.cat(found)
+
+    def probs(self, rows_ND: Tensor) -> Tensor:
+        """Probabilities of the classes that occur: float64, (N, C), on the CPU."""
+        return self.logits(rows_ND).softmax(1)
 
     def probs_of_all(self, rows_ND: Tensor, num_classes: int) -> Tensor:
         """Probabilities of classes 0 to C - 1, 0 for one that does not occur: float64, (N, C)."""

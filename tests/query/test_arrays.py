@@ -20,6 +20,7 @@ SHAPES = {
     "features_ND": (7, 5),
     "decision_NC": (7, 3),
     "members_KNC": (4, 7, 3),
+    "targets_KMC": (4, 5, 3),
     "history_TNC": (4, 7, 3),
 }
 SCORES = [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor
 
 from dal.data import iris, make_source
@@ -16,6 +17,7 @@ from dal.query import (
     CoreSet,
     Entropy,
     Features,
+    History,
     Instability,
     Margin,
     MultilabelMargin,
@@ -71,7 +73,56 @@ def test_tasks_are_those_of_both() -> None:
         Schedule(Margin(), MultilabelMargin(), 5)
 
 
+def models(*predicted: Tensor) -> PoolView:
+    """A view with what models in a row predict, the last one now."""
+    history = torch.stack([torch.nn.functional.one_hot(p, 3).float() for p in predicted])
+    return view_of(10).with_result(History(2), history)
+
+
+def turn(schedule: Schedule, view: PoolView) -> str:
+    return str(schedule.select(view, 5, torch.Generator().manual_seed(1)).info["criterion"])
+
+
+def test_models_that_agree_change_the_strategy_in_the_next_round_for_good() -> None:
+    schedule = Schedule(Random(), Margin(), 50, kappa=0.7)
+    one, other = torch.arange(30) % 3, torch.arange(30) // 10
+    assert cohen_kappa_score(one, other) < 0.1
+    nearly = torch.cat([one[:25], other[25:]])
+    assert 0.7 < cohen_kappa_score(one, nearly) < 0.95
+    assert [turn(schedule, models(*pair)) for pair in [(one,), (one, other), (one, nearly)]] == [
+        "first",
+        "first",
+        "first",
+    ]
+    assert [turn(schedule, models(one, other)) for _ in range(2)] == ["then", "then"]
+    assert type(schedule.current(10)) is Margin
+
+
+def test_agreement_is_recorded_and_survives() -> None:
+    one = torch.arange(30) % 3
+    schedule = Schedule(Random(), Margin(), 50, kappa=0.95)
+    query = schedule.select(models(one, one), 5, torch.Generator())
+    assert query.info["kappa"] == 1.0
+    other = Schedule(Random(), Margin(), 50, kappa=0.95)
+    other.load_state_dict(schedule.state_dict())
+    assert type(other.current(10)) is Margin
+
+
+def test_models_that_predict_one_class_do_not_agree() -> None:
+    schedule = Schedule(Random(), Margin(), 50, kappa=0.1)
+    schedule.select(models(torch.zeros(30).long(), torch.zeros(30).long()), 5, torch.Generator())
+    assert type(schedule.current(10)) is Random
+
+
+def test_history_is_asked_for_where_agreement_is_measured_alone() -> None:
+    assert History(2) not in Schedule(Random(), Margin(), 50).needs
+    assert History(2) in Schedule(Random(), Margin(), 50, kappa=0.5).needs
+
+
 def test_wrong_settings_are_refused() -> None:
+    for wrong in (0, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=r"strategy\.kappa="):
+            Schedule(Random(), Margin(), 50, wrong)
     with pytest.raises(ValueError, match=r"strategy\.labels=-1"):
         Schedule(Random(), Margin(), -1)
     message = r"then=0\.5 is no strategy; set it by strategy@strategy\.then=entropy"
@@ -120,6 +171,17 @@ def test_each_round_computes_what_its_strategy_needs_alone() -> None:
     go(Schedule(first, then, 20), None, 20)
     assert first.seen == [(10, False, True), (15, False, True)]
     assert then.seen == [(20, True, False), (25, True, False)]
+
+
+def test_a_measured_change_happens_at_the_same_place_in_a_run_in_two_parts(tmp_path: Path) -> None:
+    def schedule() -> Schedule:
+        return Schedule(Random(), Margin(), 1000, kappa=0.2)
+
+    whole = go(schedule(), tmp_path / "whole", 40)
+    assert whole != go(Random(), tmp_path / "random", 40)
+    for budget in (20, 25, 40):
+        parts = go(schedule(), tmp_path / "parts", budget)
+    assert parts == whole
 
 
 def test_a_run_in_two_parts_changes_where_one_in_one_does(tmp_path: Path) -> None:
