@@ -1,4 +1,4 @@
-"""Cooperative learning: confident guesses of the model are learned from beside the answers."""
+"""Cooperative learning: confident guesses are learned from beside the answers."""
 
 from dal.cooperation.base import AnswersAlone, Cooperative
 from dal.cooperation.sure import (
@@ -7,6 +7,7 @@ from dal.cooperation.sure import (
     FlexibleThresholds,
     QuantileByClass,
 )
+from dal.cooperation.teacher import ModelItself, Propagation, Teacher
 
 __all__ = [
     "AgreeingRounds",
@@ -14,5 +15,8 @@ __all__ = [
     "Cooperative",
     "FixedThreshold",
     "FlexibleThresholds",
+    "ModelItself",
+    "Propagation",
     "QuantileByClass",
+    "Teacher",
 ]

@@ -1,4 +1,4 @@
-"""Which guesses of a model become labels for its next fit."""
+"""Which guesses become labels for the next fit of a model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dal.cooperation.teacher import ModelItself, Teacher
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,18 @@ class Guesses:
 
 
 class Cooperative(ABC):
-    """Chooses guesses to learn from: a pure function of what the last models predict.
+    """Chooses guesses to learn from: a pure function of what is predicted.
 
     Attributes:
-        active: Whether it ever chooses any: the pass computes probabilities for it then.
+        active: Whether it ever chooses any: the candidates are predicted for it then.
+        teacher: Who predicts them.
         rounds: How many models' predictions it compares, 1 or 2.
         tasks: Kinds of `dal.task.Task` for which the choice means something.
         weighs: Whether guesses weigh other than 1, which not every model can learn from.
     """
 
     active: bool = True
+    teacher: Teacher = ModelItself()
     rounds: int = 1
     tasks: frozenset[str] = frozenset({"multiclass"})
     weighs: bool = True
@@ -46,8 +50,8 @@ class Cooperative(ABC):
         """Choose among the candidates.
 
         Args:
-            probs: float, (N, C), class probabilities by the model just fitted. Of equally good
-                candidates the first are taken.
+            probs: float, (N, C), class probabilities by the teacher. Of equally good candidates the
+                first are taken.
             before: float, (N, C), those by the model before; NaN where a sample was no candidate;
                 None in the first round, and where ``rounds`` is 1.
             labeled: int64, (C,), how many answers there are of each class.

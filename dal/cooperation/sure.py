@@ -1,4 +1,4 @@
-"""Guesses are learned from where the model is sure of them: above one threshold, or one a class."""
+"""What is predicted surely becomes a guess: above one threshold, or above one a class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dal.cooperation.base import Cooperative, Guesses
 from dal.cooperation.confidence import flexible_thresholds, likeliest, limited, top_share
+from dal.cooperation.teacher import ModelItself, Teacher
 from dal.utils.ranges import check_number, check_whole
 
 
@@ -21,6 +22,7 @@ class Confident(Cooperative):
             ones, so that no class takes over; a class without an answer gets none. None: no limit.
         most: How many guesses there are at most in all, the surest ones: a whole number; or a
             number with a fraction, up to 1.0, a share of the candidates. None: no limit.
+        teacher: Who predicts the candidates; None for the model itself.
 
     Raises:
         ValueError: A number is out of range.
@@ -32,6 +34,7 @@ class Confident(Cooperative):
         weight: float = 0.5,
         per_answer: float | None = 5,
         most: int | float | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         check_number("cooperative.weight", weight, positive=True)
         if per_answer is not None:
@@ -42,6 +45,7 @@ class Confident(Cooperative):
             check_whole("cooperative.most", most, 1, ", a share such as 0.2, or null")
         self.weight, self.per_answer, self.most = weight, per_answer, most
         self.weighs = weight != 1
+        self.teacher = teacher or ModelItself()
 
     @abstractmethod
     def sure(self, probs: Tensor, before: Tensor | None, exclusive: bool) -> Tensor:
@@ -87,8 +91,9 @@ class FixedThreshold(Confident):
         weight: float = 0.5,
         per_answer: float | None = 5,
         most: int | float | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__(weight, per_answer, most)
+        super().__init__(weight, per_answer, most, teacher)
         _check_share("cooperative.threshold", threshold)
         self.threshold = threshold
 
@@ -151,8 +156,9 @@ class FlexibleThresholds(Confident):
         weight: float = 0.5,
         per_answer: float | None = 5,
         most: int | float | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__(weight, per_answer, most)
+        super().__init__(weight, per_answer, most, teacher)
         _check_share("cooperative.threshold", threshold)
         _check_share("cooperative.least", least)
         self.threshold, self.least = threshold, least
@@ -184,8 +190,9 @@ class QuantileByClass(Confident):
         weight: float = 0.5,
         per_answer: float | None = 5,
         most: int | float | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__(weight, per_answer, most)
+        super().__init__(weight, per_answer, most, teacher)
         _check_share("cooperative.share", share)
         _check_share("cooperative.threshold", threshold)
         self.share, self.threshold = share, threshold

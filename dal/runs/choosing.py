@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dal.data.source import Source
+from dal.data.source import Source, is_known
 from dal.query import PoolView, Probs, Query
 from dal.query.by_block import in_blocks
 from dal.query.needs import Scores
@@ -23,6 +24,8 @@ from dal.runs.setting import Setting
 from dal.utils.clock import clock
 from dal.utils.ranks import current
 from dal.utils.seeding import generator
+
+log = logging.getLogger(__name__)
 
 SHOWN = 2**20
 """Scores that a checkpoint holds at most, for the histogram of a round: 4 MB."""
@@ -39,6 +42,13 @@ class PoolSetting(Setting):
 
     cooperates = True
 
+    def begin(self, job: Job) -> None:
+        """See `Setting.begin`: say so where the budget is enough for all."""
+        settings, initial = job.settings, job.source.train.targets[job.parts.initial]
+        left = len(job.candidates) - int((~is_known(initial)).sum())
+        if settings.budget_in == "labels" and 0 < left < settings.budget and not job.standing.begun:
+            log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
+
     def ask(self, job: Job) -> None:
         """See `Setting.ask`."""
         view = remember(job, predict(job))
@@ -51,7 +61,8 @@ def predict(job: Job) -> PoolView:
     candidates, train_set = job.candidates, job.pool.train_set().answers()
     strategy = job.parts.strategy.current(len(train_set))
     needs = job.parts.scan_needs(strategy)
-    if Scores in job.learner.capabilities and job.parts.remembered == 0:
+    alone = job.parts.remembered == 0 and not job.parts.cooperative.active
+    if Scores in job.learner.capabilities and alone:
         numbers = len(candidates) * job.source.num_classes
         needs = in_blocks(strategy, needs, numbers)
     with clock(job.state.row, "scan_s"):

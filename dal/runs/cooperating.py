@@ -1,9 +1,9 @@
 """Guesses that are learned from beside the answers: how they enter the ledger, and leave it.
 
 In every round the candidates are guessed anew. A guess that stands stays one event; the ledger gets
-what is new, what the model changed its mind on, and, as a guess that abstains, what it is no longer
-sure of. Guesses are no labels: nothing counts them, pays for them, validates on them or shows them
-to a strategy, and an answer replaces one.
+what is new, what is guessed otherwise, and, as a guess that abstains, what is no longer sure.
+Guesses are no labels: nothing counts them, pays for them, validates on them or shows them to a
+strategy, and an answer replaces one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dal.cooperation import ModelItself
 from dal.cooperation.base import Guesses
 from dal.data.source import Source, is_known
 from dal.events import NONE
-from dal.query import PoolView, Probs
+from dal.query import PoolView
 from dal.query.needs import LookAhead
 from dal.query.selection import random_keys
 from dal.runs.job import Job
@@ -26,7 +27,7 @@ from dal.runs.setting import Setting
 from dal.train_set import TrainSet
 from dal.training.trainer import Trainer
 from dal.utils.clock import clock
-from dal.utils.ranks import current
+from dal.utils.ranks import current, leaving_together
 from dal.utils.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -67,21 +68,26 @@ def check_cooperation(parts: Parts, setting: Setting, trainer: Trainer) -> None:
             "the same sample would be learned from beside it; set cooperative=none, or choose "
             "another strategy"
         )
+    _check_teacher(parts)
     if cooperative.weighs:
         parts.learner.check_weights("set cooperative.weight=1, or choose another model")
 
 
 def cooperate(job: Job, view: PoolView) -> None:
-    """Enter the confident guesses of the model just fitted, for the next fit to learn from.
+    """Enter the confident guesses of the teacher, for the next fit to learn from.
 
     Args:
-        job: The run; guesses of before that the model does not hold any more are withdrawn.
-        view: The candidates, with their class probabilities.
+        job: The run; guesses of before that it does not hold any more are withdrawn.
+        view: The candidates, with what the teacher needs.
     """
     if not job.parts.cooperative.active:
         return
     with clock(job.state.row, "cooperate_s"):
-        wanted = current().broadcast(lambda: _wanted(job, view))
+        answers = job.pool.train_set().answers()
+        with leaving_together():
+            check = job.interrupts.check
+            probs = job.parts.cooperative.teacher.probs(view, answers, check).cpu()
+        wanted = current().broadcast(lambda: _wanted(job, view.indices.cpu(), probs, answers))
         changes = _entered(job, wanted)
     job.state.row |= {f"cooperative/{name}": count for name, count in changes.items()}
     _warn_of_one_class(job, wanted)
@@ -135,15 +141,39 @@ def changed(held: TrainSet, wanted: TrainSet) -> tuple[Tensor, Tensor]:
     return new, ~torch.isin(held.indices, wanted.indices)
 
 
-def _wanted(job: Job, view: PoolView) -> TrainSet:
-    """The guesses that the model just fitted makes, as labels, in ascending order of samples.
+def _check_teacher(parts: Parts) -> None:
+    """Refuse a teacher that cannot predict the candidates of a run.
+
+    Raises:
+        TypeError: Naming it, and the remedy.
+    """
+    cooperative, teacher = parts.cooperative, parts.cooperative.teacher
+    name, own = type(teacher).__name__, "set cooperative/teacher=none"
+    if parts.task.kind not in teacher.tasks:
+        raise TypeError(
+            f"{name} teaches {' and '.join(sorted(teacher.tasks))} targets, and those of "
+            f"{parts.source.name} are {parts.task.kind}; {own}"
+        )
+    if cooperative.rounds > 1 and not isinstance(teacher, ModelItself):
+        raise TypeError(
+            f"{type(cooperative).__name__} compares what the models of two rounds predict, and "
+            f"with {name} it is not the model that does; {own}, or choose cooperative=fixed"
+        )
+    for need in sorted(teacher.needs, key=repr):
+        if type(need) not in parts.learner.capabilities:
+            raise TypeError(
+                f"{name} needs {need}, which this model cannot give; {own}, or choose another model"
+            )
+
+
+def _wanted(job: Job, indices: Tensor, probs: Tensor, answers: TrainSet) -> TrainSet:
+    """The guesses that the teacher makes, as labels, in ascending order of samples.
 
     Candidates are handed in in one random order throughout the run, so that of equally sure ones
     not those are taken that stand first in the data, which may be sorted by class.
     """
-    parts, answers = job.parts, job.pool.train_set().answers()
-    indices, probs = view.indices.cpu(), view[Probs()].cpu()
-    keys = random_keys(view.num_total, generator(parts.settings.seed, 0, "cooperative"))
+    parts = job.parts
+    keys = random_keys(len(job.source.train), generator(parts.settings.seed, 0, "cooperative"))
     order = keys[indices].argsort()
     labeled = job.task.class_counts(answers.targets)
     before = _before(job, indices[order])

@@ -18,6 +18,7 @@ from torch import Tensor
 from dal.consensus import CONSENSUS
 from dal.cooperation import AnswersAlone, Cooperative
 from dal.data.draw import draw
+from dal.data.made import MadeSplit
 from dal.data.source import Source, is_known
 from dal.learners import Committee, Dropout, Learner, Rounds
 from dal.pool import Pool
@@ -116,8 +117,9 @@ class Parts:
             strategy: Which chooses in this round, see `Strategy.current`.
         """
         needs = self.asked_of_learner(strategy)
-        plain = self.remembered == 0 and not self.cooperative.active
-        return needs if plain else needs | {Probs()}
+        if self.cooperative.active:
+            needs |= self.cooperative.teacher.needs
+        return needs if self.remembered == 0 else needs | {Probs()}
 
     @cached_property
     def stop_set(self) -> Tensor:
@@ -167,7 +169,8 @@ class Parts:
         """
         targets = self.source.train.targets
         num_labels = targets.shape[1] if targets.ndim == 2 else None
-        pool = Pool(len(targets), num_labels, CONSENSUS[self.settings.consensus])
+        arriving = isinstance(self.source.train, MadeSplit)
+        pool = Pool(len(targets), num_labels, CONSENSUS[self.settings.consensus], arriving)
         pool.extend(events)
         self.task.check_targets(pool.train_set().targets)
         return pool
@@ -219,14 +222,11 @@ class Standing:
         history = parts.history() if history is None else history
         reserve = reserved(parts.source, parts.initial, parts.settings)
         standing = cls(pool, history, among=_drawn(parts, pool, reserve), reserve=reserve)
-        left, settings = len(standing.candidates) - int((~known).sum()), parts.settings
-        if 0 < left < settings.query_size:
-            raise ValueError(
-                f"query_size={settings.query_size} but only {left} sample{'s' * (left > 1)} can be "
-                "chosen; lower it"
-            )
-        if settings.budget_in == "labels" and 0 < left < settings.budget:
-            log.info("budget=%d: all %d unlabeled samples get a label", settings.budget, left)
+        left, size = len(standing.candidates) - int((~known).sum()), parts.settings.query_size
+        shown = f"{left} sample{'s' * (left > 1)}"
+        others = isinstance(parts.source.train, MadeSplit)  # are made, or arrive
+        if not others and 0 < left < size:
+            raise ValueError(f"query_size={size} but only {shown} can be chosen; lower it")
         return standing
 
     @property

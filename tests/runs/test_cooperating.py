@@ -19,7 +19,9 @@ from dal.cooperation import (
     Cooperative,
     FixedThreshold,
     FlexibleThresholds,
+    Propagation,
     QuantileByClass,
+    Teacher,
 )
 from dal.cooperation.base import Guesses
 from dal.data import (
@@ -260,6 +262,86 @@ def test_agreement_compares_with_the_model_of_the_round_before() -> None:
 def test_predictions_that_a_strategy_compares_are_the_same(strategy: Any) -> None:
     rounds = run(AgreeingRounds(0.6), strategy()).job.parts.remembered
     assert rounds == (3 if strategy is Instability else 2)
+
+
+class Countless(Teacher):
+    """Says that a sample's class is what its number leaves."""
+
+    needs: Needs = frozenset()
+
+    def probs(self, view: PoolView, answers: TrainSet, check: Any) -> torch.Tensor:
+        assert not answers.is_guess.any()
+        return torch.eye(3)[(view.indices + 1) % 3]
+
+
+def test_guesses_are_those_of_the_teacher() -> None:
+    result = run(FixedThreshold(0.9, teacher=Countless()), Random())
+    events = [e for e in result.job.pool.events() if e["origin"] == "pseudo"]
+    assert len(events) > 100
+    assert all(e["target"] == (e["index"] + 1) % 3 for e in events)
+    assert 0.5 < result.rows[-1]["cooperative/wrong"] < 0.8  # of three classes
+
+
+def test_labels_that_spread_teach_a_network() -> None:
+    class Kept(Propagation):
+        def probs(self, view: PoolView, answers: TrainSet, check: Any) -> torch.Tensor:
+            seen.append((view, answers, super().probs(view, answers, check)))
+            return seen[-1][-1]
+
+    seen = list[tuple[PoolView, TrainSet, torch.Tensor]]()
+    rule = FixedThreshold(0.6, teacher=Kept(10), per_answer=None)
+    result = run(rule, model=MLP, trainer=Trainer(20), budget=12)
+    events = result.job.pool.events()
+    others = 0
+    for number, (view, answers, probs) in enumerate(seen):
+        assert len(answers) == len(view[Features("labeled")]) == 9 + 6 * number
+        sure = probs.amax(1) >= 0.6
+        expected = dict(
+            zip(view.indices[sure].tolist(), probs[sure].argmax(1).tolist(), strict=True)
+        )
+        asked = [e["index"] for e in events if e["origin"] == "oracle" and e["round"] == number]
+        found = standing_before(events, number + 1)
+        assert found == {i: t for i, t in expected.items() if i not in asked}
+        others += int((view[Probs()].argmax(1) != probs.argmax(1))[sure].sum())
+    assert others > 0
+    assert 0 < result.rows[-1]["cooperative/wrong"] < 0.5
+
+
+def test_the_pass_computes_what_the_teacher_needs_alone() -> None:
+    spread = FixedThreshold(teacher=Propagation())
+    needs = [
+        run(rule, Random(), budget=6).job.parts.scan_needs(Random())
+        for rule in (None, SURE, spread)
+    ]
+    assert needs == [frozenset(), {Probs()}, {Features(), Features("labeled")}]
+
+
+def test_large_pools_are_guessed_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(budget=6)
+    monkeypatch.setattr("dal.query.by_block.AT_HAND", 10)  # above it a pass keeps scores alone
+    assert run(budget=6).job.pool.events() == whole.job.pool.events()
+
+
+class Logits(torch.nn.Module):
+    """Gives no features."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(input_shape[0], num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+def test_a_teacher_that_cannot_predict_is_refused() -> None:
+    teacher = Propagation()
+    with pytest.raises(TypeError, match=r"two rounds predict, and with Propagation.*teacher=none"):
+        run(AgreeingRounds(teacher=teacher))
+    with pytest.raises(TypeError, match=r"Propagation needs Features\(.*set cooperative/teacher="):
+        run(FixedThreshold(teacher=teacher), model=Logits)
+    source = make_source(make_multilabel_classification(200, n_features=10, n_classes=4), seed=0)
+    with pytest.raises(TypeError, match=r"Propagation teaches multiclass targets.*are multilabel"):
+        run(FixedThreshold(teacher=teacher), MultilabelMargin(), source)
 
 
 @pytest.mark.parametrize(
