@@ -20,8 +20,10 @@ HEAD = "| group | what it is | options |\n|---|---|---|\n"
 PAGES = {
     "cluster": "docs/cluster.md",
     "cooperative": "docs/cooperative.md",
+    "cooperative/teacher": "docs/cooperative.md#another-teacher-labels-that-spread",
     "difficulty": "docs/hard_pools.md",
     "features": "docs/features.md",
+    "initial": "docs/few_labels.md",
     "model": "docs/fine_tuning.md",
     "setting/manager": "docs/streams.md",
     "stopping": "docs/stopping.md",

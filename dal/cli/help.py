@@ -62,11 +62,21 @@ def _groups(folders: Sequence[Path]) -> Iterator[str]:
 
 def listed(folders: Sequence[Path]) -> Iterator[tuple[str, list[str], str]]:
     """Each group with the names of its options, and what is chosen with it."""
-    comments = _of_file(folders[0] / "config.yaml", "")
     for group in groups(folders):
         names = [name for name in options(folders, group) if "/" not in name]
         if names and group != "local":
-            yield group, names, comments.get(f"defaults.{group}", "")
+            yield group, names, _purpose(folders, group)
+
+
+def _purpose(folders: Sequence[Path], group: str) -> str:
+    """The comment where a group's option is chosen; without one, that of the group around it."""
+    around, _, name = group.rpartition("/")
+    chosen_by = [f"{around}/{option}" for option in options(folders, around)] if around else []
+    for file in chosen_by or ["config"]:
+        path = file_of(folders, file)
+        if path and (comment := _of_file(path, "").get(f"defaults.{name}")):
+            return comment
+    return _purpose(folders, around) if around else ""
 
 
 def _settings(config: DictConfig, folders: Sequence[Path]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from dal.data.hard_pools import Imbalanced, Noisy, Repeated
 from dal.data.idx import fashion_mnist, mnist
 from dal.data.images.folder import image_folder
 from dal.data.initial import initial_labels
+from dal.data.initial_by_strategy import initial_by_strategy
 from dal.data.npz import npz
 from dal.data.own_table import table
 from dal.data.prepare import Prepare
@@ -54,6 +55,7 @@ __all__ = [
     "fashion_mnist",
     "goemotions",
     "image_folder",
+    "initial_by_strategy",
     "initial_labels",
     "iris",
     "is_known",

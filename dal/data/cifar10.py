@@ -58,6 +58,7 @@ def cifar10(root: str, size: int | None = None) -> Dataset:
         size=size,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
+        depicts="natural",
     )
 
 

@@ -58,6 +58,9 @@ class Dataset:
             otherwise, or for that which the model takes.
         truth: What any samples are, those that nobody drew as well: gives the targets, int64 (B,),
             of raw inputs (B, ...) as the store keeps them. None where nobody knows.
+        depicts: What images show, which says by what they may be changed without becoming others:
+            ``digits``, pen strokes; ``signs``, which are not to be mirrored; ``objects`` in gray,
+            or ``natural`` scenes in color, which may be. Empty where nothing tells.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Dataset:
     shown: Store | None = None
     encoder: TextEncoder | None = None
     truth: Callable[[Inputs], Tensor] | None = None
+    depicts: str = ""
 
     def __post_init__(self) -> None:
         from dal.data.arrays import tensors_of  # which builds on this file

@@ -35,4 +35,5 @@ def digits(size: int | None = 28) -> Dataset:
         size=size,
         mean=(0.3053,),
         std=(0.3759,),
+        depicts="digits",
     )

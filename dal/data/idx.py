@@ -109,6 +109,7 @@ def _load(
         size=size,
         mean=(mean,),
         std=(std,),
+        depicts="digits" if kind == "MNIST" else "objects",
     )
 
 

@@ -121,7 +121,8 @@ def _takes(kind: str | None) -> str:
             f"({', '.join(ENDINGS)}), or a .txt file of a text a line"
         )
     return (
-        "the model learned from arrays; give an .npz or .npy file of inputs like those (numpy.save)"
+        "the model learned from arrays; give an .npz or .npy file of inputs like those "
+        "(numpy.save), or of their features where features=... stands in front of it"
     )
 
 

@@ -291,6 +291,19 @@ class Source:
         told = self.contents or ()
         return told[position] if position < len(told) else ""  # foreign samples stand beyond
 
+    def place(self, index: int) -> tuple[Store, int]:
+        """Where a training sample is as people see it: a store, and its row there."""
+        (position,) = self.train.original(torch.tensor([index]))
+        if self.shown is not None and position < len(self.shown):  # foreign samples stand beyond
+            return self.shown, position
+        return self.train.store, int(self.train.rows[index])
+
+    def image(self, index: int) -> Tensor | None:
+        """A training sample as a picture, (channels, H, W), also where features take its place."""
+        store, row = self.place(index)
+        seen = store.show(row)
+        return seen if isinstance(seen, Tensor) and seen.ndim == 3 else None
+
     def named(self, values: Tensor) -> dict[str, float]:
         """Values of the classes, float, (C,), by class name; those that are NaN are left out."""
         pairs = zip(self.class_names, values.tolist(), strict=True)

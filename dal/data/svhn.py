@@ -45,6 +45,7 @@ def svhn(root: str, size: int | None = None) -> Dataset:
         size=size,
         mean=(0.4377, 0.4438, 0.4728),
         std=(0.1980, 0.2010, 0.1970),
+        depicts="signs",
     )
 
 

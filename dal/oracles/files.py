@@ -106,10 +106,10 @@ class FilesOracle(Oracle):
         Raises:
             ValueError: Pictures are asked for and the samples are no images.
         """
-        if self.pictures and source.train.image(0) is None:
+        if self.pictures and source.image(0) is None:
             raise ValueError(
                 f"oracle.pictures=true but the samples of {source.name} are no images (rows of a "
-                "table, or features in place of images); set it to false"
+                "table, or texts); set it to false"
             )
         self._source = source
 
@@ -202,7 +202,7 @@ class FilesOracle(Oracle):
     def _draw(self, ticket: dict[str, Any]) -> None:
         """Write the pictures, where they are asked for."""
         if self.pictures and self._source is not None:
-            found = map(self._source.train.image, ticket["indices"])
+            found = map(self._source.image, ticket["indices"])
             images = [image for image in found if image is not None]
             draw(torch.stack(images), ticket["samples"], self.folder / Path(ticket["file"]).stem)
 

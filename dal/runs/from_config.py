@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from dal.cooperation import Cooperative
-from dal.data import Dataset, Source, initial_labels, make_source
+from dal.data import Dataset, Source, make_source
 from dal.data.checks import check_split
 from dal.data.hard_pools import harden
-from dal.data.initial import check_amounts, start_of
+from dal.data.initial import check_initial, start_of
 from dal.data.texts.encoding import with_encoder_of
 from dal.features import Embedding
 from dal.learners import Committee
@@ -82,8 +82,7 @@ class Prepared:
             if not holds_data:  # or else it is made together with the data
                 build(options, "difficulty", allow=allow)
         initial = factory(config["initial"], "initial", allow=allow)
-        if initial.func is initial_labels:
-            check_amounts(**initial.keywords)
+        check_initial(initial)
         return cls(
             settings,
             strategy=build(config["strategy"], "strategy", allow=allow),
@@ -201,6 +200,7 @@ def source_of(
     """
     embedding: Embedding = build(config["features"], "features", allow=allow)
     embedding.plugins = allow
+    embedding.divide = lambda data: make_source(data, seed=settings.seed, **config["split"])
     pools = [build(options, "difficulty", allow=allow) for options in config["difficulty"].values()]
     load = factory(config["data"], "data", allow=allow)
     grows = "known" in inspect.signature(load).parameters
@@ -209,7 +209,7 @@ def source_of(
     device = current().local_device(pick_device(settings.device))
     with Interrupts() as interrupts:
         dataset = embedding(dataset, device, interrupts.check)
-        source = make_source(dataset, seed=settings.seed, **config["split"])
+        source = embedding.divide(dataset)
         return harden(
             source,
             pools,

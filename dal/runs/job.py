@@ -139,4 +139,5 @@ def begin(
         keeper.export(if_missing=True)
     job = Job(parts, standing, oracle, recorder, keeper, interrupts, setting, earlier)
     setting.begin(job)
+    recorder.rewrite(state, standing.pool)
     return job

@@ -17,6 +17,7 @@ from dal.pool import Pool
 from dal.recording.samples import Known
 from dal.runs.made_files import MADE
 from dal.runs.replay import config_of, data_of
+from dal.runs.spool import ARRIVED
 from dal.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,10 +53,11 @@ def known_labels(run_dir: Path, plugins: tuple[str, ...] = ()) -> tuple[str, lis
     made = len(answered)
     answered = [event for event in answered if event["index"] < len(source.train)]
     if made := made - len(answered):
+        folder = run_dir / (ARRIVED if (run_dir / ARRIVED).is_dir() else MADE)
         log.warning(
-            "%d labels of made samples are left out, which the data do not have: %s holds the "
-            "samples, and %s their labels",
-            *(made, run_dir / MADE, LEDGER),
+            "%d labels of samples are left out which the data do not have: %s holds the samples, "
+            "and %s their labels",
+            *(made, folder, LEDGER),
         )
     names = _names(source, source.train, [event["index"] for event in answered])
     told = [[event["target"], "train", event["round"], event["annotator"]] for event in answered]
@@ -76,7 +78,7 @@ def _answered(
     """The last answer about each sample that has a label, with that label, in their order."""
     targets = source.train.targets
     num_labels = targets.shape[1] if targets.ndim == 2 else None
-    pool = Pool(len(targets), num_labels, CONSENSUS[settings.consensus])
+    pool = Pool(len(targets), num_labels, CONSENSUS[settings.consensus], arriving=True)
     pool.extend(events)
     standing = sorted(pool.latest_answers().values())
     last = {events[n]["index"]: events[n] for n in standing if not events[n]["abstained"]}
@@ -98,4 +100,4 @@ def _names(source: Source, part: Split, indices: list[int]) -> list[Any]:
 def _title(source: Source) -> str:
     if source.contents is None:
         return "index"
-    return "file_name" if (source.recipe or {}).get("kind") == "images" else "content"
+    return "content" if source.listing is None else "file_name"

@@ -59,7 +59,7 @@ def frame_of(job: Job, window: Window) -> Frame:
         pooled = pending.get("pool_scores")
         if field and isinstance(strategy, ScoreStrategy) and strategy.ready(view):
             scores = strategy.score(view).float().cpu()
-        elif pooled is not None and len(pooled) == len(job.candidates):
+        elif pooled is not None and job.setting.cooperates and len(pooled) == len(job.candidates):
             scores = of_nearest(grid, points_of(job, job.candidates), pooled.float())
             scored += ", of the nearest sample"
     value = state.row.get(source.headline)

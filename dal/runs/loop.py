@@ -170,6 +170,7 @@ def run(
     with (
         own_threads(),
         host.interrupts() as interrupts,
+        setting,
         directory or nullcontext(),
         Recorder(directory, source, config, host.count, settings.figures) as recorder,
     ):

@@ -232,7 +232,8 @@ def picks_of(
     """What strategies asked for, by round: sample, score and first answer.
 
     An answer that came late belongs to the round that asked for it. Of what nobody answered the
-    score is NaN. What has no score was not picked by one: it corrects, or was asked once more.
+    score is NaN. What has no score was not picked by one: it corrects, or was asked once more; but
+    for made samples, of which those between two classes have none.
     """
     first: dict[int, Mapping[str, Any]] = {}
     for event in events:
@@ -241,9 +242,10 @@ def picks_of(
     open_in = {i: n for n, row in enumerate(rows) for i in row.get("query/open", ())}
     found: defaultdict[int, list[tuple[int, float, Any]]] = defaultdict(list)
     for index, event in first.items():
-        if event["origin"] == "oracle" and event["score"] is not None:
+        made, score = event["origin"] == "synthetic", event["score"]
+        if made or (event["origin"] == "oracle" and score is not None):
             number = open_in.get(index, event["round"])
-            found[number].append((index, event["score"], event["target"]))
+            found[number].append((index, math.nan if score is None else score, event["target"]))
     for index, number in open_in.items():
         if index not in first:
             found[number].append((index, math.nan, NONE))

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -19,7 +19,7 @@ PUBLIC = {
     "features": ("dal.features",),
     "setting": ("dal.runs", "dal.streams"),
     "cooperative": ("dal.cooperation",),
-    "initial": ("dal.data.initial",),
+    "initial": ("dal.data.initial", "dal.data.initial_by_strategy", "dal.query"),
     "model": ("dal.models", "dal.models.estimators"),
     "oracle": ("dal.oracles",),
     "difficulty": ("dal.data",),
@@ -240,6 +240,10 @@ def fits(value: Any, hint: Any) -> bool:
         parts = [part for part in get_args(hint) if part is not Ellipsis]
         listed = isinstance(value, list | tuple)
         return listed and (len(set(parts)) != 1 or all(fits(v, parts[0]) for v in value))
+    if origin is Iterable:
+        return isinstance(value, Iterable)
+    if inspect.isclass(hint) and hint.__module__.startswith("dal.") and _is_plain(value):
+        return isinstance(value, hint)  # what is built may have another class, and do as well
     return True
 
 

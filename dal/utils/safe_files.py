@@ -114,9 +114,9 @@ def make_folder(path: Path) -> None:
         raise OSError(f"{path} cannot be a folder for results: {reason}; give another") from error
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder."""
-    for path in folder.glob(".*.tmp"):
+def remove_temporary(folder: Path, of: str = "") -> None:
+    """Remove what a killed process left half-written in a folder, of files whose names begin so."""
+    for path in folder.glob(f".{of}*.tmp"):
         path.unlink(missing_ok=True)
 
 

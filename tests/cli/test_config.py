@@ -24,7 +24,7 @@ from dal.cli.folders import LISTED
 from dal.cli.running import complete_already
 from dal.cli.schema import GROUPS, VERSION, Config, choices_of
 from dal.data.dataset import Dataset
-from dal.data.initial import check_amounts
+from dal.data.initial import check_initial
 from dal.data.texts.stores import TextStore
 from dal.features import Raw
 from dal.runs import from_config as app
@@ -41,7 +41,7 @@ GIVEN_AT_BUILD_TIME = {
         *("targets", "foreign", "folder", "class_names", "positions", "multilabel"),
         *("seed", "run_name"),
     },
-    "initial": {"targets", "seed"},
+    "initial": {"targets", "seed", "features", "num_classes"},
 }
 
 
@@ -99,7 +99,11 @@ def named(*overrides: str) -> tuple[str, Choices]:
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_option_composes_with_resolved_values(path: Path) -> None:
     group, choice = option(path)
-    below = {"data/encoder": "data=goemotions", "setting/manager": "setting=stream"}
+    below = {
+        "data/encoder": "data=goemotions",
+        "setting/manager": "setting=stream",
+        "cooperative/teacher": "cooperative=fixed",
+    }
     where = [below[group]] if group in below else []
     config, choices = compose(*where, f"{group}={choice}", f"seed={len(choice)}")
     settings = yaml.safe_load(path.read_text())
@@ -109,7 +113,10 @@ def test_option_composes_with_resolved_values(path: Path) -> None:
     part = part[choice] if group in LISTED else part  # a list of options, side by side
     for key, value in settings.items():
         if key not in ("defaults", "initial", "trainer", "split") and "$" not in str(value):
-            assert part[key] == value
+            holds = (
+                isinstance(value, dict) and "_target_" not in value
+            )  # a part of what it is made of
+            assert (part[key] | value if holds else value) == part[key]
     assert choices[group] == choice
 
 
@@ -137,7 +144,7 @@ def test_numbers_out_of_range_are_refused_in_one_line_naming_the_key(path: Path)
     part = group.partition("/")[0]
     settings = compose(f"{group}={choice}")[0][part]
     settings = settings[choice] if part in LISTED else settings
-    make: Any = check_initial if part == "initial" else partial(build, part=part)
+    make: Any = refuse_initial if part == "initial" else partial(build, part=part)
     for holder, key in list(numbers(settings)):
         number = holder[key]
         huge = 10**400 if isinstance(number, float) else math.inf  # whole ones: all there are
@@ -149,8 +156,8 @@ def test_numbers_out_of_range_are_refused_in_one_line_naming_the_key(path: Path)
         holder[key] = number
 
 
-def check_initial(settings: dict[str, Any]) -> None:
-    check_amounts(**{key: value for key, value in settings.items() if key != "_target_"})
+def refuse_initial(settings: dict[str, Any]) -> None:
+    check_initial(app.factory(settings, "initial"))
 
 
 def numbers(settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

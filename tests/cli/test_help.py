@@ -64,7 +64,13 @@ def test_settings_are_those_of_the_command_line() -> None:
 def test_groups_are_listed_with_what_they_are() -> None:
     text = help.text(compose(CONF, [], whole=True), [CONF])
     assert "\ncommittee: dropout, ensemble, rounds  # who the members are" in text
-    assert "\ntrainer/scheduler: constant, cosine, milestones, step\n" in text
+    of_rate = (
+        "trainer/scheduler: constant, cosine, milestones, step  # how the learning rate changes"
+    )
+    assert f"\n{of_rate}" in text
+    assert "\nexperiment/strategies: batchbald, fashion_mnist, mnist  # a whole set of" in text
+    without = [group for group, _, comment in help.listed([CONF]) if not comment]
+    assert without == []
     assert "local" not in [line.partition(":")[0] for line in text.splitlines()]
 
 

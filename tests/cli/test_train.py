@@ -172,7 +172,7 @@ def test_same_command_says_complete_without_torch(complete: Path, saved: Path) -
         return done.stdout
 
     assert "complete already: 30 labels, test accuracy 0." in outside(*SMALL)
-    assert "strategy: activelab, badge" in outside("--help")
+    assert "strategy: activelab, alfa_mix, badge" in outside("--help")
     assert files(complete) == before
 
 
@@ -215,7 +215,12 @@ def test_emptied_pool_ends_the_run_complete(cli: Cli, saved: Path) -> None:
     [
         (
             ["--help"],
-            ["strategy: activelab, badge", "trainer/optimizer: adam", "query_size: 10", "-m"],
+            [
+                "strategy: activelab, alfa_mix, badge",
+                "trainer/optimizer: adam",
+                "query_size: 10",
+                "-m",
+            ],
         ),
         (
             ["--help", "strategy=kmeans", "trainer=lbfgs"],
@@ -320,7 +325,11 @@ def check_refused(ended: Ended, fact: str, remedy: str) -> None:
         (["seed=nan"], "error: seed=nan: Value 'nan'", "Integer"),
         (["seed=null"], "error: seed=null: field 'seed'", "not Optional"),
         (["nonsense=3"], "Could not override 'nonsense'", "--help lists the settings"),
-        (["strategy=foo"], "Could not find 'strategy/foo'", "in 'strategy': activelab, badge, "),
+        (
+            ["strategy=foo"],
+            "Could not find 'strategy/foo'",
+            "in 'strategy': activelab, alfa_mix, ",
+        ),
         (["replica_strategies=[foo]"], "error: replica_strategies has foo: In 'config'", "badge, "),
         (["--resolve"], "--resolve flag can only be used", "correct the command"),
         (["seed=" + "9" * 6000], "6000 digits", "correct the command"),
@@ -554,3 +563,18 @@ def test_same_command_writes_a_removed_model_again(cli: Cli, complete: Path) -> 
 def test_epoch_of_the_highest_accuracy_is_kept(cli: Cli, saved: Path) -> None:
     assert cli(*SMALL, "trainer.early_stopping.monitor=train/accuracy", "max_rounds=0").code == 0
     assert "mode: max" in (only(saved) / "config.yaml").read_text()
+
+
+def test_samples_arrive_as_lines_of_a_file_or_of_the_standard_input(
+    cli: Cli, saved: Path, tmp_path: Path
+) -> None:
+    lines = tmp_path / "new.csv"
+    lines.write_text("".join(f"{n / 8 - 2},{n % 5 - 2}\n" for n in range(40)) + "1,x\n")
+    stream = ["data=two_gaussians", "setting=stream", "setting.manager.share=0.5"]
+    ended = cli(*SMALL, *stream, f"setting.arrivals={lines}", "figures=true")
+    assert ended.code == 0
+    assert status(only(saved))["reason"] == "budget"
+    assert (only(saved) / "arrived").is_dir()
+    ended = cli(*SMALL, *stream, "setting.arrivals=-")  # which is empty
+    assert ended.code == 1
+    assert "setting.arrivals: no sample arrived before the end" in ended.out

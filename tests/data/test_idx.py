@@ -72,6 +72,7 @@ def test_idx_files_are_read_as_written(tmp_path, kind, packed, download):
     assert dataset.test_inputs.shape == (5, 1, 28, 28)
     assert len(dataset.class_names) == 10
     assert dataset.size == 32
+    assert dataset.depicts == {"MNIST": "digits", "FashionMNIST": "objects"}[kind]
     assert sorted(folder.iterdir()) == before
     assert download == []
 

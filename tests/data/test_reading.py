@@ -18,7 +18,10 @@ from dal.data.images.decode import VERSION, Decoding, decode
 from dal.data.reading import Block, inputs_like
 
 IMAGES = {"kind": "images", "size": 8, "fit": "crop", "channels": 3, "version": VERSION}
-ARRAYS = "the model learned from arrays; give an .npz or .npy file"
+ARRAYS = (
+    r"the model learned from arrays; give an .npz or .npy file of inputs like those "
+    r"\(numpy.save\), or of their features where"
+)
 PICTURES = "the model learned from pictures; give a folder"
 TABLES = "the model learned from a table; give one with its columns"
 

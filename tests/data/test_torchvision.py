@@ -71,7 +71,7 @@ def test_svhn_is_read_as_written_with_label_ten_as_zero(svhn_root):
     assert dataset.targets.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
     assert dataset.targets.dtype == torch.int64
     assert dataset.test_targets.tolist() == [1, 2, 3, 4]
-    assert dataset.size == 28
+    assert (dataset.size, dataset.depicts) == (28, "signs")
 
 
 def test_svhn_damaged_file_is_named(svhn_root):
@@ -109,6 +109,7 @@ def test_cifar10_is_read_as_written(cifar_root):
     first = np.random.default_rng(0).integers(0, 256, (4, 3072)).reshape(4, 3, 32, 32)
     assert dataset.inputs.shape == (20, 3, 32, 32)
     assert dataset.inputs.dtype == torch.uint8
+    assert dataset.depicts == "natural"
     assert np.array_equal(dataset.inputs[:4].numpy(), first)
     assert dataset.targets.tolist() == [3, 0, 9, 1] * 5
     assert dataset.test_targets.tolist() == [3, 0, 9, 1]

@@ -20,7 +20,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import dal
-from dal.cooperation import AgreeingRounds
+from dal.cooperation import AgreeingRounds, Cooperative, FixedThreshold, Propagation
 from dal.data import initial_labels, make_source
 from dal.data.dataset import Dataset
 from dal.data.initial import cold_start
@@ -49,10 +49,15 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "texts": MultilabelMargin,
     "transformers": MultilabelMargin,
     "cooperative": Margin,
+    "teacher": Margin,
     "stream": Margin,
 }
 SETTINGS: dict[str, Callable[[], Setting]] = {
     "stream": lambda: StreamSetting(SplitThreshold(0.3), density=1.0, window=20, chunk=16)
+}
+COOPERATIVE: dict[str, Cooperative] = {
+    "cooperative": AgreeingRounds(0.5),
+    "teacher": FixedThreshold(0.5, teacher=Propagation(5)),
 }
 COMMITTEES: dict[str, Committee] = {"dropout": Dropout(4), "ensemble": Ensemble(3, bootstrap=True)}
 
@@ -122,7 +127,7 @@ def run(run_dir: Path, strategy: str = "instability", budget: int = 24, **settin
             **by_layer,
         ),
         committee=COMMITTEES.get(strategy),
-        cooperative=AgreeingRounds(0.5) if strategy == "cooperative" else None,
+        cooperative=COOPERATIVE.get(strategy),
         settings=dal.Settings(query_size=6, budget=budget, **options | settings),
         setting=SETTINGS[strategy]() if strategy in SETTINGS else None,
         run_dir=run_dir,

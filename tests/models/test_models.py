@@ -10,7 +10,15 @@ import yaml
 from torch import nn
 from torchvision.models import resnet18
 
-from dal.models import MLP, BayesianCNN, LeNet5, LogisticRegression, ResNet18, forward
+from dal.models import (
+    MLP,
+    BayesianCNN,
+    LeNet5,
+    LogisticRegression,
+    ResNet18,
+    SmallCNN,
+    forward,
+)
 from dal.models.base import last_layer
 from dal.utils.build import build, find
 from dal.utils.inputs import shapes_of
@@ -36,6 +44,8 @@ def inputs(shape: tuple[int, ...], count: int = 3) -> torch.Tensor:
         (fresh(ResNet18, (3, 32, 32), 7), (3, 32, 32), 512),
         (fresh(ResNet18, (1, 28, 28), 7), (1, 28, 28), 512),
         (fresh(ResNet18, (1, 64, 64), 7, stem="imagenet"), (1, 64, 64), 512),
+        (fresh(SmallCNN, (1, 28, 28), 7), (1, 28, 28), 128),
+        (fresh(SmallCNN, (3, 8, 11), 7), (3, 8, 11), 128),
         (fresh(MLP, (5,), 7, hidden=(4, 6)), (5,), 6),
         (fresh(MLP, (1, 3, 2), 7, hidden=[4]), (1, 3, 2), 4),
         (fresh(LogisticRegression, (5,), 7), (5,), 5),
@@ -217,3 +227,25 @@ def test_model_config_builds_a_network_or_an_estimator(path: Path) -> None:
         return
     model.eval()
     assert forward(model, inputs((1, 28, 28))).logits.shape == (3, 4)
+
+
+def test_small_cnn_takes_what_fits_and_says_what_does_not(tmp_path: Path) -> None:
+    known = fresh(SmallCNN, (1, 16, 16), 2)
+    torch.save(known.state_dict(), tmp_path / "w.pth")
+    weights = str(tmp_path / "w.pth")
+    model = SmallCNN((1, 16, 16), 9, weights, trainable="head").eval()
+    own = forward(known, inputs((1, 16, 16))).features
+    assert own is not None
+    assert torch.equal(forward(model, inputs((1, 16, 16))).features, own)
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == [
+        "head.weight",
+        "head.bias",
+    ]
+    for shape, given, message in (
+        ((1, 6, 28), None, r"8 x 8 pixels or more, not of 6 x 28; set data\.size=28"),
+        ((5,), None, "small_cnn takes images"),
+        ((3, 16, 16), weights, r"do not fit small_cnn.*of that size and channels"),
+        ((1, 16, 16), "DEFAULT", r"model\.weights=DEFAULT is no file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SmallCNN(shape, 2, given)

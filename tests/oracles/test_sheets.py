@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from dal.data import Dataset, make_source
+from dal.data.store import ArrayStore
+from dal.features.base import with_features
 from dal.oracles import FilesOracle
 from dal.oracles.pictures import SHOWN, draw
 from dal.query import Query
@@ -73,6 +75,19 @@ def test_files_come_with_pictures_named_by_index(tmp_path: Path) -> None:
     assert drawn == {f"{name}.png" for name in names}
     first, second = (tmp_path / f"round_000{n}.png" for n in (4, 5))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_people_see_the_pictures_that_features_were_made_of(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (20, 3, 6, 5), dtype=torch.uint8)
+    rows = ArrayStore(torch.randn(20, 4))
+    source = make_source(with_features(source_of(images), rows, None, True), seed=0)
+    positions = source.train.positions
+    oracle = FilesOracle(tmp_path, source.class_names, positions, pictures=True)
+    oracle.open(source)
+    oracle.submit(Query(torch.tensor([3]), torch.tensor([0.5])), 0)
+    (number,) = positions[torch.tensor([3])].tolist()
+    with Image.open(tmp_path / "round_0000" / f"{number}.png") as opened:
+        assert np.array_equal(np.asarray(opened), images[number].permute(1, 2, 0).numpy())
 
 
 def test_pictures_of_what_is_no_image_are_refused(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from dal.models import MLP
 from dal.models.estimators import knn
 from dal.query import BALD, Badge, Density, Entropy, Instability, Probs, Random
 from dal.recording.plane import SIDE
+from dal.runs import StreamSetting
 from dal.runs.looking import is_field, scan_points
 from dal.runs.loop import Result
+from dal.streams import Quantile
 from dal.training.trainer import Trainer
 
 SOURCE = make_source(two_gaussians(120), seed=0)
@@ -113,3 +115,18 @@ def test_scores_of_single_points_are_fields_and_others_are_of_the_nearest_sample
         levels = len(frame["scores"].unique())
         assert levels > SIDE if isinstance(strategy, Entropy) else levels <= len(SOURCE.train)
         assert ("nearest" in frame["scored"]) == isinstance(strategy, Density)
+
+
+def test_scores_of_samples_that_arrived_are_none_of_those_to_come(tmp_path: Path) -> None:
+    result = dal.run(
+        SOURCE,
+        knn,
+        Random(),
+        initial=torch.arange(6),
+        setting=StreamSetting(Quantile(share=1.0)),
+        settings=dal.Settings(budget=39, query_size=39, threads=1),
+        run_dir=tmp_path / "run",
+    )
+    assert result.rows[0]["stream/arrived"] == 39 == len(result.job.candidates)
+    frame = dal.checkpoint.load(tmp_path / "run" / "plane" / "round_0000.pt")
+    assert frame["scores"] is None

@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,13 @@ class Whole:
         (None, Mapping[str, float], False),
         ("any", Literal["one", "two"], True),
         (object(), Any, True),
+        (3, str | Iterable[Any], False),
+        ([3], Iterable[Any], True),
+        ("quantile", EarlyStopping, False),
+        (None, EarlyStopping, False),
+        (None, EarlyStopping | None, True),
+        (EarlyStopping(), EarlyStopping, True),
+        (object(), EarlyStopping, True),  # may do as well
     ],
 )
 def test_fits_checks_plain_types(value: object, hint: Any, expected: bool) -> None:

@@ -64,3 +64,10 @@ def test_remove_temporary_takes_only_its_own(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     remove_temporary(tmp_path)
     assert names(tmp_path) == [".hidden", "a.tmp", "a.txt"]
+
+
+def test_remove_temporary_takes_only_those_of_some_files(tmp_path: Path) -> None:
+    for name in (".a.txt.12.tmp", ".b.txt.12.tmp", "a.txt"):
+        (tmp_path / name).touch()
+    remove_temporary(tmp_path, "a")
+    assert names(tmp_path) == [".b.txt.12.tmp", "a.txt"]

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor
 
 from dal.data.images.decode import UnreadableError, whole
@@ -70,7 +69,7 @@ class Samples:
         """
         self._borrow()
         try:
-            store, row = self._place(index)
+            store, row = self._source.place(index)
             shown, content = _show(store, row), self._source.content(index)
             row_of_table = cells_of(self._source, index)
         finally:
@@ -87,14 +86,6 @@ class Samples:
         if content:
             return _described("text", text=content)
         return _described("table", columns=_numbers(shown))
-
-    def _place(self, index: int) -> tuple[Store, int]:
-        """Where a sample is as people see it: a store, and its row there."""
-        train, shown = self._source.train, self._source.shown
-        (position,) = train.original(torch.tensor([index]))
-        if shown is not None and position < len(shown):  # foreign samples stand beyond
-            return shown, position
-        return train.store, int(train.rows[index])
 
     def _title(self, index: int, content: str) -> str | None:
         """A picture's file; of one whose label is known, without folders that may tell it."""
@@ -127,7 +118,7 @@ class Samples:
     def _pixels(self, index: int) -> Image:
         from PIL import Image
 
-        store, row = self._place(index)
+        store, row = self._source.place(index)
         if (content := store.original(row)) is not None:
             try:
                 return whole(content, LARGEST)
