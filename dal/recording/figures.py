@@ -196,8 +196,7 @@ def prediction_history(
         ValueError: A shape or length does not fit, or ``top`` is below 1.
 
     Reference:
-        H. He and S.-J. Huang. Active learning based on instability sampling (in Chinese), 2022,
-        figure 1.
+        H. He and S.-J. Huang. Active learning based on instability sampling. 2022, figure 1.
     """
     rounds = range(len(probs)) if rounds is None else rounds
     if not rounds or probs.shape != (len(rounds), len(class_names)):
