@@ -399,9 +399,9 @@ class Sentences(nn.Module):
 def test_tensors_by_name_are_scored_and_predicted() -> None:
     rng = torch.Generator().manual_seed(0)
     ids = torch.randint(9, (30, 6), generator=rng)
-    inputs = {"ids": ids, "mask": (torch.rand(30, 6, generator=rng) < 0.7).float()}
+    inputs = {"ids": ids, "mask": (torch.rand(30, 6, generator=rng) < 0.7).double()}
     torch.manual_seed(0)
-    model = Sentences()
+    model = Sentences().double()  # in float32 batches of another size round otherwise
     probs = model(inputs).softmax(1)
     torch.testing.assert_close(dal.score(model, inputs, batch_size=8), dal.query.margin(probs))
     shapes = {"ids": (6,), "mask": (6,)}
