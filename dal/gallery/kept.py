@@ -121,7 +121,8 @@ class KeptRun:
         found = None
         if any(folder.glob("round_*.npy")):
             found = PredictionHistory.read(folder)
-        if found is not None and (len(found.rounds) > 1 or not self.models):
+        enough = max(1, len(self.models) - 2)  # the last round has a model, and may ask nothing
+        if found is not None and (not self.models or len(found.rounds) > enough):
             return found
         if not self.models:
             return None

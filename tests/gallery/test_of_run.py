@@ -31,6 +31,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     digits = "data=digits model=mlp strategy=instability initial.count=20 query_size=5 budget=10"
     return {
         "models": made(folder / "a", f"{iris} model=svm keep_models=true"),
+        "both": made(
+            folder / "d", f"{iris} model=svm keep_models=true query_size=1 strategy=instability"
+        ),
         "nothing": made(folder / "b", f"{iris} model=knn"),
         "pictures": made(
             folder / "c", f"{digits} keep_history=true trainer.epochs=3 model.hidden=[8]"
@@ -64,6 +67,13 @@ def test_tables_are_listed_and_models_predict_again(runs: dict[str, Path], tmp_p
     assert {"map_tsne.png", "pca_plane.gif"} <= {*found.pictures}
     assert "guess" in found.text
     assert run.source.target_name(target) in found.text
+
+
+def test_models_predict_again_where_the_last_rounds_alone_were_kept(runs: dict[str, Path]) -> None:
+    assert len([*(runs["both"] / "history").glob("round_*.npy")]) < 6
+    history = KeptRun(runs["both"]).history()
+    assert history is not None
+    assert history.rounds == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_events_are_numbered_anew() -> None:

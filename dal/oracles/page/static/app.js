@@ -16,6 +16,8 @@ import { Zoom } from "./zoom.js";
 
 const AHEAD = 6; // items fetched and decoded before they are needed
 const OFTEN = 250; // ms between two questions for news, at least: a run says for 500 that it ends
+const ANCHORS = "The model's guess is shown, which anchors people: Options can hide it.";
+let warned = false; // of that
 
 const clock = new Clock();
 const samples = new Samples();
@@ -93,10 +95,13 @@ function begin(before) {
   page.done = items().filter(({ id }) => answerOf(id)).map(({ id }) => ({ id, before: null }));
   Object.assign(page, { current: null, ending: false, refused: null });
   show(phase === "ask" ? nextOpen() : null);
-  if (!before && $("show-guess").checked) {
-    view.note("The model's guess is shown, which anchors people: Options can hide it.");
+  const guesses = phase === "ask" && round >= 0 && $("show-guess").checked; // none of first labels
+  const warning = guesses && !warned ? ANCHORS : "";
+  warned ||= guesses;
+  if (!before) {
+    if (warning) view.note(warning);
+    return;
   }
-  if (!before) return;
   const name = round < 0 ? question : `round ${round}`;
   const news = {
     ask: `${left}A new question, ${name}: ${plural(open().length, "item")}.`,
@@ -104,7 +109,7 @@ function begin(before) {
     done: "The run is complete.",
     failed: "The run has stopped.",
   };
-  view.say(news[phase]);
+  view.say(`${news[phase]} ${warning}`.trim());
 }
 
 // ---------------------------------------------------------------- one item
