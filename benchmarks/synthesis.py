@@ -176,10 +176,10 @@ def picture() -> None:
             initial=initial_labels(source.train.targets, seed=0, count=100),
             settings=dal.Settings(budget=10, query_size=10, threads=1),
         )  # fmt: skip
-        train = result.job.source.train
+        seen = result.job.source
         asked = [e for e in result.job.pool.events() if e["origin"] == "synthetic"]
         for place, (axis, event) in enumerate(zip(line, asked, strict=True)):
-            image = train.image(event["index"])
+            image = seen.image(event["index"])
             assert isinstance(image, Tensor)
             axis.imshow(image[0], cmap="gray_r", vmin=0)
             axis.set_title(f"“{event['target']}”", fontsize=9)

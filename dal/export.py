@@ -15,20 +15,29 @@ from torch import Tensor, nn
 
 from dal import checkpoint
 from dal.data.prepare import Prepare
+from dal.data.reading import check_recipe
 from dal.data.source import Source
 from dal.data.texts.predicting import encoder_for
-from dal.models.base import MakeModel, build_model
+from dal.models.backbone import LARGEST, Preprocess, kept_front
+from dal.models.base import MakeModel, build_model, numel_in
 from dal.models.estimators.fitted import EstimatorModule, as_floats, fit_estimator, torch_threads
+from dal.models.frozen import DTYPES, Behind, UnitLength
 from dal.models.weights import no_larger_than
 from dal.predictor import Predictor
 from dal.recording.run_directory import MODEL
 from dal.task import task_named
 from dal.train_set import TrainSet
 from dal.utils.build import TARGET, check_arguments, find, spec_of
-from dal.utils.inputs import InputSpec
+from dal.utils.inputs import InputSpec, numel_of, shapes_of
 from dal.utils.numerics import pick_device
+from dal.utils.ranges import check_whole
+from dal.utils.unfolded import check_unfolded
 
 FILE = MODEL
+MOST = 2**27
+"""Numbers of a sample at most, where a network stands in front of the model."""
+TRIED = 2**20
+"""Numbers of a sample up to which such networks are run once as they are loaded."""
 
 
 def _packed(rows: Tensor) -> dict[str, Tensor]:
@@ -98,7 +107,38 @@ def _described(make_model: MakeModel, source: Source) -> dict[str, Any]:
         "data": source.digest,
         "seen": _packed(source.seen),
         "recipe": None if source.recipe is None else dict(source.recipe),
+        "front": source.front,
     }
+
+
+def network_state(
+    network: nn.Module,
+    build: MakeModel,
+    input_shape: InputSpec,
+    num_classes: int,
+    prepare: Prepare | Preprocess,
+) -> dict[str, Any]:
+    """A network that no run has trained, as ``model.pt`` would hold it.
+
+    Args:
+        network: On the CPU.
+        build: Builds it.
+        input_shape: Shape of a prepared sample.
+        num_classes: Of its head.
+        prepare: How raw inputs are prepared.
+    """
+    return {
+        "spec": spec_of(build),
+        "weights": network.state_dict(),
+        "input_shape": input_shape,
+        "class_names": [str(number) for number in range(num_classes)],
+        "prepare": asdict(prepare),
+    }
+
+
+def model_state(run_dir: str | Path) -> dict[str, Any]:
+    """The network of a run as its ``model.pt`` holds it."""
+    return checkpoint.load(Path(run_dir).expanduser() / FILE)
 
 
 def save_estimator(
@@ -136,6 +176,7 @@ def load(
     model: Any = None,
     device: str = "cpu",
     allow: Sequence[str] = (),
+    weights: str | None = None,
 ) -> Predictor:
     """Load the model of a run: the best weights of its last fitted round.
 
@@ -148,6 +189,8 @@ def load(
             that cannot be found again by name, such as one of a notebook.
         device: Where to predict: ``cpu``, ``cuda``, ``cuda:1`` or ``auto`` (CUDA if there).
         allow: Packages besides ``dal`` that the network's class may come from.
+        weights: A file of the pretrained weights of ``features=torchvision``, which a run does not
+            keep, where it is not where it was; or their name.
 
     Returns:
         A predictor.
@@ -168,17 +211,25 @@ def load(
         )
     state = checkpoint.load(path)
     try:
+        check_unfolded(state)
+        if weights is not None:
+            _elsewhere(state, weights)
         return _predictor(state, model, path, where, allow)
     except ValueError as error:
-        if str(error).startswith(str(path)):
+        fact = " ".join(str(error).split())
+        if str(error).startswith(str(path)) and str(error) == fact:
             raise
-        raise ValueError(f"{path}: {error}") from error
-    except (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"{path}: {fact.removeprefix(f'{path}: '):.600}") from error
+    except _UNFIT as error:
         fact = " ".join(str(error).split())
         raise ValueError(
             f"{path} does not fit its model ({type(error).__name__}: {fact:.300}); it is of "
             "another version of dal, or altered: restore it"
         ) from error
+
+
+_UNFIT = (TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+"""What may be raised where a file does not hold what its model takes."""
 
 
 def _predictor(
@@ -188,22 +239,100 @@ def _predictor(
     if not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
         raise TypeError(f"{names!r:.80} are no names of classes")
     shape, recipe = _spec(state["input_shape"]), state.get("recipe")
+    check_recipe(recipe)
     encoder = encoder_for(recipe, state.get("vocab_size"), shape)
     if model is None:
         model = _build(state, path, allow)
     elif callable(model) and not isinstance(model, nn.Module):
         model = build_model(model, *_arguments(state))
-    prepare = Prepare(
-        state["prepare"]["size"], tuple(state["prepare"]["mean"]), tuple(state["prepare"]["std"])
-    )
+    prepare = _prepare(**state["prepare"])
     if "fitted_on" in state:
         model = _refit(model, state["fitted_on"], prepare, len(names))
     else:
         model.load_state_dict(state["weights"])
     kind, limits = state.get("task", "multiclass"), state.get("thresholds", ())  # once without
     task = task_named(kind, len(names), limits)
-    on = state.get("data", ""), _rows(state.get("seen"))
-    return Predictor(model, names, prepare, shape, device, task, *on, recipe, encoder)
+    seen = _rows(state.get("seen"))
+    own = Predictor(
+        model, names, prepare, shape, device, task, state.get("data", ""), seen, recipe, encoder
+    )
+    return own if state.get("front") is None else _behind(own, state["front"], path, allow)
+
+
+def _prepare(size: Any, mean: Any, std: Any) -> Prepare:
+    """How inputs are prepared, of plain values that may be anybody's."""
+    if size is not None:
+        check_whole("the size of its images", size, 1, most=LARGEST)
+    return Prepare(size, *(tuple(float(number) for number in values) for values in (mean, std)))
+
+
+def _behind(own: Predictor, front: dict[str, Any], path: Path, allow: Sequence[str]) -> Predictor:
+    """A predictor of what the features were made of, from one of features."""
+    network: nn.Module
+    prepare: Prepare | Preprocess
+    check_recipe(front["recipe"])
+    earlier: list[tuple[str, Tensor]] = []
+    if "torchvision" in front:
+        network, prepare = kept_front(path, **front["torchvision"])
+    elif "fitted_on" in front["model"]:
+        raise TypeError("what stands in front of its model has no features")
+    else:
+        before = _predictor(front["model"], None, path, own.device, allow)
+        network, prepare, earlier = before.model, before.prepare, before.fitted_to
+    if front.get("unit_length"):
+        network = UnitLength(network)
+    raw, dtype = _spec(front["input_shape"]), DTYPES[front["dtype"]]
+    prepared = raw if isinstance(raw, dict) else _prepared_shape(raw, prepare)
+    behind = Behind(network, dtype, own.prepare, own.model, numel_in(network, prepared))
+    tokens = front.get("model", {}).get("vocab_size") is not None
+    if isinstance(prepared, tuple) and not tokens and numel_of(prepared) <= TRIED:
+        _try(behind.to(own.device).eval(), prepared, own)
+    return Predictor(
+        behind,
+        own.class_names,
+        prepare,
+        raw,
+        own.device,
+        own.task,
+        front["data"],
+        own.seen,
+        front["recipe"],
+        of_features=own,
+        earlier=earlier,
+    )
+
+
+def _prepared_shape(raw: tuple[int, ...], prepare: Prepare | Preprocess) -> InputSpec:
+    """The shape of a sample of a shape once it is prepared."""
+    if numel_of(raw) > MOST:
+        raise ValueError(f"its samples of shape {raw} have more than {MOST:,} numbers; restore it")
+    return shapes_of(prepare(torch.zeros(1, *raw)))
+
+
+def _try(behind: Behind, prepared: tuple[int, ...], own: Predictor) -> None:
+    """Run a model and what stands in front of it once, of which one may be another's.
+
+    Raises:
+        TypeError, RuntimeError: They do not fit each other, or the samples.
+    """
+    with torch.no_grad():
+        logits = behind(torch.zeros(1, *prepared, device=own.device)).logits
+    if logits.shape != (1, len(own.class_names)):
+        raise TypeError(f"it gives {tuple(logits.shape)} for {len(own.class_names)} classes")
+
+
+def _elsewhere(state: Any, weights: str) -> None:
+    """Let what stands in front of a model have its pretrained weights from another file.
+
+    Raises:
+        ValueError: There is no pretrained network in front of it.
+    """
+    front = state.get("front")
+    while front is not None and "torchvision" not in front:
+        front = front["model"].get("front")
+    if front is None:
+        raise ValueError(f"weights={weights}: the run keeps its own; leave them out")
+    front["torchvision"]["weights"] = weights
 
 
 def _refit(template: Any, on: dict[str, Any], prepare: Prepare, classes: int) -> EstimatorModule:
@@ -231,7 +360,9 @@ def _build(state: dict[str, Any], path: Path, allow: Sequence[str]) -> Any:
             f"{path} does not say how its model is built, which was a module, or a class or "
             "function of a notebook or script; pass it as model=..."
         )
-    name, given = str(spec[TARGET]), {key: spec[key] for key in spec if key != TARGET}
+    name, given = spec[TARGET], {key: spec[key] for key in spec if key != TARGET}
+    if not isinstance(name, str):
+        raise TypeError(f"{TARGET} is a {type(name).__name__}, which names no model")
     target = find(name, "model", allow)
     network = inspect.isclass(target) and issubclass(target, nn.Module)
     if network != ("weights" in state) and name.startswith("dal."):

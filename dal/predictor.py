@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from dal.data.store import ArrayStore, Store, store_of
 from dal.data.texts.encoder import TextEncoder
 from dal.data.texts.predicting import encoded_like
 from dal.inference.pool_pass import auto_batch_size, predict_logits
+from dal.models.backbone import Preprocess
 from dal.models.base import numel_in
 from dal.task import Multiclass, Task
 from dal.utils.inputs import InputSpec, to_device
@@ -58,13 +60,15 @@ class Predictor:
         recipe: How a file of samples becomes inputs, see `dal.data.Dataset.recipe`; None where that
             is reading an array.
         encoder: Makes inputs of texts, where the model learned from such.
+        of_features: Predicts from features, where a frozen network stands in front; None elsewhere.
+        earlier: What networks in front were fitted to by earlier runs, see `fitted_to`.
     """
 
     def __init__(
         self,
         model: nn.Module,
         class_names: tuple[str, ...],
-        prepare: Prepare,
+        prepare: Prepare | Preprocess,
         input_shape: InputSpec,
         device: torch.device,
         task: Task | None = None,
@@ -72,13 +76,22 @@ class Predictor:
         seen: Tensor | None = None,
         recipe: Mapping[str, Any] | None = None,
         encoder: TextEncoder | None = None,
+        of_features: Predictor | None = None,
+        earlier: Sequence[tuple[str, Tensor]] = (),
     ) -> None:
+        self.of_features, self.earlier = of_features, earlier
         self.encoder = encoder
         self.model = model.to(device).eval()
         self.class_names, self.prepare, self.device = class_names, prepare, device
         self.input_shape = input_shape
         self.task = task or Multiclass(len(class_names))
         self.data, self.seen, self.recipe = data, seen, recipe
+
+    @property
+    def fitted_to(self) -> list[tuple[str, Tensor]]:
+        """What decided the model, networks in front of it included: pairs of `data` and `seen`."""
+        own = [] if self.seen is None else [(self.data, self.seen)]
+        return [*own, *self.earlier]
 
     def predict_proba(self, inputs: Raw) -> Tensor:
         """Class probabilities; of each label by itself, where a sample may have several.
@@ -88,7 +101,8 @@ class Predictor:
                 ``numpy.load(path, mmap_mode="r")``: uint8 images (N, H, W),
                 (N, H, W, channels) or (N, channels, H, W), or features (N, D); a tensor may be on
                 any device. Or arrays (N, ...) by name. Or N texts, for a model that learned from
-                such: a list, an array or a column of them.
+                such: a list, an array or a column of them. Where a frozen network stands in
+                front of the model (``features=...``): what it takes, or the features that it gave.
 
         Returns:
             float32, (N, C), on the CPU. They are those of the run up to rounding: batches and
@@ -97,10 +111,10 @@ class Predictor:
         Raises:
             ValueError, TypeError: They are of no such shape, not finite, or no texts; says which.
         """
-        split = self.split(inputs)
-        numel = numel_in(self.model, split.store.spec)
+        by, split = self._taken(inputs)
+        numel = numel_in(by.model, split.store.spec)
         size = min(auto_batch_size(numel, self.device), len(split))
-        return self._probs(split, size)
+        return by._probs(split, size)
 
     def _probs(self, split: Split, batch_size: int) -> Tensor:
         logits = predict_logits(
@@ -141,11 +155,19 @@ class Predictor:
             probs = torch.full((len(block.names), len(self.class_names)), torch.nan)
             if block.inputs is not None:
                 some = block.inputs
-                split = self.split(some if isinstance(some, list) else store_of(some))
+                by, split = self._taken(some if isinstance(some, list) else store_of(some))
                 size = min(size, len(split)) if number == 0 else size
                 sound = [row for row in range(len(probs)) if row not in block.faults]
-                probs[sound] = self._probs(split, size)
+                probs[sound] = by._probs(split, size)
             yield Predicted(block.names, probs, block.faults)
+
+    def _taken(self, inputs: Raw | Store) -> tuple[Predictor, Split]:
+        """Who predicts some inputs, and these as samples; see `split`."""
+        if self.of_features is not None:
+            inputs = _store(inputs)
+            if inputs.spec == self.of_features.input_shape:
+                return self.of_features, self.of_features.split(inputs)
+        return self, self.split(inputs)
 
     def split(self, inputs: Raw | Store) -> Split:
         """Raw inputs (see `predict_proba`), checked, as samples that are prepared batch by batch.
@@ -159,15 +181,21 @@ class Predictor:
         if encoded is not None and isinstance(own, dict) and isinstance(trained_on, dict):
             own = {name: trained_on.get(name, own[name]) for name in own}  # of any length
         if isinstance(own, tuple) and isinstance(trained_on, tuple):
-            compared = 1 if len(own) == 3 and self.prepare.size is not None else None
+            compared = 1 if len(own) == 3 and self.prepare.resizes else None
             own, trained_on = own[:compared], trained_on[:compared]
         if own != trained_on:
             raise ValueError(
                 f"a sample has shape {store.spec}, but the model was trained on "
-                f"{self.input_shape}; give inputs like those of the training data"
+                f"{self.input_shape}{self._or_features}; give inputs like those of the training "
+                "data"
             )
         unknown = torch.full((), UNKNOWN).expand(len(store))
-        return Split.of(store, unknown, self.prepare)
+        return Split(store, torch.arange(len(store)), unknown, self.prepare)
+
+    @property
+    def _or_features(self) -> str:
+        """What else is taken, for errors."""
+        return f", by features {self.of_features.input_shape}" if self.of_features else ""
 
     def predict(self, inputs: Raw) -> list[str] | list[list[str]]:
         """The name of the most probable class of each input; see `predict_proba`.
@@ -188,4 +216,10 @@ def _store(inputs: Any) -> Store:
         return checked(MappedStore(inputs, "inputs"))
     if isinstance(inputs, Tensor):
         inputs = inputs.detach().cpu().numpy()
-    return ArrayStore(as_inputs(np.asarray(inputs), "inputs"))
+    array = np.asarray(inputs)
+    if array.dtype.kind == "U" or any(isinstance(some, Path) for some in array.flat[:1]):
+        raise ValueError(
+            "inputs are names or texts, and this model takes arrays of numbers; files are read by "
+            "predict_files, or by dal predict"
+        )
+    return ArrayStore(as_inputs(array, "inputs"))

@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     every = "write the probabilities of all classes too"
     parser.add_argument("--all", action="store_true", help=every)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1; default: auto")
+    weights = "pretrained weights of the network in front, where they are not where they were"
+    parser.add_argument("--weights", metavar="FILE", help=weights)
     plugins = "packages besides dal that the model may come from"
     parser.add_argument("--plugins", nargs="*", default=[], help=plugins)
     return parser
@@ -67,7 +69,8 @@ def _predict(given: argparse.Namespace) -> None:
     from dal.data.reading import inputs_like  # the first import of torch
     from dal.export import load
 
-    predictor = load(given.run, device=given.device, allow=given.plugins)
+    trusted, weights = given.plugins, given.weights
+    predictor = load(given.run, device=given.device, allow=trusted, weights=weights)
     samples = inputs_like(predictor.recipe, given.path)
     replaced = " (replaced)" if out.exists() else ""
     written = _Written()

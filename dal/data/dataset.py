@@ -53,6 +53,8 @@ class Dataset:
         listing: Which samples these are, as plain values and tensors, where a place may come to
             hold others: a run keeps it, and gives it back to the data function as ``known``.
         recipe: How a file of such samples becomes an input, in plain values; None where it is read.
+        front: How a network made these inputs, which are features, of samples: plain values and
+            tensors that `dal.export` makes it of again; None where none did.
         shown: What features were made of, for people, numbered as `contents`; late ones come last.
         encoder: Makes inputs of texts, where samples are a `dal.data.texts.stores.TextStore`; None
             otherwise, or for that which the model takes.
@@ -80,6 +82,7 @@ class Dataset:
     appended: int = 0
     listing: Mapping[str, Any] | None = None
     recipe: Mapping[str, Any] | None = None
+    front: Mapping[str, Any] | None = None
     shown: Store | None = None
     encoder: TextEncoder | None = None
     truth: Callable[[Inputs], Tensor] | None = None

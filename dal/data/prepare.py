@@ -29,6 +29,11 @@ class Prepare:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
+    @property
+    def resizes(self) -> bool:
+        """Whether images may be of any size."""
+        return self.size is not None
+
     def __call__(self, raw: Inputs) -> Inputs:
         """Prepare a batch.
 

@@ -30,11 +30,14 @@ from dal.data.table_files import BLOCK, ENDINGS, read_blocks, read_table
 from dal.data.texts.predicting import columns_of, id_of, text_blocks
 from dal.data.texts.reading import read_texts
 from dal.utils.inputs import Inputs
+from dal.utils.ranges import check_whole
 
 log = logging.getLogger(__name__)
 
 Recipe = Mapping[str, Any]
 PathLike = str | Path
+LARGEST = 8192
+"""Pixels of a side that pictures are scaled to, at most."""
 ARRAYS = (".npz", ".npy")
 FILE = "file_name"
 """The column of a table that lists pictures."""
@@ -106,6 +109,28 @@ def inputs_like(recipe: Recipe | None, path: PathLike | Sequence[PathLike]) -> S
     raise ValueError(f"{path} is {what}, but {_takes(kind)}")
 
 
+def check_recipe(recipe: Any) -> None:
+    """Refuse a recipe by which no file could be read, of a file that may be anybody's.
+
+    Raises:
+        ValueError, TypeError, LookupError: It is none; says why.
+    """
+    if recipe is None:
+        return
+    kind = recipe["kind"]
+    if kind == "images":
+        how = _decoding(recipe)
+        check_whole("the size of its pictures", how.size, 1, most=LARGEST)
+        if how.channels not in (1, 3) or how.fit not in ("crop", "squash"):
+            raise ValueError(f"pictures are not made by {how}")
+    elif kind not in ("table", "texts"):
+        raise ValueError(f"{kind!r:.80} is no kind of samples")
+
+
+def _decoding(recipe: Recipe) -> Decoding:
+    return Decoding(**{key: value for key, value in recipe.items() if key != "kind"})
+
+
 def _takes(kind: str | None) -> str:
     """What a model takes, for errors."""
     if kind == "images":
@@ -122,7 +147,7 @@ def _takes(kind: str | None) -> str:
         )
     return (
         "the model learned from arrays; give an .npz or .npy file of inputs like those "
-        "(numpy.save), or of their features where features=... stands in front of it"
+        "(numpy.save), or of their features where features=file stands in front of it"
     )
 
 
@@ -189,7 +214,7 @@ def _files_of(path: Path, ending: str) -> tuple[list[str], list[Path]] | None:
 
 
 def _pictures(names: Sequence[str], paths: Sequence[Path], recipe: Recipe | None) -> Samples:
-    how = Decoding(**{key: value for key, value in (recipe or {}).items() if key != "kind"})
+    how = _decoding(recipe or {})
     if how.version != VERSION:
         log.warning(
             "pictures are decoded by %s, and those that the model learned from were by %s; their "

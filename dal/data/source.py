@@ -22,6 +22,7 @@ from dal.data.class_names import target_name
 from dal.data.growth import parted
 from dal.data.prepare import Prepare
 from dal.data.store import BLOCK, ArrayStore, Store, blocks, store_of, update
+from dal.models.backbone import Preprocess
 from dal.task import Task, task_of
 from dal.utils.arrays import is_ascending
 from dal.utils.inputs import Inputs, InputSpec, map_tensors, shapes_of
@@ -58,7 +59,7 @@ class Split:
         store: Store,
         rows: Tensor,
         targets: Tensor,
-        prepare: Prepare | None = None,
+        prepare: Prepare | Preprocess | None = None,
         positions: Tensor | None = None,
     ) -> None:
         self.store, self.rows, self.targets = store, rows, targets
@@ -174,11 +175,6 @@ class Split:
         """One sample as people see it; see `Store.show`."""
         return self.store.show(int(self.rows[index]))
 
-    def image(self, index: int) -> Tensor | None:
-        """One sample as a picture, (channels, H, W); None where people see something else."""
-        shown = self.show(index)
-        return shown if isinstance(shown, Tensor) and shown.ndim == 3 else None
-
     @cached_property
     def input_shape(self) -> InputSpec:
         """Shape of one prepared sample, not cut, (channels, H, W) or (D,); or shapes by name."""
@@ -201,7 +197,7 @@ class Source:
         contents: See `Dataset.contents`; numbered as `Split.positions`.
         digest: See `Dataset.digest`; empty where nothing tells.
         appended: See `Dataset.appended`: the last samples of the training part.
-        recipe: See `Dataset.recipe`; of ``listing`` and ``shown`` likewise.
+        recipe: See `Dataset.recipe`; of ``front``, ``listing`` and ``shown`` likewise.
         own_validation: Whether the data set came with its validation part.
         validation_of_labels: Share of the labels that each round holds out, see `make_source`.
         vocab_size: Numbers of tokens or terms in inputs are below it; None where there are none.
@@ -221,6 +217,7 @@ class Source:
     digest: str = ""
     appended: int = 0
     recipe: Mapping[str, Any] | None = None
+    front: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     listing: Mapping[str, Any] | None = None
     own_validation: bool = False
     validation_of_labels: float = 0.0
@@ -298,10 +295,14 @@ class Source:
             return self.shown, position
         return self.train.store, int(self.train.rows[index])
 
-    def image(self, index: int) -> Tensor | None:
-        """A training sample as a picture, (channels, H, W), also where features take its place."""
+    def show(self, index: int) -> Inputs | str:
+        """A training sample as people see it, also where features take its place."""
         store, row = self.place(index)
-        seen = store.show(row)
+        return store.show(row)
+
+    def image(self, index: int) -> Tensor | None:
+        """A training sample as a picture, (channels, H, W); None where people see other things."""
+        seen = self.show(index)
         return seen if isinstance(seen, Tensor) and seen.ndim == 3 else None
 
     def named(self, values: Tensor) -> dict[str, float]:

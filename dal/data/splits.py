@@ -128,6 +128,7 @@ def make_source(
         digest=dataset.digest(),
         appended=dataset.appended,
         recipe=dataset.recipe if encoder is None else recipe_of(encoder, dataset.recipe),
+        front=dataset.front,
         listing=dataset.listing,
         shown=dataset.shown,
         own_validation=dataset.validation_inputs is not None,
@@ -147,7 +148,8 @@ def _refuse_seen(test_positions: Tensor, dataset: Dataset) -> None:
         raise ValueError(
             f"{known} of {len(test_positions)} test samples were in the training or validation "
             "part of the run whose network gives the features, so test results would be too good; "
-            "give the seed and the split settings of that run, see its config.yaml"
+            "give the seed and the split settings of that run, see its config.yaml; where "
+            "SelfSupervised gave them in Python, set its divide to the division made here"
         )
 
 

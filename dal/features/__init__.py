@@ -5,10 +5,11 @@ strategies, resume) works on the vectors as on any table of numbers.
 """
 
 from dal.features.arrays import Arrays
-from dal.features.backbone import Preprocess
 from dal.features.base import Embedding, Raw
-from dal.features.network import NetworkEmbedding, RunEmbedding, Torchvision
+from dal.features.network import NetworkEmbedding, Torchvision
+from dal.features.of_run import RunEmbedding
 from dal.features.self_supervised.embedding import SelfSupervised
+from dal.models.backbone import Preprocess
 
 __all__ = [
     "Arrays",

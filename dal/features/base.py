@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -67,6 +68,7 @@ def with_features(
     test: Store | None,
     standardize: bool,
     validation: Store | None = None,
+    front: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """A data set with features in the place of its inputs.
 
@@ -76,6 +78,7 @@ def with_features(
         test: The same for the official test part, or None where there is none.
         standardize: Subtract mean and divide by deviation of the training part, by feature.
         validation: As ``test``, for the official validation part.
+        front: See `dal.data.Dataset.front`.
     """
     return replace(
         dataset,
@@ -87,6 +90,7 @@ def with_features(
         std=(),
         standardize=standardize,
         recipe=None,
+        front=front,
         truth=None,  # of samples as they were
         shown=dataset.shown or _seen_by_people(dataset),
     )

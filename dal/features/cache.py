@@ -74,6 +74,12 @@ def writing(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, IsADirectoryError):
+            raise IsADirectoryError(
+                error.errno,
+                f"cannot write {what}: {error.filename2 or error.filename} is a folder in the "
+                "place of a file; remove it, and run the same command again",
+            ) from error
         reason = os.strerror(error.errno) if error.errno else error
         raise OSError(
             error.errno,

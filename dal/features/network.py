@@ -6,11 +6,11 @@ import itertools
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,12 @@ from dal.data.mapped import MappedStore
 from dal.data.prepare import Prepare
 from dal.data.store import ArrayStore, Store
 from dal.data.texts.encoding import are_texts
-from dal.export import load
-from dal.features.backbone import Preprocess, torchvision_backbone, weights_digest
 from dal.features.base import Embedding, with_features
 from dal.features.cache import FeatureCache, key_of
 from dal.inference.pool_pass import auto_batch_size, pool_pass
-from dal.models.base import last_layer
+from dal.models.backbone import Preprocess, torchvision_front, weights_digest
+from dal.models.frozen import DTYPES
+from dal.models.weights import is_file
 from dal.query.needs import Features
 from dal.task import Multiclass
 from dal.utils.inputs import (
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 BLOCK = 1024
 """Images embedded between two writes to the disk: what a killed process loses at most."""
 
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
-
 
 @dataclass(frozen=True)
 class Frozen:
@@ -56,17 +54,18 @@ class Frozen:
         prepare: Turns raw images on the device into what the network takes.
         name: The network in words.
         input_shape: (channels, H, W) that images must have; None for any image of 1 or 3 channels.
-        data: See `dal.data.Dataset.digest`, of the data that the network was trained on; empty for
-            others than a run's.
-        seen: Which rows of those decided the network, see `dal.data.Source.seen`; None for none.
+        fitted_to: What decided the network, where that is known: pairs of data, see
+            `dal.data.Dataset.digest`, and the rows of them, see `dal.data.Source.seen`.
+        saved: What `dal.export` makes the network of again, see `dal.data.Dataset.front`; None for
+            one that it does not know.
     """
 
     model: nn.Module
     prepare: Preprocess | Prepare
     name: str
     input_shape: InputSpec | None = None
-    data: str = ""
-    seen: Tensor | None = None
+    fitted_to: Sequence[tuple[str, Tensor]] = ()
+    saved: Mapping[str, Any] | None = None
 
     @property
     def facts(self) -> tuple[str, str]:
@@ -84,8 +83,7 @@ class Frozen:
         elif self.input_shape is None:
             good, wanted = len(shape) == 3 and shape[0] in (1, 3), "images of 1 or 3 channels"
         else:
-            resized = self.prepare.size is not None if isinstance(self.prepare, Prepare) else True
-            part = slice(1) if resized and len(shape) == 3 else slice(None)
+            part = slice(1) if self.prepare.resizes and len(shape) == 3 else slice(None)
             good, wanted = shape[part] == self.input_shape[part], f"inputs {self.input_shape}"
         if not good:
             raise ValueError(
@@ -142,6 +140,7 @@ class NetworkEmbedding(Embedding):
         """
         refuse_texts(dataset)
         frozen, embed = self.network(device), partial(self._embedded, device=device, check=check)
+        digest = dataset.digest()
         store, test, validation = dataset.stores
         late: list[Store] = []
         if dataset.appended:
@@ -155,9 +154,22 @@ class NetworkEmbedding(Embedding):
             None if test is None else others[0],
             self.standardize,
             None if validation is None else others[-1],
+            self._front(frozen, dataset, digest),
         )
-        same = frozen.seen is not None and frozen.data == dataset.digest()
-        return replace(embedded, seen=frozen.seen) if same else embedded
+        seen = [rows for data, rows in frozen.fitted_to if data == digest]
+        return replace(embedded, seen=torch.cat(seen)) if seen else embedded
+
+    def _front(self, frozen: Frozen, dataset: Dataset, digest: str) -> dict[str, Any] | None:
+        """See `dal.data.Dataset.front`."""
+        if frozen.saved is None:
+            return None
+        return {
+            **frozen.saved,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "input_shape": dataset.store.spec,
+            "recipe": None if dataset.recipe is None else dict(dataset.recipe),
+            "data": digest,
+        }
 
     def _embedded(
         self,
@@ -333,65 +345,15 @@ class Torchvision(NetworkEmbedding):
         self.backbone, self.weights, self.size = backbone, weights, size
 
     def network(self, device: torch.device) -> Frozen:
-        """See `dal.features.backbone.torchvision_backbone`."""
-        model, prepare = torchvision_backbone(self.backbone, self.weights)
-        if self.size is not None:
-            square = (self.size, self.size)
-            prepare = Preprocess(square, None, prepare.mean, prepare.std, prepare.mode)
+        """See `dal.models.backbone.torchvision_front`."""
+        model, prepare = torchvision_front(self.backbone, self.weights, self.size)
+        of = {"backbone": self.backbone, "weights": self._weights_again, "size": self.size}
+        saved = {"torchvision": of | {"sha256": weights_digest(model)}}
         model = model.to(device).to(memory_format=torch.channels_last)
-        return Frozen(model, prepare, f"{self.backbone} ({Path(self.weights).name})")
+        name = f"{self.backbone} ({Path(self.weights).name})"
+        return Frozen(model, prepare, name, saved=saved)
 
-
-class RunEmbedding(NetworkEmbedding):
-    """Features from the network that an earlier run of dal left behind, see `dal.load`.
-
-    Of the data set that it was trained on, `dal.data.make_source` then refuses a division that
-    tests on samples of that run's training or validation part: seed and split must be that run's.
-
-    Args:
-        path: That run's directory.
-        cache_dir: See `NetworkEmbedding`.
-        dtype: Likewise.
-        standardize: Likewise.
-        batch_size: Likewise.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        cache_dir: str = "~/.cache/dal/features",
-        dtype: Literal["float16", "float32"] = "float16",
-        standardize: bool = True,
-        batch_size: int | None = None,
-    ) -> None:
-        super().__init__(cache_dir, dtype, standardize, batch_size)
-        self.path = path
-
-    def network(self, device: torch.device) -> Frozen:
-        """The network as the run left it, and how that run prepared its inputs.
-
-        Raises:
-            TypeError: Its model has no features.
-        """
-        predictor = load(self.path, device=str(device), allow=self.plugins)
-        if last_layer(predictor.model) is None:
-            raise TypeError(
-                f"the model of {self.path} is no network with a last layer, so it has no features; "
-                "give a run of lenet5, resnet18, bayesian_cnn or mlp"
-            )
-        name = f"{type(predictor.model).__name__} of {Path(self.path).name}"
-        if predictor.seen is None:
-            log.warning(
-                "the model of %s does not say which samples it was trained on, as an earlier "
-                "version of dal wrote it: keep the seed and the split of that run, or test samples "
-                "may be among them",
-                self.path,
-            )
-        return Frozen(
-            predictor.model,
-            predictor.prepare,
-            name,
-            predictor.input_shape,
-            predictor.data,
-            predictor.seen,
-        )
+    @property
+    def _weights_again(self) -> str:
+        """The weights as they are found from any folder."""
+        return str(Path(self.weights).absolute()) if is_file(self.weights) else self.weights

@@ -246,7 +246,7 @@ def _history_picture(run: KeptRun, history: PredictionHistory, index: int) -> Pi
         history.of_sample(index),
         source.class_names,
         rounds=history.rounds,
-        image=source.train.image(index),
+        image=source.image(index),
         title=f"sample {number}{label}",
     )
     caption = f"Sample {number}{label}{': ' if content else ''}{_cut(content)}."
@@ -261,7 +261,7 @@ def _sheet(run: KeptRun, history: PredictionHistory | None, number: int) -> Pict
     guesses = _guesses(run, history, number, indices)
     labels = [source.target_name(target) for *_, target in picks]
     scores = ["" if math.isnan(score) else f"{score:.4g}" for _, score, _ in picks]
-    images = [source.train.image(index) for index in indices]
+    images = [source.image(index) for index in indices]
     caption = run.value(number)
     pictured = [each for each in images if each is not None]
     if len(pictured) == len(images) and len({each.shape for each in pictured}) == 1:
@@ -304,7 +304,7 @@ def _words(run: KeptRun, index: int) -> str:
     """What a sample is: its text, or the first of its numbers."""
     if content := run.source.content(index):
         return _cut(content)
-    shown = run.source.train.show(index)
+    shown = run.source.show(index)
     if isinstance(shown, str):
         return _cut(shown)
     if not isinstance(shown, Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -39,9 +40,12 @@ def read_state(path: str, setting: str) -> dict[str, Tensor]:
     read = _reader(file)
     try:
         state = read(file)
-    except OSError:
-        raise
     except Exception as error:  # torch raises of many kinds, and advises to trust the file
+        cut = isinstance(error, OSError) and error.errno == errno.EINVAL  # torch seeks before it
+        if isinstance(error, OSError) and not cut:
+            if error.filename is None:  # it opens, and cannot be read
+                raise OSError(error.errno, error.strerror, str(file)) from error
+            raise
         raise ValueError(
             f"{setting}={path} is damaged, or holds other objects than the tensors of a state "
             "dict, which are not loaded since they can run code; save the weights with "
@@ -96,8 +100,9 @@ def load_weights(
         The entries that stayed so.
 
     Raises:
-        ValueError: Another entry is missing or of another shape, holds whole numbers where the
-            network has fractions, or all stand below several prefixes.
+        ValueError: Another entry is missing or of another shape, is sparse, holds whole numbers
+            where the network has fractions, or any that are not finite; or all stand below
+            several prefixes.
     """
     own = network.state_dict()
     prefix = _prefix(own, state, given, name)
@@ -119,6 +124,16 @@ def load_weights(
             raise ValueError(
                 f"{given} do not fit {name}: {prefix}{key} holds {value.dtype}, as quantized "
                 "networks do; save the weights as float32"
+            )
+        if value.layout != torch.strided or value.is_meta:
+            raise ValueError(
+                f"{given} do not fit {name}: {prefix}{key} is sparse, or has no numbers (meta); "
+                "save dense weights, as network.state_dict() gives them"
+            )
+        if not value.to(own[key].dtype).isfinite().all():
+            raise ValueError(
+                f"{given} are no weights of a trained {name}: {prefix}{key} holds numbers that are "
+                f"not finite as {own[key].dtype}; its training diverged, take an earlier one"
             )
     own.update(found)  # in place: it keeps the version of its entries, which some networks ask for
     network.load_state_dict(own)

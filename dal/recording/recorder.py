@@ -218,8 +218,8 @@ class Recorder:
         if over_seen := tags_over_seen(state.row, self._metric):
             self._board.round(seen_so_far(state), over_seen)
         if picked is not None and state.pending is not None:
-            train, shown = self.source.train, picked[:MAX_IMAGES]
-            images = [image for i in shown.tolist() if (image := train.image(i)) is not None]
+            shown, seen = picked[:MAX_IMAGES], map(self.source.image, picked[:MAX_IMAGES].tolist())
+            images = [image for image in seen if image is not None]
             self._board.query(
                 labels,
                 self._picks(state, pool, shown),

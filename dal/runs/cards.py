@@ -37,7 +37,7 @@ def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int
         index, score = int(query.indices[place]), float(query.scores[place])
         (sample,) = source.train.original(torch.tensor([index]))
         content = source.content(index)
-        if isinstance(source.train.show(index), str):
+        if isinstance(source.show(index), str):
             content = in_short(content, 40)
         named = end_of(content, 40) if content else f"sample {sample}"
         title = f"round {replayed.number}, pick {place + 1}: {named}"
@@ -50,7 +50,7 @@ def draw_cards(replay: Replay, replayed: ReplayedRound, folder: Path, count: int
             replay.history.of_sample(index),
             source.class_names,
             rounds=replay.history.rounds,
-            image=source.train.image(index),
+            image=source.image(index),
             title=title,
         )
         paths.append(folder / f"round_{replayed.number:03d}_pick_{place + 1:02d}.png")

@@ -268,7 +268,7 @@ def _checked_sample(source: Source, how: str) -> Tensor:
         reason = f"are whole numbers ({first.dtype}), between which there is nothing"
     elif source.shown is not None:
         reason = "are features of others, which nobody could show"
-    elif isinstance(source.train.show(0), str):
+    elif isinstance(source.show(0), str):
         reason = "are texts to people, whom made features tell nothing"
     elif source.appended:
         reason = "have become more since the run began, and made ones are numbered behind them"

@@ -95,4 +95,4 @@ def test_label_studio_is_told_the_numbers_of_made_samples() -> None:
     assert told(source, "table", int(made[0])) == {"columns": {"0": "1", "1": "2"}}
     plain, _, made = with_two(pixels())
     assert kind_of(plain) == "image"
-    assert plain.train.image(int(made[0])) is not None
+    assert plain.image(int(made[0])) is not None

@@ -21,9 +21,9 @@ from dal.data import Dataset, initial_labels, make_source
 from dal.data.store import ArrayStore
 from dal.export import FILE, save_model
 from dal.features import Preprocess, RunEmbedding, Torchvision
-from dal.features.backbone import torchvision_backbone, weights_digest
 from dal.features.cache import FeatureCache
 from dal.models import LeNet5, LogisticRegression
+from dal.models.backbone import torchvision_backbone, weights_digest
 from dal.query import Entropy
 from dal.training.trainer import Trainer
 
@@ -94,7 +94,7 @@ def test_half_precision_is_the_rounded_one(weights: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["ResNet18_Weights", "ViT_B_16_Weights", "Swin_T_Weights"])
 @pytest.mark.parametrize("shape", [(3, 40, 60), (3, 300, 260), (3, 224, 224)])
 def test_preprocess_is_that_of_the_weights(name: str, shape: tuple[int, ...]) -> None:
-    from dal.features.backbone import _own_preprocess
+    from dal.models.backbone import _own_preprocess
 
     transforms = getattr(models, name).IMAGENET1K_V1.transforms()
     rng = torch.Generator().manual_seed(0)

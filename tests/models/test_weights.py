@@ -114,3 +114,30 @@ def test_whole_numbers_are_no_weights() -> None:
     with pytest.raises(ValueError, match=r"fit mine: weight holds torch\.int8.* as float32"):
         load_weights(network, state, "model.weights=w.pt", "mine")
     load_weights(network, {k: v.half() for k, v in state.items()}, "model.weights=w.pt", "mine")
+
+
+def test_downloads_that_ended_early_are_damaged_files(tmp_path: Path) -> None:
+    """Of some lengths torch gives the operating system's "Invalid argument" alone."""
+    path = tmp_path / "w.pth"
+    whole = written(path, nn.Linear(200, 100).state_dict())
+    for length in range(100, len(whole), 1000):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"model\.weights=.*w\.pth is damaged"):
+            read_state(str(path), "model.weights")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.to_sparse(), "is sparse, or has no numbers"),
+        (lambda v: v.to("meta"), "is sparse, or has no numbers"),
+        (lambda v: v * float("nan"), r"not finite as torch\.float32; its training diverged"),
+        (lambda v: v.double() + 1e300, r"not finite as torch\.float32; its training diverged"),
+    ],
+)
+def test_weights_without_numbers_to_start_from_are_one_line(change: Any, said: str) -> None:
+    network = nn.Linear(3, 2)
+    state = {key: change(value) for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=rf"model\.weights=w\.pt .*weight .*{said}") as raised:
+        load_weights(network, state, "model.weights=w.pt", "mine")
+    assert "\n" not in str(raised.value)

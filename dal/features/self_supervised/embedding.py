@@ -13,12 +13,14 @@ import torch
 from dal.data.dataset import Dataset
 from dal.data.growth import parted
 from dal.data.source import Split
+from dal.export import network_state
 from dal.features.network import Frozen, NetworkEmbedding, refuse_texts
-from dal.features.self_supervised.encoders import SMALL, UnitLength, make_encoder
+from dal.features.self_supervised.encoders import SMALL, UNUSED, encoder_of, make_encoder
 from dal.features.self_supervised.files import EncoderFile
 from dal.features.self_supervised.learning import trained
 from dal.features.self_supervised.pretraining import Plan, automatic_steps
 from dal.features.self_supervised.views import IN_WORDS, NAMED, ViewsName, views_for
+from dal.models.frozen import UnitLength
 from dal.utils.inputs import one_shape
 from dal.utils.ranges import check_number, check_whole
 
@@ -113,21 +115,24 @@ class SelfSupervised(NetworkEmbedding):
         plan, name = self._plan(split, dataset)
         file = EncoderFile(Path(self.cache_dir).expanduser(), split, plan)
         with file.alone(check):
-            state = file.read()
+            state = known = file.read()
             if state is None:
                 state = trained(split, plan, device, dataset.name, file, check)
+            if known is None or not file.path("pth").is_file():
                 file.write(state)
         with torch.random.fork_rng(devices=[]):  # the weights it starts from are replaced
             network = make_encoder(plan.encoder, one_shape(split.input_shape, dataset.name))
         network.load_state_dict(state["weights"])
-        log.info("features: %s", file.found(state))
+        build = encoder_of(plan.encoder, one_shape(split.input_shape, dataset.name))
+        saved = network_state(network, build, split.input_shape, UNUSED, split.prepare)
+        log.info("features: %s", file.found(state, known is not None))
         self._frozen = Frozen(
             UnitLength(network),
             split.prepare,
             name,
             split.input_shape,
-            dataset.digest(),
-            split.positions,
+            [(dataset.digest(), split.positions)],
+            {"model": saved, "unit_length": True},
         )
         return super().__call__(dataset, device, check)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 
-from dal.models.base import Output, forward
 from dal.models.fine_tuning import FineTuned
+from dal.models.frozen import features_of
 from dal.models.resnet18 import ResNet18
 from dal.models.small_cnn import SmallCNN
 
@@ -14,23 +16,6 @@ SMALL = 32
 """Images of at most so many pixels a side are small."""
 UNUSED = 2
 """Classes of heads that nothing is asked of."""
-
-
-class UnitLength(nn.Module):
-    """An encoder whose features have length 1, as they are compared by angles.
-
-    Args:
-        encoder: Answers with an `Output` that has features.
-    """
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: Tensor) -> Output:
-        """Features (B, D), in the place of logits too."""
-        features = F.normalize(features_of(self.encoder, x))
-        return Output(features, features)
 
 
 class Joint(nn.Module):
@@ -59,28 +44,22 @@ class Joint(nn.Module):
         return projections
 
 
-def features_of(encoder: nn.Module, x: Tensor) -> Tensor:
-    """Features (B, D) of images.
-
-    Raises:
-        TypeError: The network has none to give.
-    """
-    features = forward(encoder, x).features
-    if features is None:
-        raise TypeError(f"{type(encoder).__name__} has no features")
-    return features
-
-
-def make_encoder(name: str, shape: tuple[int, ...]) -> FineTuned:
-    """A fresh encoder, whose head nobody uses.
+def encoder_of(name: str, shape: tuple[int, ...]) -> Callable[..., FineTuned]:
+    """What builds an encoder of a shape, given that and a number of classes.
 
     Args:
         name: ``small`` or ``resnet18``.
         shape: Of prepared images, (channels, H, W).
+    """
+    if name == "small":
+        return SmallCNN
+    return partial(ResNet18, stem="small" if max(shape[1:]) <= 2 * SMALL else "imagenet")
+
+
+def make_encoder(name: str, shape: tuple[int, ...]) -> FineTuned:
+    """A fresh encoder, whose head nobody uses; see `encoder_of`.
 
     Raises:
         ValueError: The images are too small.
     """
-    if name == "small":
-        return SmallCNN(shape, UNUSED)
-    return ResNet18(shape, UNUSED, "small" if max(shape[1:]) <= 2 * SMALL else "imagenet")
+    return encoder_of(name, shape)(shape, UNUSED)

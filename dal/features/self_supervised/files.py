@@ -73,11 +73,12 @@ class EncoderFile:
             checkpoint.save(self.path("encoder.pt"), state | {"facts": self.facts})
         self.path("training.pt").unlink(missing_ok=True)
 
-    def found(self, state: dict[str, Any]) -> str:
-        """The encoder in words."""
+    def found(self, state: dict[str, Any], earlier: bool) -> str:
+        """The encoder in words, and whether it was trained earlier."""
         probed = state["probe"]
         known = f"{probed:.1%} of known labels are those of 10 neighbors, " if probed >= 0 else ""
         return (
-            f"{known}effective rank {state['rank']:.0f}, trained in {state['seconds']:.0f} s, "
+            f"{known}effective rank {state['rank']:.0f}, trained in {state['seconds']:.0f} s"
+            f"{' by an earlier run' if earlier else ''}, "
             f"weights in {self.path('pth')}"
         )

@@ -47,7 +47,16 @@ def trained(
         training.restore(kept)
         seconds = kept["seconds"]
         log.info("features: going on after step %d of %d", training.step, plan.steps)
-    log.info("features: training %s on %s images: %s", plan.encoder, f"{len(split):,}", plan)
+    log.info(
+        "features: training %s on %s images by %s: %d steps of %d, rate %g, seed %d",
+        plan.encoder,
+        f"{len(split):,}",
+        plan.method,
+        plan.steps,
+        plan.batch,
+        plan.lr,
+        plan.seed,
+    )
     if plan.encoder == "resnet18" and device.type == "cpu":
         log.warning(
             "features: resnet18 is slow on a CPU, hours for larger images; features.encoder=small "

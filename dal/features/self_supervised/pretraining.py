@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from dal.data.source import Split
-from dal.features.self_supervised.encoders import Joint, features_of, make_encoder
+from dal.features.self_supervised.encoders import Joint, make_encoder
 from dal.features.self_supervised.losses import nt_xent, vicreg
 from dal.features.self_supervised.views import Views
 from dal.inference.pool_pass import evaluating
+from dal.models.frozen import features_of
 from dal.training.optim import warmed_up
 from dal.utils.inputs import one_shape, one_tensor
 from dal.utils.seeding import derive, generator, seeded

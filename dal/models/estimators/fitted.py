@@ -194,9 +194,18 @@ class EstimatorModule(nn.Module):
         self.fitted = fitted
 
     def forward(self, x: Tensor) -> Output:
-        """Logits (B, C) and features (B, D), the flattened inputs, of inputs (B, ...)."""
+        """Logits (B, C) and features (B, D), the flattened inputs, of inputs (B, ...).
+
+        Logits of inputs that are not finite are NaN: forests would answer them as if a value was
+        missing, and others raise without saying which sample it is.
+        """
+        inputs_BD = as_floats(x)
+        strange_B = ~torch.from_numpy(inputs_BD).isfinite().all(1)
         with torch_threads():
-            logits = to_logits(self.fitted.probs(as_floats(x)))
+            logits = to_logits(
+                self.fitted.probs(np.nan_to_num(inputs_BD, nan=0, posinf=0, neginf=0))
+            )
+        logits[strange_B] = torch.nan
         return Output(logits.to(x.device), x.flatten(1))
 
 

@@ -25,15 +25,15 @@ LARGEST_UPLOAD = 2**25
 
 def kind_of(source: Source) -> str:
     """What the samples are to people: ``image``, ``text`` or ``table``."""
-    if source.train.image(0) is not None:
+    if source.image(0) is not None:
         return "image"
     told = source.contents is not None and not isinstance(source.contents, Rows)
-    return "text" if told or isinstance(source.train.show(0), str) else "table"
+    return "text" if told or isinstance(source.show(0), str) else "table"
 
 
 def told(source: Source, kind: str, index: int) -> dict[str, Any]:
     """What is shown of a sample that is no picture, and what it is called, for a task's data."""
-    content, shown = source.content(index), source.train.show(index)
+    content, shown = source.content(index), source.show(index)
     if kind == "text":
         return {"text": content or str(shown)}
     title, cells = cells_of(source, index) or (content, _numbers(shown))
@@ -93,7 +93,7 @@ class Uploaded:
         batch: dict[str, bytes] = {}
         for index, name in zip(indices, names, strict=True):
             if name not in self._known and name not in batch:
-                image = self._source.train.image(index)
+                image = self._source.image(index)
                 assert image is not None
                 batch[name] = as_png(image)
             if len(batch) == UPLOADED or sum(map(len, batch.values())) > LARGEST_UPLOAD:

@@ -248,6 +248,20 @@ def test_an_encoder_starts_a_network_of_its_kind(
     assert all(torch.equal(own[key], learned[key]) for key in alike)
 
 
+def test_weights_that_were_removed_are_written_again_from_the_encoder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    embedding(tmp_path)(pictures(), CPU)
+    (weights,) = (tmp_path / "cache").glob("*.pth")
+    before = torch.load(weights)
+    weights.unlink()
+    embedding(tmp_path)(pictures(), CPU)
+    after = torch.load(weights)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert trained(caplog) == 1
+
+
 def test_small_pools_are_one_batch_and_curves_are_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

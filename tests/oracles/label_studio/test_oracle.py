@@ -18,6 +18,8 @@ from PIL import Image
 
 from dal.data import Dataset, make_source, table, text
 from dal.data.source import Source
+from dal.data.store import ArrayStore
+from dal.features.base import with_features
 from dal.oracles import LabelStudioOracle
 from dal.oracles.label_studio import tasks
 from dal.oracles.label_studio.client import UnreachableError
@@ -53,12 +55,13 @@ def texts(names: tuple[str, ...] = NAMES, multilabel: bool = False) -> Source:
     )
 
 
-def images() -> Source:
+def images(behind_features: bool = False) -> Source:
     pixels = torch.arange(10 * 3 * 4 * 4).reshape(10, 3, 4, 4).to(torch.uint8)
     names = [f"cat/{i} größe.png" for i in range(10)]
-    return make_source(
-        Dataset("pixels", pixels, torch.full((10,), -1), NAMES, contents=names), kind="none", seed=0
-    )
+    data = Dataset("pixels", pixels, torch.full((10,), -1), NAMES, contents=names)
+    if behind_features:
+        data = with_features(data, ArrayStore(torch.rand(10, 5)), None, False)
+    return make_source(data, kind="none", seed=0)
 
 
 def oracle(
@@ -363,10 +366,11 @@ def test_before_anything_is_trained_server_and_token_are_tried(
         oracle(studio, tmp_path)
 
 
+@pytest.mark.parametrize("behind_features", [False, True])
 def test_pictures_are_uploaded_once_as_files_that_can_be_seen(
-    studio: LabelStudio, tmp_path: Path
+    studio: LabelStudio, tmp_path: Path, behind_features: bool
 ) -> None:
-    asking = oracle(studio, tmp_path, images())
+    asking = oracle(studio, tmp_path, images(behind_features))
     asking.submit(QUERY, 0)
     asking.submit(QUERY, 1)
     assert len(studio.uploads) == 3
@@ -376,7 +380,7 @@ def test_pictures_are_uploaded_once_as_files_that_can_be_seen(
     with Image.open(io.BytesIO(studio.uploads[data["image"].removeprefix("/data/")])) as picture:
         assert picture.size == (256, 256)
         assert picture.getpixel((0, 0)) == (144, 160, 176)
-    again = oracle(studio, tmp_path, images())
+    again = oracle(studio, tmp_path, images(behind_features))
     again.submit(QUERY, 2)
     assert len(studio.uploads) == 3
 

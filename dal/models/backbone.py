@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +14,14 @@ from torch import Tensor, nn
 
 from dal.models.base import Output
 from dal.models.torchvision_network import cut_network, find_state
-from dal.models.weights import load_weights
+from dal.models.weights import is_file, load_weights, no_larger_than
 from dal.utils.inputs import Inputs, one_tensor
+from dal.utils.ranges import check_whole
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LARGEST = 8192
+"""Pixels of a side that images are resized to at most, where anybody's file says so."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class Preprocess:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     mode: str = "bilinear"
+
+    @property
+    def resizes(self) -> bool:
+        """Images may be of any size."""
+        return True
 
     def __call__(self, images: Inputs) -> Tensor:
         """Prepare a batch.
@@ -113,13 +123,66 @@ def torchvision_backbone(name: str, weights: str) -> tuple[Backbone, Preprocess]
         FileNotFoundError: The file is not there.
         OSError: The weights could not be downloaded.
     """
-    with torch.random.fork_rng(devices=[]):
+    given, remedy = (
+        f"features.weights={weights}",
+        "set features.backbone to the network they are of",
+    )
+    found = find_state(name, weights, "features.weights") if is_file(weights) else None
+    with torch.random.fork_rng(devices=[]), ExitStack() as guards:
+        if found is not None:  # a file may be anybody's, and so may be what names it
+            numbers = sum(tensor.numel() for tensor in found[0].values())
+            fact = f"{given} do not fit {name}, which is larger; {remedy}"
+            guards.enter_context(no_larger_than(numbers, fact))
         network = cut_network(name, "features.backbone", fresh=False)
-    state, transforms = find_state(name, weights, "features.weights")
-    remedy = "set features.backbone to the network they are of"
-    load_weights(network, state, f"features.weights={weights}", name, remedy)
+    state, transforms = found or find_state(name, weights, "features.weights")
+    load_weights(network, state, given, name, remedy)
     preprocess = Preprocess(256, 224) if transforms is None else _own_preprocess(transforms)
     return Backbone(network), preprocess
+
+
+def torchvision_front(name: str, weights: str, size: int | None) -> tuple[Backbone, Preprocess]:
+    """See `torchvision_backbone`; with images resized, whole, to ``size`` pixels where it is given.
+
+    Raises:
+        ValueError, OSError: As there.
+    """
+    model, prepare = torchvision_backbone(name, weights)
+    if size is not None:
+        prepare = Preprocess((size, size), None, prepare.mean, prepare.std, prepare.mode)
+    return model, prepare
+
+
+def kept_front(
+    path: Path, backbone: str, weights: str, size: int | None, sha256: str
+) -> tuple[Backbone, Preprocess]:
+    """The network in front of a model as the file of that names it: see `torchvision_front`.
+
+    Args:
+        path: That file, which may be anybody's.
+        backbone: Name of the network.
+        weights: As they were.
+        size: As it was.
+        sha256: `weights_digest` of it as it was.
+
+    Raises:
+        ValueError: They are other weights now.
+        OSError: They are not there, or could not be downloaded.
+    """
+    if size is not None:
+        check_whole("the size of its images", size, 1, most=LARGEST)
+    if is_file(weights) and not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"{path}: its features are those of {backbone} by {weights}: there is no such file; "
+            "put it back, since a run does not keep pretrained weights, or say where it is: "
+            "dal predict --weights FILE, dal.load(run, weights=FILE)"
+        )
+    model, prepare = torchvision_front(backbone, weights, size)
+    if weights_digest(model) != sha256:
+        raise ValueError(
+            f"its features are those of {backbone} by other weights than those of {weights}; "
+            "restore them"
+        )
+    return model, prepare
 
 
 def weights_digest(model: nn.Module) -> str:
