@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.label_efficiency --commands | sh`` makes the runs below
 ``saved/label_efficiency``; given again, it goes on where it stood. ``python -m
-benchmarks.label_efficiency --keep RESULTS.csv.gz saved/label_efficiency`` puts what they came to
-into a file, and ``python -m benchmarks.label_efficiency RESULTS.csv.gz`` prints the tables;
+benchmarks.label_efficiency --keep RESULTS.csv.gz saved/label_efficiency`` adds what they came to
+to a file, and ``python -m benchmarks.label_efficiency RESULTS.csv.gz`` prints the tables;
 ``--figure FILE`` draws MNIST's curves.
 """
 
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dal.metrics import aubc
 from dal.reporting.figures import COLORS, DPI, MARKERS, save
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ COVERAGE = {
         "cluster_margin",
     )
 }
+STEPS = {
+    f"{steps:,} steps": f"{FULL} features.steps={steps}" for steps in (75, 150, 300, 600, 1200)
+}
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,17 @@ class Case:
 
 
 FEW = "initial.count=10 query_size=5 budget=40"
+COVERED = "mnist, coverage"
+"""The case whose protocol is that of ``strategies_mnist.md``."""
 CASES: Mapping[str, Case] = {
-    "mnist": Case(f"data=mnist {FEW}", PARTS, 3, (10, 20, 30, 50), {"all": 5}),
+    "mnist": Case(f"data=mnist {FEW}", PARTS, 3, (10, 20, 30, 50), {"all": 10}),
     "digits": Case(f"data=digits {FEW}", PARTS | STRATEGIES, 10, (10, 20, 30, 50)),
     **{
         name: Case(f"data={name} {FEW}", TABLES, 10, (10, 20, 30, 50))
         for name in ("iris", "wine", "new_thyroid", "clean1", "breast_cancer", "digits_tabular")
     },
     "mnist, strategies": Case(f"data=mnist {FEW}", STRATEGIES, 3, (10, 20, 30, 50)),
+    "mnist, steps of the encoder": Case(f"data=mnist {FEW}", STEPS, 3, (10, 20, 30, 50)),
     "mnist, from scratch": Case(
         "data=mnist initial.count=10 query_size=10 budget=40 candidates=10000",
         SCRATCH,
@@ -126,6 +133,12 @@ CASES: Mapping[str, Case] = {
         3,
         (10, 30, 50, 100),
     ),
+    "fashion_mnist, steps of the encoder": Case(
+        "data=fashion_mnist initial.count=10 query_size=10 budget=90",
+        {"4,800 steps": f"{FULL} features.steps=4800"},
+        2,
+        (10, 30, 50, 100),
+    ),
     "cifar10_15k": Case(
         "data=npz data.path=$DAL_DATA_DIR/CIFAR10_subset/cifar10_15k.npz "
         "features.views=natural initial.count=10 query_size=10 budget=490",
@@ -133,7 +146,7 @@ CASES: Mapping[str, Case] = {
         3,
         (10, 50, 100, 200, 500),
     ),
-    "mnist, coverage": Case(
+    COVERED: Case(
         "data=mnist features.seed=0 candidates=10000 initial=per_class initial.per_class=2 "
         "query_size=10 budget=200",
         COVERAGE,
@@ -175,6 +188,25 @@ def kept(root: Path) -> Iterator[tuple[Any, ...]]:
                     yield name, way, seed, row["labels"], f"{row['test/accuracy']:.4f}"
 
 
+def merged(root: Path, earlier: Path) -> list[tuple[Any, ...]]:
+    """What the runs in a folder came to, and what an earlier file says of runs that are not there.
+
+    So that a machine adds what it measured to what others did.
+    """
+    rows = list(kept(root))
+    again = {row[:3] for row in rows}
+    found = read(earlier) if earlier.exists() else {}
+    for (name, way), runs in found.items():
+        for seed, accuracies in runs.items():
+            if (name, way, seed) not in again:
+                rows += [(name, way, seed, n, f"{value:.4f}") for n, value in accuracies.items()]
+    places = {
+        key: n for n, key in enumerate((c, w) for c, case in CASES.items() for w in case.ways)
+    }
+    known = [row for row in rows if row[:2] in places]
+    return sorted(known, key=lambda row: (places[row[0], row[1]], row[2], row[3]))
+
+
 def read(path: Path) -> dict[tuple[str, str], dict[int, dict[int, float]]]:
     """Accuracy by labels, by seed, of each case and way."""
     found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
@@ -209,6 +241,30 @@ def tables(path: Path) -> Iterator[str]:
             cells = [cell([run[n] for run in runs if n in run]) for n in case.shown]
             yield f"| {way} | {len(runs)} | {' | '.join(cells)} |"
         yield ""
+
+
+def beside(path: Path, earlier: Path) -> Iterator[str]:
+    """Lines of a table: coverage strategies here, and those of an earlier results file."""
+    here = {way: list(runs.values()) for (case, way), runs in read(path).items() if case == COVERED}
+    there: dict[str, dict[str, dict[int, float]]] = {}
+    with earlier.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["metric"] == "accuracy" and row["strategy"] in here:
+                run = there.setdefault(row["strategy"], {}).setdefault(row["seed"], {})
+                run[int(row["labels"])] = float(row["value"])
+    yield "| | these features, linear head | against random | LeNet-5 | against random |"
+    yield "|---|---:|---:|---:|---:|"
+    for way in CASES[COVERED].ways:
+        cells = []
+        for runs, base in (
+            (here[way], here["random"]),
+            (list(there[way].values()), list(there["random"].values())),
+        ):
+            areas = [100 * aubc(list(run), list(run.values())) for run in runs]
+            none = fmean(100 * aubc(list(run), list(run.values())) for run in base)
+            cells += [f"{fmean(areas):.1f}", f"{fmean(areas) - none:+.1f}"]
+        yield f"| {way} | {' | '.join(cells)} |"
+    yield ""
 
 
 DRAWN = {
@@ -260,7 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", nargs="?", type=Path, help="a file of results; or a folder of runs")
     parser.add_argument("--commands", action="store_true", help="print what makes the runs")
-    parser.add_argument("--keep", type=Path, help="write what the runs in the folder came to")
+    parser.add_argument("--keep", type=Path, help="file to add what the runs came to")
+    parser.add_argument("--beside", type=Path, help="results.csv of the same protocol")
     parser.add_argument("--figure", type=Path, help="PNG of MNIST's curves")
     given = parser.parse_args(arguments)
     if given.commands:
@@ -270,10 +327,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("give a file of results, or --commands")
     if given.keep is not None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([FIELDS, *kept(given.path)])
+        csv.writer(text, lineterminator="\n").writerows([FIELDS, *merged(given.path, given.keep)])
         given.keep.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
         return
     sys.stdout.write("\n".join(tables(given.path)) + "\n")
+    if given.beside is not None:
+        sys.stdout.write("\n".join(beside(given.path, given.beside)) + "\n")
     if given.figure is not None:
         save(figure(given.path), given.figure)
 
