@@ -79,11 +79,10 @@ class Asking:
         source: Source | None = None,
         rounds: int = 2,
         size: int = 5,
-        first: int = 0,
         **settings: Any,
     ) -> None:
         self.source = source or small_source()
-        self.folder, self.rounds, self.size, self.first = folder, rounds, size, first
+        self.folder, self.rounds, self.size = folder, rounds, size
         self.answers: list[Answers] = []
         self.targets = self.source.train.targets.tolist()
         names = settings.pop("class_names", self.source.class_names)
@@ -126,7 +125,7 @@ class Asking:
         self._oracle.open(self.source)
         try:
             self._oracle.tell({"round": 0, "row": {"round": 0, "labels": 10, "test/accuracy": 0.5}})
-            for number in range(self.first, self.rounds):
+            for number in range(self.rounds):
                 self._ask(number)
                 if self._stopping.is_set():
                     return
@@ -141,10 +140,10 @@ class Asking:
             self._oracle.close()
 
     def _ask(self, number: int) -> None:
-        indices = torch.arange(self.size) + (number - self.first) * self.size
+        indices = torch.arange(number * self.size, (number + 1) * self.size)
         probs = torch.full((self.size, len(self.source.class_names)), 0.01)
         probs[:, -1] = 0.9
-        query = Query(indices, torch.ones(self.size), probs=None if number < 0 else probs)
+        query = Query(indices, torch.ones(self.size), probs=probs)
         ticket = self._oracle.submit(query, number)
         self._oracle.wait(ticket, 0.01)
         self._ready.set()

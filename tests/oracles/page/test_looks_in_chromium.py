@@ -227,20 +227,3 @@ def test_a_phone_taps_swipes_and_pinches(browser: Any, tmp_path: Path) -> None:
         _touch(page, [(x + 60, y)], [(x, y)], [(x - 60, y)])  # moves the picture now
         assert page.get_attribute("#stage", "aria-label") == "Item 2 of 5"
         assert asking.said == [{"labels": ["7"]}]
-
-
-def test_a_guess_is_warned_of_once_and_not_before_there_is_one(
-    browser: Any, tmp_path: Path
-) -> None:
-    with Asking(tmp_path, guess=True, first=-1, size=2, rounds=2) as asking:
-        page = enter(browser, asking)
-        assert "first labels" in page.inner_text("header")
-        assert "anchors people" not in page.inner_text("#note")
-        for warned in (True, False):
-            press(page, "0", "0")
-            asking.train.set()
-            page.keyboard.press("Enter")
-            page.wait_for_function(
-                "() => document.querySelector('#note').innerText.includes('A new')"
-            )
-            assert ("anchors people" in page.inner_text("#note")) == warned
