@@ -29,6 +29,7 @@ from dal.data.table_features import Encoder, say_unknown
 from dal.data.table_files import BLOCK, ENDINGS, read_blocks, read_table
 from dal.data.texts.predicting import columns_of, id_of, text_blocks
 from dal.data.texts.reading import read_texts
+from dal.models.backbone import LARGEST
 from dal.utils.inputs import Inputs
 from dal.utils.ranges import check_whole
 
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 Recipe = Mapping[str, Any]
 PathLike = str | Path
-LARGEST = 8192
-"""Pixels of a side that pictures are scaled to, at most."""
 ARRAYS = (".npz", ".npy")
 FILE = "file_name"
 """The column of a table that lists pictures."""
